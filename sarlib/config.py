@@ -1,0 +1,176 @@
+"""What a run is: frozen, validated declarations, and the key under which their result is stored.
+
+A run is data x model x augmentation x recipe x regulariser x seed. Two runs with equal declarations are the same run, whichever
+table asks for them; `key` makes that identity a file name. Everything raises at construction, before a minute is spent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Raised by one whenever the same declaration would give other numbers than before.
+NUMERICS_VERSION = 1
+
+VARIANTS = ("A", "B", "C", "D")
+REGULARIZERS = ("none", "spatial_entropy")
+WEIGHT_SCHEDULES = ("constant", "warmup-cosine")
+CROPS = ("none", "pad", "resized")
+
+
+class ConfigError(ValueError):
+    """A declaration that cannot be run. The message is one line: what is wrong and what to do about it."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which images. `train_size` / `test_size` are numbers of images, None for the whole set; `image_size` is in pixels.
+
+    A training subset is drawn by the run's seed, class by class in equal shares as far as they go; the test set never depends on the
+    seed.
+    """
+
+    name: str
+    image_size: int
+    train_size: int | None = None
+    test_size: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.image_size > 0, f"image size must be positive, got {self.image_size}")
+        for what in ("train_size", "test_size"):
+            size = getattr(self, what)
+            _require(size is None or size > 0, f"{what} must be positive or None, got {size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What happens to a training image. Names and meanings are timm's; probabilities are between 0 and 1."""
+
+    crop: str = "none"  # none | pad (reflect `crop_padding` pixels, crop back) | resized (random resized crop)
+    crop_padding: int = 4
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.0
+    color_jitter: float = 0.0
+    rand_augment: str | None = None  # a timm policy string, e.g. rand-m9-mstd0.5-inc1
+    erasing: float = 0.0
+    mixup: float = 0.0  # alpha of the Beta distribution; 0 turns it off
+    cutmix: float = 0.0
+    mix_switch: float = 0.5
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.crop in CROPS, f"unknown crop {self.crop!r}; choose from {', '.join(CROPS)}")
+        for what in ("flip", "erasing", "mix_switch", "label_smoothing"):
+            _require(0 <= getattr(self, what) <= 1, f"{what} must be between 0 and 1, got {getattr(self, what)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which architecture. `variant` is the last block of Table 1c: A stock, B no MSA skip, C also no LayerNorm, D also no MLP skip."""
+
+    name: str = "vit"
+    patch_size: int = 16
+    dim: int = 384
+    depth: int = 12
+    heads: int = 6
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.0
+    variant: str = "A"
+
+    def __post_init__(self) -> None:
+        _require(self.variant in VARIANTS, f"unknown last-block variant {self.variant!r}; choose from {', '.join(VARIANTS)}")
+        _require(self.dim % self.heads == 0, f"dim {self.dim} is not divisible by {self.heads} heads")
+        _require(self.patch_size > 0 and self.depth > 0, f"patch size and depth must be positive, got {self.patch_size}, {self.depth}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How long and how fast. `lr` is the peak learning rate at `batch_size` (scaling rules are applied where a recipe is declared)."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    warmup_epochs: float = 0.0
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float | None = None  # maximum norm of the gradient
+    ema: float | None = None  # decay of an exponential moving average of the weights, kept beside the raw weights
+    evaluations: int = 1  # evenly spaced evaluations over training, the last one at its end
+
+    def __post_init__(self) -> None:
+        _require(self.epochs > 0 and self.batch_size > 0, f"epochs and batch size must be positive, got {self.epochs}, {self.batch_size}")
+        _require(1 <= self.evaluations <= self.epochs, f"evaluations must be between 1 and {self.epochs} epochs, got {self.evaluations}")
+        _require(self.lr > 0, f"learning rate must be positive, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularizer:
+    """What is added to the cross entropy. `constant` is the paper's text; `warmup-cosine` is its released code: 0 -> weight over
+    `warmup_epochs`, then half a cosine down to 0 at the last epoch."""
+
+    name: str = "none"
+    weight: float = 0.0
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.name in REGULARIZERS, f"unknown regularizer {self.name!r}; choose from {', '.join(REGULARIZERS)}")
+        _require(self.schedule in WEIGHT_SCHEDULES, f"unknown schedule {self.schedule!r}; choose from {', '.join(WEIGHT_SCHEDULES)}")
+        _require(self.weight >= 0, f"the regularizer's weight must not be negative, got {self.weight}")
+        off = (self.name == "none", self.weight == 0)
+        _require(all(off) or not any(off), f"regularizer {self.name!r} with weight {self.weight}: say name 'none' and weight 0 to turn it off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training: everything that decides its numbers."""
+
+    data: Data
+    model: Model
+    recipe: Recipe
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    regularizer: Regularizer = field(default_factory=Regularizer)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
+        size, patch = self.data.image_size, self.model.patch_size
+        _require(size % patch == 0, f"an image of {size} x {size} px cannot be cut into patches of {patch} px: choose a multiple of {patch}")
+
+    @property
+    def grid(self) -> int:
+        """Side k of the similarity map S, in tokens."""
+        return self.data.image_size // self.model.patch_size
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Run:
+        """Inverse of `to_dict` after a trip through JSON. Unknown or missing fields raise `ConfigError`."""
+        parts = {"data": Data, "model": Model, "recipe": Recipe, "augmentation": Augmentation, "regularizer": Regularizer}
+        try:
+            built = {name: _build(kind, fields[name]) for name, kind in parts.items()}
+            return cls(seed=fields["seed"], **built)
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"not a run's configuration: {error}") from error
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits that name this run in the store."""
+        canonical = json.dumps({"version": NUMERICS_VERSION, **self.to_dict()}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _build(kind: type, fields: dict[str, Any]) -> Any:
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})

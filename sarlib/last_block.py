@@ -1,0 +1,205 @@
+"""The last block: Equations 1-3 and 10-11, rows A-D of Table 1c, and its class-token row, on timm's VisionTransformer.
+
+Only the [CLS] row of the last block reaches the classifier, and the similarity map S of Equation 4 is that row before its
+softmax. `forward` therefore computes just that row unless the caller wants patch tokens. Both ways give the same numbers; the row
+alone needs neither the keys nor the values of the other tokens:
+
+    q.k_j = (W_k' q).y_j + q.b_k        sum_j p_j v_j = W_v (sum_j p_j y_j) + b_v sum_j p_j
+
+with y the normalised tokens and p the attention, so the two large projections move to the side of the one query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention
+from timm.models import checkpoint_seq
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from sarlib.config import ConfigError
+
+
+@dataclass(frozen=True)
+class Row:
+    """Which parts of Equations 1-2 a last block keeps. The stochastic depth of a skip goes with the skip."""
+
+    msa_skip: bool = True
+    norm: bool = True
+    mlp_skip: bool = True
+
+
+#: Table 1c. Rows E and F are the architectures of A and C, trained with the loss.
+ROWS = {
+    "A": Row(),
+    "B": Row(msa_skip=False),
+    "C": Row(msa_skip=False, norm=False),
+    "D": Row(msa_skip=False, norm=False, mlp_skip=False),
+}
+
+
+class Output(NamedTuple):
+    """`logits` (B, classes); `similarity` (B, H, h, w), float32, scaled, before softmax; `tokens` (B, h*w, dim) or None."""
+
+    logits: Tensor
+    similarity: Tensor
+    tokens: Tensor | None
+
+
+class LastBlock(nn.Module):
+    """timm's Block with the parts left out that `row` says (Equations 10-11), under the parameter names of the block it replaces.
+
+    LayerScale, where the block has it, scales the attention output whether or not a skip is added to it.
+    """
+
+    def __init__(self, block: Block, row: Row) -> None:
+        super().__init__()
+        self.row = row
+        self.norm1, self.attn, self.ls1 = block.norm1, block.attn, block.ls1
+        self.drop_path1 = block.drop_path1 if row.msa_skip else nn.Identity()
+        self.norm2 = block.norm2 if row.norm else nn.Identity()
+        self.mlp, self.ls2 = block.mlp, block.ls2
+        self.drop_path2 = block.drop_path2 if row.mlp_skip else nn.Identity()
+        self.train(block.training)
+        self.register_load_state_dict_pre_hook(_forget_removed_norm)
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        return _finish(self, x, self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal))
+
+    def extra_repr(self) -> str:
+        return f"{self.row}"
+
+
+def remove_skip(model: VisionTransformer, variant: str) -> VisionTransformer:
+    """Turns the last block of `model` into row A, B, C or D of Table 1c in place and returns the model. A changes nothing.
+
+    The final LayerNorm before the head stays. A stock state dict still loads strictly; in C and D its last `norm2` is passed over.
+    Build the optimizer afterwards, since C and D give up that layer's two parameters.
+    Raises `ConfigError` for an unknown variant, or a model whose last block is not timm's pre-norm `Block`.
+    """
+    if variant not in ROWS:
+        raise ConfigError(f"unknown last-block variant {variant!r}; choose from {', '.join(ROWS)}")
+    row, last = ROWS[variant], model.blocks[-1]
+    if _row(last) == row or (variant == "A" and not isinstance(last, LastBlock)):
+        return model
+    if type(last) is not Block:
+        raise ConfigError(f"variant {variant} is made from timm's stock Block, not {type(last).__name__}: start from a stock model")
+    model.blocks[-1] = LastBlock(last, row)
+    return model
+
+
+def forward(model: VisionTransformer, images: Tensor, *, tokens: bool = False) -> Output:
+    """Logits and similarity maps of `images` (B, 3, H, W), and with `tokens=True` the final patch tokens.
+
+    The last block is computed for the class token alone unless `tokens` is set or the head reads more than that token; the
+    logits, S and all gradients are the same (only dropout, where a model has it, draws other numbers).
+    Raises `ConfigError` for a model without class token or with another kind of attention, and for randomly dropped patches.
+    """
+    last = model.blocks[-1]
+    _require_class_attention(model)
+    x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+    x = _earlier_blocks(model, x)
+    y = last.norm1(x)
+    if tokens or not _head_reads_class_token_only(model):
+        scores = class_scores(last.attn, y)
+        attended = last.attn(y)
+    else:
+        attended, scores = class_attention(last.attn, y)
+        x = x[:, :1]
+    x = model.norm(_finish(last, x, attended))
+    prefix = model.num_prefix_tokens
+    similarity = _on_grid(scores[..., prefix:], model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+    return Output(model.forward_head(x), similarity, x[:, prefix:] if tokens else None)
+
+
+def class_scores(attn: Attention, y: Tensor) -> Tensor:
+    """The [CLS] query against every token's key: (B, H, N) from the layer's input `y` (B, N, dim); scaled, before softmax.
+
+    Float32 whatever the autocast (float64 stays): bfloat16 logits move tokens across the mean of Equation 5. The projections of
+    the other tokens' keys are moved to the query's side, unless a norm on the keys forbids it.
+    """
+    exact = torch.promote_types(y.dtype, torch.float32)
+    with torch.autocast(y.device.type, enabled=False):
+        y = y.to(exact)
+        (w_q, w_k, _), (b_q, b_k, _) = _projections(attn, exact)
+        query = attn.q_norm(torch.einsum("bc,hdc->bhd", y[:, 0], w_q) + b_q) * attn.scale  # (B, H, d)
+        if isinstance(attn.k_norm, nn.Identity):
+            on_tokens = torch.einsum("bhd,hdc->bhc", query, w_k)
+            return on_tokens @ y.mT + (query * b_k).sum(-1, keepdim=True)
+        keys = attn.k_norm(torch.einsum("bnc,hdc->bhnd", y, w_k) + b_k[:, None])
+        return torch.einsum("bhd,bhnd->bhn", query, keys)
+
+
+def class_attention(attn: Attention, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Equation 3 for the [CLS] query alone: the layer's output (B, 1, dim) for that token, and its `class_scores` (B, H, N)."""
+    scores = class_scores(attn, y)
+    p = attn.attn_drop(scores.softmax(-1)).to(y.dtype)
+    (_, _, w_v), (_, _, b_v) = _projections(attn, attn.qkv.weight.dtype)
+    # Dropout leaves p with another sum than 1, hence the bias times that sum.
+    out = torch.einsum("bhc,hdc->bhd", p @ y, w_v) + b_v * p.sum(-1, keepdim=True)
+    out = attn.norm(out.flatten(1).unsqueeze(1))
+    if attn.gate is not None:
+        out = out * attn.gate(y[:, :1]).sigmoid()
+    return attn.proj_drop(attn.proj(out)), scores
+
+
+def _finish(block: Block | LastBlock, x: Tensor, attended: Tensor) -> Tensor:
+    """Everything after the attention layer: Equations 1-2, or 10-11 where `block` lacks a part. x, attended: (B, N, dim)."""
+    row, update = _row(block), block.ls1(attended)
+    z = x + block.drop_path1(update) if row.msa_skip else update
+    update = block.ls2(block.mlp(block.norm2(z)))
+    return z + block.drop_path2(update) if row.mlp_skip else update
+
+
+def _row(block: nn.Module) -> Row | None:
+    if isinstance(block, LastBlock):
+        return block.row
+    return ROWS["A"] if type(block) is Block else None
+
+
+def _projections(attn: Attention, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Weights of query, key and value, each (H, d, dim), and their biases, each (H, d); zeros where the layer has none."""
+    heads, weight = attn.num_heads, attn.qkv.weight.to(dtype)
+    weights = weight.view(3, heads, -1, weight.shape[1])
+    bias = attn.qkv.bias
+    biases = weight.new_zeros(weights.shape[:3]) if bias is None else bias.to(dtype).view(3, heads, -1)
+    return weights.unbind(0), biases.unbind(0)
+
+
+def _on_grid(scores: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Patch columns (B, H, n) -> (B, H, h, w); patches are numbered row by row, as timm's PatchEmbed flattens them."""
+    if scores.shape[-1] != grid[0] * grid[1]:
+        raise ConfigError(f"{scores.shape[-1]} patch tokens do not fill the {grid[0]} x {grid[1]} grid: turn patch dropout off")
+    return scores.unflatten(-1, grid)
+
+
+def _earlier_blocks(model: VisionTransformer, x: Tensor) -> Tensor:
+    *earlier, _ = model.blocks
+    if model.grad_checkpointing and earlier:
+        return checkpoint_seq(earlier, x)
+    for block in earlier:
+        x = block(x)
+    return x
+
+
+def _head_reads_class_token_only(model: VisionTransformer) -> bool:
+    return model.global_pool == "token" and not hasattr(model, "head_dist")
+
+
+def _require_class_attention(model: nn.Module) -> None:
+    if not isinstance(model, VisionTransformer) or not model.has_class_token:
+        raise ConfigError(f"{type(model).__name__} has no class token for Equation 4: use a timm VisionTransformer with one")
+    last = model.blocks[-1]
+    if _row(last) is None or type(last.attn) is not Attention:
+        raise ConfigError(f"the last block ({type(last).__name__}) is not timm's pre-norm Block with its standard attention")
+
+
+def _forget_removed_norm(block: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A stock state dict has a `norm2` that rows C and D do not."""
+    if not block.row.norm:
+        for name in [name for name in state if name.startswith(f"{prefix}norm2.")]:
+            del state[name]

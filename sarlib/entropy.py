@@ -1,0 +1,180 @@
+"""Spatial entropy of similarity maps: Equations 4-9 of Peruzzo et al. (2024), one function each.
+
+A map S is an h x w grid of scaled dot products between the CLS query and the patch keys. Whatever exceeds the map's mean falls into
+8-connected components; the entropy of how the excess spreads over them is low when a head looks at one or a few blobs. All functions
+take any leading dimensions (usually batch and heads) and grids that need not be square. They calculate in float32 whatever the
+input and the autocast (float64 input stays float64), and the mean is part of the derivative.
+
+What a map without a proper entropy gives is defined: all values equal means no component, entropy 0 and gradient 0; a NaN or an
+infinity, or values whose sum or excess overflows, give NaN as entropy and as gradient of that map.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sarlib.config import ConfigError
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+
+
+def similarity(query: Tensor, keys: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """Equation 4: S = <q_CLS, k_xy> / sqrt(d), before any softmax.
+
+    query: (..., d), the CLS token's query, e.g. (B, heads, d) with d the dimension of one head.
+    keys: (..., n, d), the patch tokens' keys in raster order, n = h * w; `grid` is (h, w).
+    Returns (..., h, w). Raises `ConfigError` where the keys do not fill the grid.
+    """
+    h, w = grid
+    if keys.shape[-2] != h * w:
+        raise ConfigError(f"{keys.shape[-2]} keys do not fill a grid of {h} x {w} tokens: pass the patch tokens only, and their grid")
+    with torch.autocast(query.device.type, enabled=False):
+        scaled = _at_least_float32(query) * query.shape[-1] ** -0.5
+        products = (_at_least_float32(keys) @ scaled.unsqueeze(-1)).squeeze(-1)
+    return products.unflatten(-1, (h, w))
+
+
+def excess(similarity: Tensor) -> Tensor:
+    """Equation 5: B = ReLU(S - mean(S)), the mean taken over each map. (..., h, w) -> (..., h, w), differentiable."""
+    maps = _at_least_float32(similarity)
+    return torch.relu(maps - _mean(maps)).to(maps.dtype)
+
+
+def components(similarity: Tensor) -> Tensor:
+    """Equation 6: the 8-connected components of B > 0.
+
+    (..., h, w) -> int32 labels (..., h, w) on the same device: 0 where S <= mean, 1 ... r in raster order of their first pixels
+    within each map.
+    """
+    labels, counts = _label(_stacked_excess(_maps(similarity)))
+    first = np.cumsum(counts) - counts
+    labels = np.where(labels > 0, labels - first[:, None, None], 0)[:, :-1].astype(np.int32)
+    return torch.from_numpy(labels).reshape(similarity.shape).to(similarity.device)
+
+
+def component_counts(similarity: Tensor) -> Tensor:
+    """The number r of components of each map (Equation 6): (..., h, w) -> int64 (...)."""
+    _, counts = _label(_stacked_excess(_maps(similarity)))
+    return torch.from_numpy(counts).reshape(similarity.shape[:-2]).to(similarity.device)
+
+
+def component_probabilities(similarity: Tensor) -> Tensor:
+    """Equation 8: P(C_j), the share of each component in the map's excess.
+
+    (..., h, w) -> (..., r), r the largest number of components of any map; maps with fewer are filled up with zeros. A map without
+    components has zeros only, every other map sums to 1. Differentiable.
+    """
+    surplus = excess(similarity).flatten(-2)
+    labels = components(similarity).flatten(-2).long()
+    largest = int(labels.max()) if labels.numel() else 0
+    masses = surplus.new_zeros(*labels.shape[:-1], largest + 1).scatter_add(-1, labels, surplus)[..., 1:]
+    total = masses.sum(-1, keepdim=True)
+    return masses / torch.where(total == 0, 1, total)
+
+
+def map_entropy(similarity: Tensor) -> Tensor:
+    """Equation 7: H(S) = -sum_j P(C_j) log P(C_j) in nats, for every map: (..., h, w) -> (...). Differentiable once.
+
+    CUDA tensors take the kernel of `sarlib.entropy_triton`, all others one call of `scipy.ndimage.label` on the CPU. The environment
+    variable SAR_ENTROPY=cpu or SAR_ENTROPY=triton forces one of them for debugging.
+    """
+    return _ClosedForm.apply(_maps(similarity)).reshape(similarity.shape[:-2])
+
+
+def spatial_entropy(similarity: Tensor) -> Tensor:
+    """Equation 9: the loss, the mean of `map_entropy` over heads and batch: (..., h, w) -> scalar, in nats. Differentiable once.
+
+    An empty batch costs 0.
+    """
+    entropies = map_entropy(similarity)
+    return entropies.mean() if entropies.numel() else entropies.sum()
+
+
+class _ClosedForm(torch.autograd.Function):
+    """Entropy per map with its gradient, both calculated in the forward pass: (N, h, w) -> (N,)."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor) -> Tensor:
+        entropy, gradient = _entropy_and_gradient(_stacked_excess(maps))
+        ctx.save_for_backward(torch.from_numpy(gradient).to(maps))
+        return torch.from_numpy(entropy).to(maps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream: Tensor) -> Tensor:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream[:, None, None]
+
+
+def _entropy_and_gradient(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From the excess (N, h + 1, w) of `_stacked_excess`: H (N,) and dH/dS (N, h, w).
+
+    With M_j the mass of a component, T the sum of a map's M_j and P_j = M_j / T, dH/dB = -(log P_j + H) / T on the pixels of C_j and
+    0 elsewhere; the mean's own derivative takes the map's average of that away: dS = dB - mean(dB). Everything but the last line is
+    per component, of which a map has few, and in float64.
+    """
+    n, rows, w = stacked.shape
+    labels, counts = _label(stacked)
+    owner = np.repeat(np.arange(n), counts)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mass = np.bincount(labels.ravel(), weights=stacked.ravel(), minlength=len(owner) + 1)[1:]
+        total = np.bincount(owner, weights=mass, minlength=n).astype(float)  # NumPy makes it integer where all maps are flat
+        share = mass / total[owner]
+        log_share = np.log(share)
+        entropy = np.bincount(owner, weights=-share * log_share, minlength=n).astype(float)
+        # A gradient beyond float32 (a contrast below 1e-35) can be followed by nobody: such a map counts as flat.
+        scale = np.where(total > 1024 * np.finfo(np.float32).tiny, 1 / total, 0)
+        slope = np.zeros(len(owner) + 1)
+        slope[1:] = -(log_share + entropy[owner]) * scale[owner]
+    gradient = slope[labels]
+    gradient -= gradient.sum(axis=(1, 2), keepdims=True) / ((rows - 1) * w)
+    broken = ~np.isfinite(stacked[:, -1, 0] + total)
+    entropy[broken] = gradient[broken] = np.nan
+    return entropy, gradient[:, :-1]
+
+
+def _stacked_excess(maps: Tensor) -> np.ndarray:
+    """Excess of maps (N, h, w) as one tall float64 image (N, h + 1, w): the row below each map separates it from the next one.
+
+    That row is 0, or NaN throughout where the map's mean is not finite, so that it marks a map that has no entropy.
+    """
+    n, h, w = maps.shape
+    maps = maps.detach().cpu()
+    mean = _mean(maps)
+    stacked = torch.empty(n, h + 1, w, dtype=torch.float64)
+    torch.sub(maps, mean, out=stacked[:, :h]).clamp_(min=0)
+    stacked[:, h] = (mean - mean)[:, 0]
+    return stacked.numpy()
+
+
+def _label(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Components of a tall image (N, h + 1, w): labels numbered on from map to map, and the number of components of each map (N,)."""
+    n, rows, w = stacked.shape
+    labels, _ = ndimage.label((stacked > 0).reshape(n * rows, w), structure=_EIGHT_NEIGHBOURS, output=np.intp)
+    labels = labels.reshape(n, rows, w)
+    last = np.maximum.accumulate(labels.reshape(n, rows * w).max(axis=1, initial=0))
+    return labels, np.diff(last, prepend=0)
+
+
+def _mean(maps: Tensor) -> Tensor:
+    """Mean of each map, (..., h, w) -> (..., 1, 1) in float64.
+
+    S > mean decides what joins components, so it must not hang on how a float32 mean happens to be rounded: with an offset of 5 and a
+    spread of 0.02, one map in 500 has a pixel that equals the rounded mean. Equal values have exactly that value as their mean.
+    """
+    return maps.mean(dim=(-2, -1), keepdim=True, dtype=torch.float64)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _maps(similarity: Tensor) -> Tensor:
+    """(..., h, w) -> (N, h, w) in the type that is calculated in."""
+    if similarity.dim() < 2 or 0 in similarity.shape[-2:]:
+        raise ConfigError(f"similarity maps must have shape (..., h, w) with h, w > 0, got {tuple(similarity.shape)}")
+    return _at_least_float32(similarity).flatten(0, -3) if similarity.dim() > 2 else _at_least_float32(similarity)[None]

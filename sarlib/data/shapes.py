@@ -1,0 +1,323 @@
+"""Procedural objects: images that need no download, with labels, instance masks and boxes that are known exactly.
+
+One to three shapes lie on clutter behind occluding bars; the largest gives the label. A class is a shape plus an imperfect cue in colour and
+grating. Image i is a pure function of (style, stream, seed, i): a Philox counter per image, and per-pixel arithmetic that is exact or a
+single IEEE operation, so neither chunk size nor threads nor machine change a bit.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from sarlib.config import ConfigError
+from sarlib.data.images import Images
+from sarlib.data.shape_styles import STYLES, Scene
+
+CLASSES = ("disc", "square", "triangle", "star", "cross", "ring", "heart", "crescent", "capsule", "arrow")
+STREAMS = ("train", "test")
+MAX_OBJECTS = 3
+HUE_JITTER = 1.2  # radians, half width of a triangular distribution; ten class hues lie 0.63 apart
+CUE_RELIABILITY = 0.95  # how often colour and grating belong to the object's own class
+
+_TEMPLATE = 128  # side of a rasterised shape, in cells
+_WINDOW = 1.6  # a template spans [-_WINDOW, _WINDOW] in units of the object's radius
+_AREA = 2.0  # of every shape, in radius^2: size is no class cue
+_OCTAVES = ((2, 4), (4, 4), (8, 3), (16, 2))  # (cells a side, amplitude) of the clutter
+_LEVELS = 64  # interpolation weights are multiples of 1 / _LEVELS, see _clutter
+_UNIFORMS = 96  # scene parameters drawn per image; spare ones are reserved
+_CHUNK = 16  # images rendered at once: small enough for the cache
+
+
+def generate(style: str, n: int, *, image_size: int, seed: int = 0, stream: str = "train", start: int = 0, chunk: int = _CHUNK) -> Images:
+    """Images start .. start + n - 1 of a stream, (n, 3, image_size, image_size), with masks of shape (n, 3, image_size, image_size).
+
+    Labels run through the ten classes in turn, so any ten consecutive images are balanced. The scene (label, places, colours) does not depend
+    on the image size. `chunk` sets only how many are rendered at once. Raises `ConfigError` for an unknown style or stream.
+    """
+    if style not in STYLES or stream not in STREAMS:
+        raise ConfigError(f"unknown style or stream {style!r}, {stream!r}; styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}")
+    pixels = np.empty((n, 3, image_size, image_size), dtype=np.uint8)
+    masks = np.empty((n, MAX_OBJECTS, image_size, image_size), dtype=bool)
+    kinds = np.empty((n, MAX_OBJECTS), dtype=np.int64)
+    for low in range(0, n, chunk):
+        rows = slice(low, min(low + chunk, n))
+        indices = np.arange(start + rows.start, start + rows.stop)
+        draws = _Draws(seed=seed, stream=len(STREAMS) * list(STYLES).index(style) + STREAMS.index(stream), indices=indices, size=image_size)
+        pixels[rows], masks[rows], kinds[rows] = _render(style, draws, indices % len(CLASSES), image_size)
+    return Images(
+        labels=torch.arange(start, start + n) % len(CLASSES),
+        classes=CLASSES,
+        pixels=torch.from_numpy(pixels),
+        masks=torch.from_numpy(masks),
+        mask_labels=torch.from_numpy(kinds),
+        boxes=torch.from_numpy(_boxes(masks)),
+    )
+
+
+class _Draws:
+    """The random numbers of some images, each from its own Philox counter; `uniform` hands out the next columns."""
+
+    def __init__(self, *, seed: int, stream: int, indices: np.ndarray, size: int) -> None:
+        cells = 3 * sum(q * q for q, _ in _OCTAVES)
+        self.cells = np.empty((len(indices), cells), dtype=np.uint8)
+        self.grain = np.empty((len(indices), 1, size, size), dtype=np.uint8)
+        self._columns = np.empty((len(indices), _UNIFORMS), dtype=np.float32)
+        self._used = 0
+        for row, index in enumerate(indices.tolist()):
+            generator = np.random.Generator(np.random.Philox(key=(seed << 64) | stream, counter=index << 192))
+            generator.random(out=self._columns[row], dtype=np.float32)
+            self.cells[row] = np.frombuffer(generator.bytes(cells), dtype=np.uint8)
+            self.grain[row] = np.frombuffer(generator.bytes(size * size), dtype=np.uint8).reshape(1, size, size)
+
+    def uniform(self, *shape: int) -> np.ndarray:
+        """(n, *shape) float32, uniform in [0, 1)."""
+        width = int(np.prod(shape, dtype=int))
+        columns = self._columns[:, self._used : self._used + width]
+        self._used += width
+        return columns.reshape(-1, *shape)
+
+    def below(self, bound: int, *shape: int) -> np.ndarray:
+        """(n, *shape) int64, uniform in 0 .. bound - 1."""
+        return (self.uniform(*shape) * bound).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """Parameters of M objects in each of n images; lengths in units of the image's half side, arrays (n, M)."""
+
+    kind: np.ndarray
+    alive: np.ndarray
+    radius: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    angle: np.ndarray
+    stretch: np.ndarray
+    above: np.ndarray  # (n,) bool: does object 1 lie above the main object 0?
+
+
+def _objects(draws: _Draws, labels: np.ndarray) -> _Objects:
+    n, m = len(labels), MAX_OBJECTS
+    kind = draws.below(len(CLASSES), m)
+    kind[:, 0] = labels
+    alive = np.arange(m) <= draws.below(m, 1)
+    radius = np.concatenate([0.52 + 0.2 * draws.uniform(1), np.zeros((n, m - 1), np.float32)], axis=1)
+    radius[:, 1:] = radius[:, :1] * (0.4 + 0.2 * draws.uniform(m - 1))
+    x, y = _places(draws, radius)
+    return _Objects(
+        kind=kind,
+        alive=alive,
+        radius=radius,
+        x=x,
+        y=y,
+        angle=(draws.uniform(m) - 0.5) * 1.2,
+        stretch=0.85 + 0.3 * draws.uniform(m),
+        above=draws.uniform(1)[:, 0] < 0.5,
+    )
+
+
+def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres such that every pixel is covered nearly equally often: the border cuts objects, or the middle would be favoured.
+
+    Of five proposals the first is taken that leaves enough of the object inside; the last one always does.
+    """
+    reach = 1 + 0.25 * radius[:, None]
+    at = (2 * draws.uniform(5, radius.shape[1], 2) - 1) * reach[..., None]
+    at[:, -1] *= 0.7
+    inside = np.clip((1 - np.abs(at) + radius[:, None, :, None]) / (2 * radius[:, None, :, None]), 0, 1).prod(-1)
+    fits = inside >= 0.4
+    fits[:, -1] = True
+    first = fits.argmax(1)[:, None, :, None]
+    chosen = np.take_along_axis(at, first, axis=1)[:, 0]
+    return chosen[..., 0], chosen[..., 1]
+
+
+def _render(style: str, draws: _Draws, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels (n, 3, size, size) uint8, masks (n, M, size, size) bool, class of each instance (n, M) or -1."""
+    paint, wavering = STYLES[style]
+    objects = _objects(draws, labels)
+    axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - np.float32(1)
+    clutter = _clutter(draws.cells, size)
+    depth = _depth(objects, axis, (clutter - np.float32(0.5)) * np.float32(wavering))
+    wave, light, dark = _texture(draws, objects.kind, axis)
+    bars = _bars(draws, axis)
+    visible = _visible(depth > 0, objects.above, bars)
+    scene = Scene(
+        clutter=clutter,
+        grain=draws.grain * np.float32(1 / 255),
+        visible=visible,
+        depth=depth * np.float32(1 / 255),
+        wave=wave,
+        light=light,
+        dark=dark,
+        bars=bars,
+        bar_colour=draws.uniform(3),
+    )
+    pixels = np.clip(paint(scene) * np.float32(255) + np.float32(0.5), 0, 255).astype(np.uint8)
+    return pixels, visible, np.where(visible.any((2, 3)), objects.kind, -1)
+
+
+def _clutter(cells: np.ndarray, size: int) -> np.ndarray:
+    """(n, 3, size, size) in [0, 1]: octaves of random cells, interpolated bilinearly.
+
+    Values and weights are integers held in float32 with every sum below 2^24, so the matrix products are exact in whatever order a BLAS
+    adds them up.
+    """
+    n, start, rows = len(cells), 0, []
+    for side, amplitude in _OCTAVES:
+        octave = cells[:, start : start + 3 * side * side].reshape(n, 3, side, side).astype(np.float32)
+        start += 3 * side * side
+        rows.append(octave @ _interpolation(side, size).T * np.float32(amplitude))
+    columns = np.concatenate([_interpolation(side, size) for side, _ in _OCTAVES], axis=1)
+    total = 255 * _LEVELS**2 * sum(amplitude for _, amplitude in _OCTAVES)
+    # The sum of octaves crowds around its mean: stretch it, and clip what little leaves [0, 1].
+    smooth = columns @ np.concatenate(rows, axis=2) * np.float32(1.8 / total) - np.float32(0.4)
+    return np.clip(smooth, 0, 1)
+
+
+@functools.cache
+def _interpolation(side: int, size: int) -> np.ndarray:
+    """(size, side) float32: bilinear weights in whole multiples of 1 / _LEVELS, times _LEVELS."""
+    position = np.clip((np.arange(size) + 0.5) / size * side - 0.5, 0, side - 1)
+    low = np.minimum(position.astype(int), side - 2)
+    high = np.round((position - low) * _LEVELS)
+    weights = np.zeros((size, side), dtype=np.float32)
+    weights[np.arange(size), low] = _LEVELS - high
+    weights[np.arange(size), low + 1] += high
+    return weights
+
+
+def _turn(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine in float32, rounded so that no maths library's last bit shows."""
+    wide = angle.astype(np.float64)
+    return np.round(np.cos(wide), 5).astype(np.float32), np.round(np.sin(wide), 5).astype(np.float32)
+
+
+def _plane(x: np.ndarray, y: np.ndarray, constant: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """x * X + y * Y + constant on the pixel grid: (..., ) -> (..., size, size)"""
+    return (x[..., None] * axis + constant[..., None])[..., None, :] + (y[..., None] * axis)[..., :, None]
+
+
+def _depth(objects: _Objects, axis: np.ndarray, waver: np.ndarray) -> np.ndarray:
+    """(n, M, size, size) uint8: 0 outside object j, else how deep inside it; each pixel is looked up in the class's template."""
+    cos, sin = _turn(objects.angle)
+    unit = np.float32(_TEMPLATE / (2 * _WINDOW)) / objects.radius  # cells per half side of the image
+    ux, uy = unit * cos * objects.stretch, unit * sin * objects.stretch
+    vx, vy = -unit * sin / objects.stretch, unit * cos / objects.stretch
+    middle = np.float32(_TEMPLATE / 2)
+    u = _plane(ux, uy, middle - ux * objects.x - uy * objects.y, axis)
+    v = _plane(vx, vy, middle - vx * objects.x - vy * objects.y, axis)
+    if waver.any():
+        u += waver[:, :1] * unit[:, :, None, None]
+        v += waver[:, 1:2] * unit[:, :, None, None]
+    column = np.clip(u, 0, _TEMPLATE - 1).astype(np.int32)
+    row = np.clip(v, 0, _TEMPLATE - 1).astype(np.int32)
+    first = (objects.kind * _TEMPLATE**2).astype(np.int32)[:, :, None, None]
+    depth = _templates().take(first + row * np.int32(_TEMPLATE) + column)
+    depth *= objects.alive[:, :, None, None]
+    return depth
+
+
+def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grating (n, M, size, size) and its two colours (n, M, 3). Hue, direction and frequency follow the cue's class, with jitter."""
+    m = kind.shape[1]
+    told = draws.uniform(m) < CUE_RELIABILITY
+    cue = np.where(told, kind, draws.below(len(CLASSES), m)).astype(np.float32)
+    cycles = np.where(cue % 2 == 0, np.float32(2.5), np.float32(5)) * (0.85 + 0.3 * draws.uniform(m))
+    cos, sin = _turn(np.floor(cue / 2) * np.float32(np.pi / 5) + (draws.uniform(m) - 0.5) * np.float32(0.5))
+    steps = len(_WAVE) * cycles
+    # + 64 turns keep the phase positive, so that truncation and the bit mask act as floor and modulo
+    phase = _plane(steps * cos, steps * sin, len(_WAVE) * (draws.uniform(m) + np.float32(64)), axis)
+    wave = _WAVE.take(phase.astype(np.int32) & np.int32(len(_WAVE) - 1))
+    hue = cue * np.float32(2 * np.pi * 0.3) + (draws.uniform(m) + draws.uniform(m) - 1) * np.float32(HUE_JITTER)
+    tint = _turn(hue[..., None] + np.array([0, 2 * np.pi / 3, 4 * np.pi / 3]))[0]
+    strength = (0.12 + 0.25 * draws.uniform(m))[..., None]
+    value = (0.5 + 0.25 * draws.uniform(m))[..., None]
+    light = np.clip(value + strength * tint, 0, 1)
+    return wave, light, light * (0.35 + 0.3 * draws.uniform(m))[..., None]
+
+
+def _bars(draws: _Draws, axis: np.ndarray) -> np.ndarray:
+    """(n, size, size) bool: none, one or two straight occluders across the image."""
+    there = draws.uniform(2) < 0.4
+    cos, sin = _turn(draws.uniform(2) * np.float32(np.pi))
+    offset = (2 * draws.uniform(2) - 1) * np.float32(0.9)
+    half_width = np.where(there, 0.04 + 0.06 * draws.uniform(2), -1)
+    return (np.abs(_plane(cos, sin, offset, axis)) < half_width[..., None, None]).any(1)
+
+
+def _visible(inside: np.ndarray, above: np.ndarray, bars: np.ndarray) -> np.ndarray:
+    """(n, M, size, size) bool: what is left of each object once object 1 (where `above`), 0, 1, 2 lie over each other below the bars.
+
+    An instance is one connected region (4-neighbourhood): of an object cut apart, the largest part stays and the rest shows the ground.
+    """
+    main, second, third = inside[:, 0], inside[:, 1], inside[:, 2]
+    over = above[:, None, None]
+    parts = np.stack([main & ~(second & over), second & ~(main & ~over), third & ~(main | second)], axis=1)
+    parts &= ~bars[:, None]
+    cross = np.zeros((3, 3, 3), dtype=bool)
+    cross[1, 1, :] = cross[1, :, 1] = True
+    n, m, size = parts.shape[:3]
+    found, count = ndimage.label(parts.reshape(n * m, size, size), structure=cross)
+    area = np.bincount(found.ravel(), minlength=count + 1)
+    area[0] = 0
+    top = area[found].reshape(n * m, -1).argmax(1)
+    keep = found.reshape(n * m, -1)[np.arange(n * m), top]
+    return (parts.reshape(n * m, size, size) & (found == keep[:, None, None])).reshape(parts.shape)
+
+
+def _boxes(masks: np.ndarray) -> np.ndarray:
+    """(n, M, 4) int64: x0 y0 x1 y1 around each mask, x1 and y1 exclusive; zeros for an empty one."""
+    columns, rows = masks.any(2), masks.any(3)
+    size = masks.shape[-1]
+    ends = [columns.argmax(-1), rows.argmax(-1), size - columns[..., ::-1].argmax(-1), size - rows[..., ::-1].argmax(-1)]
+    return np.stack(ends, axis=-1) * columns.any(-1)[..., None]
+
+
+_WAVE = np.round(0.5 + 0.5 * np.sin(np.arange(256) * (2 * np.pi / 256)), 6).astype(np.float32)
+
+
+@functools.cache
+def _templates() -> np.ndarray:
+    """(classes, 128, 128) uint8, flat: 0 outside the shape, else 1 + depth; every shape covers _AREA radius^2."""
+    stack = []
+    for name in CLASSES:
+        grid = (np.arange(4 * _TEMPLATE) + 0.5) / (4 * _TEMPLATE) * 4 - 2
+        area = np.mean(_inside(name, *np.meshgrid(grid, grid))) * 16
+        cells = ((np.arange(_TEMPLATE) + 0.5) / _TEMPLATE * 2 - 1) * _WINDOW * np.sqrt(area / _AREA)
+        shape = np.pad(_inside(name, *np.meshgrid(cells, cells))[1:-1, 1:-1], 1)
+        deep = ndimage.distance_transform_edt(shape) * (2 * _WINDOW / _TEMPLATE)  # in radii
+        stack.append(np.where(shape, 1 + np.minimum(254, np.round(deep * 318)), 0).astype(np.uint8))
+    return np.stack(stack).ravel()
+
+
+def _inside(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Is (x, y) inside the shape? y points down as in an image."""
+    r, angle = np.hypot(x, y), np.arctan2(x, -y)
+    match name:
+        case "disc":
+            return r < 1
+        case "square":
+            return np.maximum(abs(x), abs(y)) < 1
+        case "triangle":
+            return (y < 0.6) & (abs(x) * np.sqrt(3) - y < 1.2)
+        case "star":
+            fold = abs((angle / (2 * np.pi) * 5 + 0.5) % 1 - 0.5) * 2  # 0 at a tip, 1 between two
+            return r < 1.3 - 0.8 * fold
+        case "cross":
+            return (np.minimum(abs(x), abs(y)) < 0.34) & (np.maximum(abs(x), abs(y)) < 1.1)
+        case "ring":
+            return (r < 1.1) & (r > 0.55)
+        case "heart":
+            up = 0.35 - y * 1.15
+            return (x**2 + up**2 - 1) ** 3 < x**2 * up**3
+        case "crescent":
+            return (r < 1.2) & (np.hypot(x - 0.55, y) > 0.85)
+        case "capsule":
+            return np.hypot(np.maximum(abs(x) - 0.8, 0), y) < 0.42
+        case "arrow":
+            return np.where(y < 0, abs(x) < (y + 1.2) * 0.9, (y < 1.1) & (abs(x) < 0.36))

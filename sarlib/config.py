@@ -35,13 +35,14 @@ class Data:
     """Which images. `train_size` / `test_size` are numbers of images, None for the whole set; `image_size` is in pixels.
 
     A training subset is drawn by the run's seed, class by class in equal shares as far as they go; the test set never depends on the
-    seed.
+    seed. `fingerprint` identifies the files of a real set (empty for embedded ones), so that changed files are another run.
     """
 
     name: str
     image_size: int
     train_size: int | None = None
     test_size: int | None = None
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         _require(self.image_size > 0, f"image size must be positive, got {self.image_size}")
@@ -167,9 +168,22 @@ class Run:
 
     @property
     def key(self) -> str:
-        """16 hexadecimal digits that name this run in the store."""
-        canonical = json.dumps({"version": NUMERICS_VERSION, **self.to_dict()}, sort_keys=True, separators=(",", ":"))
+        """16 hexadecimal digits that name this run in the store: a hash of the fields that are not at their defaults.
+
+        So a new field, whose default means "as before", leaves the keys of earlier results valid; changing a default calls for a new
+        `NUMERICS_VERSION`.
+        """
+        canonical = json.dumps({"version": NUMERICS_VERSION, **_departures(self)}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _departures(declaration: Any) -> dict[str, Any]:
+    """The fields of a (nested) declaration that differ from their defaults, or have none."""
+    values = {item.name: getattr(declaration, item.name) for item in dataclasses.fields(declaration)}
+    defaults = {item.name: item.default for item in dataclasses.fields(declaration)}
+    return {
+        name: _departures(value) if dataclasses.is_dataclass(value) else value for name, value in values.items() if value != defaults[name]
+    }
 
 
 def _build(kind: type, fields: dict[str, Any]) -> Any:

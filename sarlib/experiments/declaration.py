@@ -1,0 +1,108 @@
+"""What a table is made of: settings (a data set and how to train on it), rows (what is done to the baseline there), cells and seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sarlib.claims import ClaimTest
+from sarlib.config import ConfigError, Regularizer, Run
+
+#: The rows of Table 1c: variant of the last block, and whether the entropy loss is added.
+ROWS = {"A": ("A", False), "B": ("B", False), "C": ("C", False), "D": ("D", False), "E": ("A", True), "F": ("C", True)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A data set under the name that the tables print, the baseline's run on it (seed 0), and SAR's loss there."""
+
+    dataset: str
+    baseline: Run
+    regularizer: Regularizer
+
+    def row(self, name: str, *, weight: float | None = None) -> Run:
+        """The run of row A to F of Table 1c in this setting. `weight` overrides lambda; 0 is the row without the loss."""
+        variant, regularized = ROWS[name]
+        regularizer = self.regularizer if weight is None else dataclasses.replace(self.regularizer, weight=weight)
+        return dataclasses.replace(
+            self.baseline,
+            model=dataclasses.replace(self.baseline.model, variant=variant),
+            regularizer=regularizer if regularized and regularizer.weight > 0 else Regularizer(),
+        )
+
+    def trained_for(self, epochs: int) -> Setting:
+        """The same setting with another number of epochs; warm-ups stay as they are."""
+        return dataclasses.replace(
+            self, baseline=dataclasses.replace(self.baseline, recipe=dataclasses.replace(self.baseline.recipe, epochs=epochs))
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One place of a table: `run` is its training with seed 0, `baseline` the row that it is compared with (None: it is one itself)."""
+
+    table: str
+    row: str
+    dataset: str
+    run: Run
+    baseline: str | None = None
+
+    def with_seed(self, seed: int) -> Run:
+        return dataclasses.replace(self.run, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A declared table: its cells, the seeds that every cell is trained with (paired across rows), and the claims that it tests."""
+
+    name: str
+    title: str
+    preset: str
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    tests: tuple[ClaimTest, ...]
+    data_root: Path | None = None
+
+    def runs(self) -> Iterator[Run]:
+        """Every run of the table. Cells may share runs; the store trains a shared one once."""
+        for cell in self.cells:
+            for seed in self.seeds:
+                yield cell.with_seed(seed)
+
+    def frame(self) -> pd.DataFrame:
+        """The declaration as a frame to read: one line a cell."""
+        return pd.DataFrame([_describe(cell, seeds=len(self.seeds)) for cell in self.cells])
+
+    def only(self, datasets: Iterable[str]) -> Experiment:
+        """The table restricted to some of its data sets; claims that need the others become untestable. `ConfigError` for unknown ones."""
+        known = list(dict.fromkeys(cell.dataset for cell in self.cells))
+        chosen = set(datasets)
+        if unknown := sorted(chosen - set(known)):
+            raise ConfigError(f"{self.name} at preset {self.preset} has no data set {', '.join(unknown)}; it has {'; '.join(known)}")
+        return dataclasses.replace(self, cells=tuple(cell for cell in self.cells if cell.dataset in chosen))
+
+
+def _describe(cell: Cell, *, seeds: int) -> dict[str, object]:
+    run = cell.run
+    return {
+        "table": cell.table,
+        "row": cell.row,
+        "dataset": cell.dataset,
+        "last block": run.model.variant,
+        "lambda": run.regularizer.weight,
+        "training images": run.data.train_size or "all",
+        "epochs": run.recipe.epochs,
+        "batch": run.recipe.batch_size,
+        "pixels": run.data.image_size,
+        "grid": f"{run.grid} x {run.grid}",
+        "seeds": seeds,
+        "key (seed 0)": run.key,
+    }
+
+
+#: A table's declaration: given the preset's name and the folder of real data (or None), its cells and claims for `seeds` seeds.
+Declare = Callable[..., Experiment]

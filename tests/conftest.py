@@ -1,0 +1,47 @@
+"""What several test files need: one thread, a runs folder of their own, and the smallest run that is still a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer, Run
+from sarlib.store import Store
+
+torch.set_num_threads(1)
+
+SMALLEST = Run(
+    data=Data(name="shapes-object", image_size=32, train_size=24, test_size=20),
+    model=Model(patch_size=8, dim=16, depth=2, heads=2, variant="C", drop_path=0.2),
+    recipe=Recipe(epochs=3, batch_size=8, lr=1e-3, warmup_epochs=1, clip=1.0, evaluations=3),
+    augmentation=Augmentation(crop="pad", crop_padding=2, flip=0.5, mixup=0.2, cutmix=0.5, label_smoothing=0.1),
+    regularizer=Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=1),
+)
+
+
+@pytest.fixture
+def smallest_run() -> Run:
+    return SMALLEST
+
+
+@pytest.fixture
+def with_recipe() -> Callable[..., Run]:
+    """The smallest run with some fields of its recipe changed."""
+    return lambda **changes: dataclasses.replace(SMALLEST, recipe=dataclasses.replace(SMALLEST.recipe, **changes))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs folder that is this test's alone, also for the processes that it starts."""
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("SAR_RUNS", str(folder))
+    return folder

@@ -1,0 +1,79 @@
+"""A declaration is validated when it is made, survives JSON, and its key changes with every field."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from sarlib.config import Augmentation, ConfigError, Data, Model, Recipe, Regularizer, Run
+
+
+#: For every field another valid value.
+OTHER = {
+    "data": {"name": "digits", "image_size": 64, "train_size": 25, "test_size": 21, "fingerprint": "ab"},
+    "model": {"name": "t2t", "patch_size": 4, "dim": 32, "depth": 3, "heads": 4, "mlp_ratio": 3.0, "drop_path": 0.1, "variant": "B"},
+    "recipe": {"epochs": 4, "batch_size": 9, "lr": 0.1, "warmup_epochs": 2, "warmup_lr": 0.0, "min_lr": 0.0, "weight_decay": 0.0}
+    | {"betas": (0.8, 0.9), "clip": None, "ema": 0.9, "evaluations": 1},
+    "augmentation": {"crop": "resized", "crop_padding": 3, "crop_scale": (0.1, 1.0), "flip": 0.0, "color_jitter": 0.4}
+    | {"rand_augment": "rand-m9", "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "mix_switch": 0.1, "label_smoothing": 0.0},
+    "regularizer": {"weight": 0.1, "schedule": "constant", "warmup_epochs": 2},
+}
+
+
+def variations(run: Run) -> list[Run]:
+    """Runs that differ from `run` in one field each, over all fields of all parts."""
+    made = [dataclasses.replace(run, seed=run.seed + 1), dataclasses.replace(run, regularizer=Regularizer())]
+    for part, values in OTHER.items():
+        old = getattr(run, part)
+        assert {*values, *(["name"] if part == "regularizer" else [])} == {field.name for field in dataclasses.fields(old)}
+        made += [dataclasses.replace(run, **{part: dataclasses.replace(old, **{name: value})}) for name, value in values.items()]
+    return made
+
+
+def test_every_field_is_in_the_key(smallest_run: Run) -> None:
+    runs = [smallest_run, *variations(smallest_run)]
+    assert len({run.key for run in runs}) == len(runs)
+
+
+def test_the_key_survives_json_and_field_order(smallest_run: Run) -> None:
+    fields = json.loads(json.dumps(smallest_run.to_dict()))
+    restored = Run.from_dict(dict(reversed(fields.items())))
+    assert restored == smallest_run and restored.key == smallest_run.key
+
+
+def test_the_key_is_pinned(smallest_run: Run) -> None:
+    """Committed results are found by key: whoever changes the declaration's fields or their defaults has to see it here."""
+    assert smallest_run.key == "2e73748f2fb15f61"
+
+
+def test_unknown_and_missing_fields_raise(smallest_run: Run) -> None:
+    fields = smallest_run.to_dict()
+    with pytest.raises(ConfigError, match="colour"):
+        Run.from_dict({**fields, "data": {**fields["data"], "colour": "red"}})
+    with pytest.raises(ConfigError, match="seed"):
+        Run.from_dict({name: value for name, value in fields.items() if name != "seed"})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda run: dataclasses.replace(run, seed=-1), "seeds must not be negative, got -1"),
+        (lambda run: dataclasses.replace(run, data=Data(name="digits", image_size=33)), "33 x 33 px cannot be cut into patches of 8 px"),
+        (lambda run: Data(name="digits", image_size=0), "image size must be positive"),
+        (lambda run: Data(name="digits", image_size=8, train_size=0), "train_size must be positive"),
+        (lambda run: Model(dim=10, heads=3), "dim 10 is not divisible by 3 heads"),
+        (lambda run: Model(variant="G"), "unknown last-block variant 'G'"),
+        (lambda run: Recipe(epochs=0, batch_size=8, lr=1.0), "epochs and batch size must be positive"),
+        (lambda run: Recipe(epochs=2, batch_size=8, lr=1.0, evaluations=3), "evaluations must be between 1 and 2"),
+        (lambda run: Augmentation(crop="centre"), "unknown crop 'centre'"),
+        (lambda run: Augmentation(flip=1.5), "flip must be between 0 and 1"),
+        (lambda run: Regularizer(name="magic", weight=1.0), "unknown regularizer 'magic'"),
+        (lambda run: Regularizer(name="spatial_entropy"), "say name 'none' and weight 0"),
+        (lambda run: Regularizer(name="spatial_entropy", weight=-1.0), "must not be negative"),
+    ],
+)
+def test_bad_declarations_say_what_is_wrong(smallest_run: Run, make: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(smallest_run)

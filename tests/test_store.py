@@ -1,0 +1,102 @@
+"""What is on disk is whole, is found again, and is never taken for something else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from sarlib import checkpoint
+from sarlib.config import ConfigError, Run
+from sarlib.durable import write_durably
+from sarlib.store import Record, Store
+
+
+def keep(store: Store, run: Run) -> None:
+    record = Record(run=run, metrics={"top1": 50.0, "loss": 0.1 + 0.2}, provenance={"commit": "abc"})
+    store.write(run, record=record, history=[{"epoch": 1, "split": "test", "metric": "top1", "value": 50.0}], weights={"w": torch.ones(2)})
+
+
+def test_a_record_reads_back_bit_by_bit(store: Store, smallest_run: Run) -> None:
+    assert store.read(smallest_run) is None
+    keep(store, smallest_run)
+    record = store.read(smallest_run)
+    assert record is not None and record.metrics == {"top1": 50.0, "loss": 0.1 + 0.2} and record.provenance == {"commit": "abc"}
+    assert store.history(smallest_run).value.tolist() == [50.0]
+    assert sorted(file.name for file in store.folder(smallest_run).iterdir()) == [
+        "config.json",
+        "metrics.csv",
+        "result.json",
+        "weights.safetensors",
+    ]
+
+
+@pytest.mark.parametrize("file", ["result.json", "config.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"metrics": {"top1": "high"}, "provenance": {}}'])
+def test_a_corrupt_record_is_moved_aside_and_told(
+    store: Store, smallest_run: Run, capsys: pytest.CaptureFixture, file: str, content: str
+) -> None:
+    keep(store, smallest_run)
+    (store.folder(smallest_run) / file).write_text(content)
+    assert store.read(smallest_run) is None
+    assert "cannot be read" in capsys.readouterr().err
+    (aside,) = store.root.glob(f"{smallest_run.key}.corrupt-*")
+    assert (aside / file).read_text() == content, "nothing on disk is lost"
+    keep(store, smallest_run)
+    assert store.read(smallest_run) is not None
+
+
+def test_a_record_of_another_declaration_is_not_an_answer(store: Store, smallest_run: Run, capsys: pytest.CaptureFixture) -> None:
+    keep(store, smallest_run)
+    path = store.folder(smallest_run) / "config.json"
+    config = json.loads(path.read_text())
+    config["recipe"]["lr"] = 5.0
+    path.write_text(json.dumps(config))
+    assert store.read(smallest_run) is None
+    assert "declares another run" in capsys.readouterr().err
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_durably(path, b"old")
+
+    def fail(file: object) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_durably(path, fail)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_runs_folder_is_told_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot write to the runs folder"):
+        Store(tmp_path / "file" / "store").require_writable()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind the superuser")
+def test_a_read_only_runs_folder_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match="cannot write to the runs folder"):
+        Store(tmp_path / "store").require_writable()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no checkpoint at all"])
+def test_a_broken_checkpoint_is_moved_aside_and_told(tmp_path: Path, capsys: pytest.CaptureFixture, damage: object) -> None:
+    checkpoint.save(tmp_path, {"key": "k", "model": {"w": torch.ones(1000)}})
+    path = tmp_path / checkpoint.FILE
+    path.write_bytes(damage(path.read_bytes()))
+    assert checkpoint.load(tmp_path, key="k", device=torch.device("cpu")) is None
+    assert "cannot be used" in capsys.readouterr().err
+    assert not path.exists() and path.with_suffix(".corrupt").exists()
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    checkpoint.save(tmp_path, {"key": "k"})
+    assert checkpoint.load(tmp_path, key="other", device=torch.device("cpu")) is None
+    assert "belongs to run k" in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """The last block: Equations 1-3 and 10-11, rows A-D of Table 1c, and its class-token row, on timm's VisionTransformer.
 
 Only the [CLS] row of the last block reaches the classifier, and the similarity map S of Equation 4 is that row before its
-softmax. `forward` therefore computes just that row unless the caller wants patch tokens. Both ways give the same numbers; the row
-alone needs neither the keys nor the values of the other tokens:
+softmax. `forward` therefore computes just that row unless the caller wants patch tokens. Both ways give the same numbers; the
+row alone needs neither the keys nor the values of the other tokens:
 
     q.k_j = (W_k' q).y_j + q.b_k        sum_j p_j v_j = W_v (sum_j p_j y_j) + b_v sum_j p_j
 
@@ -51,7 +51,7 @@ class Output(NamedTuple):
 
 
 class LastBlock(nn.Module):
-    """timm's Block with the parts left out that `row` says (Equations 10-11), under the parameter names of the block it replaces.
+    """timm's Block less the parts that `row` leaves out (Equations 10-11); parameters keep their names.
 
     LayerScale, where the block has it, scales the attention output whether or not a skip is added to it.
     """
@@ -75,9 +75,9 @@ class LastBlock(nn.Module):
 
 
 def remove_skip(model: VisionTransformer, variant: str) -> VisionTransformer:
-    """Turns the last block of `model` into row A, B, C or D of Table 1c in place and returns the model. A changes nothing.
+    """Turns the last block of `model` into row A, B, C or D of Table 1c in place; returns the model. A changes nothing.
 
-    The final LayerNorm before the head stays. A stock state dict still loads strictly; in C and D its last `norm2` is passed over.
+    The final LayerNorm stays. A stock state dict still loads strictly; in C and D its last `norm2` is passed over.
     Build the optimizer afterwards, since C and D give up that layer's two parameters.
     Raises `ConfigError` for an unknown variant, or a model whose last block is not timm's pre-norm `Block`.
     """
@@ -87,7 +87,7 @@ def remove_skip(model: VisionTransformer, variant: str) -> VisionTransformer:
     if _row(last) == row or (variant == "A" and not isinstance(last, LastBlock)):
         return model
     if type(last) is not Block:
-        raise ConfigError(f"variant {variant} is made from timm's stock Block, not {type(last).__name__}: start from a stock model")
+        raise ConfigError(f"variant {variant} is made from timm's stock Block, not {type(last).__name__}")
     model.blocks[-1] = LastBlock(last, row)
     return model
 

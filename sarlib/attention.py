@@ -1,0 +1,136 @@
+"""What attention maps show: 60 %-mass masks, their overlap with objects (Table 11; Figures 1 and 4), statistics of each head.
+
+Jaccard after Caron et al. (2021) and Naseer et al. (2021): every head's map is thresholded to keep 60 % of its attention mass
+and scaled up to the image by nearest neighbours; each object class of the image takes the head that fits it best; the mean is
+over the classes of an image, then over images. A token's cell is kept or left as a whole, so that the number of object pixels
+in every cell (`object_cells`) is all that is needed, by attention and by the references that look at no model alike.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sarlib.config import ConfigError
+from sarlib.entropy import component_counts, map_entropy
+
+
+def mass_mask(similarity: Tensor, *, mass: float = 0.6) -> Tensor:
+    """The smallest set of tokens which holds `mass` of the softmaxed attention: (..., h, w) -> bool (..., h, w).
+
+    The softmax is over the patches: attention to the class token scales their share of the mass, all of them alike.
+    """
+    if not 0 < mass <= 1:
+        raise ConfigError(f"the mass to keep must be above 0 and at most 1, got {mass}")
+    shares, order = similarity.flatten(-2).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    # A token is needed where what larger ones hold does not suffice; the tolerance is the rounding of the sum.
+    needed = shares.cumsum(-1) - shares < mass * (1 - 1e-6)
+    return torch.zeros_like(needed).scatter(-1, order, needed).unflatten(-1, similarity.shape[-2:])
+
+
+def upsample(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Nearest neighbours: (..., h, w) -> (..., H, W), `size` in pixels; every pixel takes the value of its token's cell."""
+    rows, columns = (_cell_of_pixel(pixels, cells, mask.device) for pixels, cells in zip(size, mask.shape[-2:], strict=True))
+    return mask[..., rows[:, None], columns]
+
+
+class HeadStatistics(NamedTuple):
+    """Per head, the mean over images: `entropy` (H,) in nats, `components` (H,), `kept` (H,) the mask's share of the tokens."""
+
+    entropy: Tensor
+    components: Tensor
+    kept: Tensor
+
+
+def head_statistics(similarity: Tensor, *, mass: float = 0.6) -> HeadStatistics:
+    """Equations 6 and 7 for each head, and the size of its mask: from maps (B, H, h, w)."""
+    kept = mass_mask(similarity, mass=mass).float().mean((-2, -1))
+    return HeadStatistics(map_entropy(similarity).mean(0), component_counts(similarity).float().mean(0), kept.mean(0))
+
+
+class ObjectCells(NamedTuple):
+    """The object classes of `images` images, one row a pair of an image and a class that it shows.
+
+    inside: (P, h, w) float32, pixels of the class in each token's cell.
+    valid: (P, h, w) float32, all pixels of the cell that are not void.
+    image: (P,) int64, which image the pair belongs to.
+    """
+
+    inside: Tensor
+    valid: Tensor
+    image: Tensor
+    images: int
+
+
+def object_cells(masks: Tensor, labels: Tensor, grid: tuple[int, int], *, void: Tensor | None = None) -> ObjectCells:
+    """Counts the pixels of every object class in every token's cell.
+
+    masks: (N, M, H, W) bool, the visible pixels of each instance, which therefore do not overlap.
+    labels: (N, M), the class of each, -1 for none.
+    void: (N, H, W) bool, pixels that count neither for nor against a mask (VOC's 255).
+    Instances of one class in an image are one object class; a class without a visible pixel is none.
+    """
+    n = len(masks)
+    if void is None:
+        valid = _count(torch.ones_like(masks[:1, 0]), grid).expand(n, *grid)
+    else:
+        masks, valid = masks & ~void[:, None], _count(~void, grid)
+    same_class = labels[:, :, None] == labels[:, None, :]
+    inside = (same_class.float() @ _count(masks, grid).flatten(2)).unflatten(-1, grid)
+    repeated = same_class.tril(-1).any(-1)  # an earlier instance already stands for this class
+    image, instance = ((labels >= 0) & ~repeated & (inside.sum((-2, -1)) > 0)).nonzero(as_tuple=True)
+    return ObjectCells(inside[image, instance], valid[image], image, n)
+
+
+def jaccard(heads: Tensor, cells: ObjectCells) -> Tensor:
+    """Intersection over union of each object class with the head that fits it best, averaged over the classes of each image.
+
+    heads: (N, H, h, w) bool, or (1, H, h, w) for the same masks on every image. Returns (N,); NaN for an image without objects.
+    """
+    chosen = heads.expand(cells.images, *heads.shape[1:])[cells.image].flatten(2).float()
+    intersection, covered = (torch.einsum("phc,pc->ph", chosen, part.flatten(1)) for part in (cells.inside, cells.valid))
+    union = covered + cells.inside.sum((-2, -1))[:, None] - intersection
+    return _image_means((intersection / union).amax(1), cells)
+
+
+def best_jaccard(cells: ObjectCells) -> Tensor:
+    """The same for the best mask that whole cells can make of each object class; no attention map scores higher. Returns (N,).
+
+    That mask holds the cells in which the object's share is above some level, so only the levels have to be tried.
+    """
+    inside, outside = cells.inside.flatten(1), (cells.valid - cells.inside).flatten(1)
+    order = (inside / (inside + outside).clamp(min=1)).argsort(dim=1, descending=True)
+    inside, outside = (part.gather(1, order).cumsum(1) for part in (inside, outside))
+    return _image_means((inside / (inside[:, -1:] + outside)).amax(1), cells)
+
+
+def random_masks(images: int, heads: int, grid: tuple[int, int], *, mass: float = 0.6, seed: int = 0) -> Tensor:
+    """Cells kept at random with probability `mass`, as many as a flat attention map keeps: bool (images, heads, h, w)."""
+    return torch.rand(images, heads, *grid, generator=torch.Generator().manual_seed(seed)) < mass
+
+
+def centre_discs(grid: tuple[int, int]) -> list[Tensor]:
+    """All discs around the centre of the grid, the smallest first: bool (1, 1, h, w) each."""
+    rows, columns = (torch.arange(cells) - (cells - 1) / 2 for cells in grid)
+    squared = rows[:, None] ** 2 + columns**2
+    return [(squared <= radius)[None, None] for radius in squared.unique()]
+
+
+def _count(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Pixels per cell: bool (..., H, W) -> float32 (..., h, w); exact, the counts are far below 2^24."""
+    rows, columns = (
+        torch.nn.functional.one_hot(_cell_of_pixel(pixels, cells, masks.device), cells).float()
+        for pixels, cells in zip(masks.shape[-2:], grid, strict=True)
+    )
+    return rows.T @ (masks.float() @ columns)
+
+
+def _cell_of_pixel(pixels: int, cells: int, device: torch.device) -> Tensor:
+    return torch.arange(pixels, device=device) * cells // pixels
+
+
+def _image_means(values: Tensor, cells: ObjectCells) -> Tensor:
+    sums, counts = values.new_zeros(2, cells.images).unbind(0)
+    return sums.index_add(0, cells.image, values) / counts.index_add(0, cells.image, torch.ones_like(values))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from sarlib.config import ConfigError
+from sarlib.config import ConfigError, Data
 from sarlib.data.images import Images
 from sarlib.data.shape_styles import STYLES, Scene
 
@@ -30,6 +30,7 @@ _AREA = 2.0  # of every shape, in radius^2: size is no class cue
 _OCTAVES = ((2, 4), (4, 4), (8, 3), (16, 2))  # (cells a side, amplitude) of the clutter
 _LEVELS = 64  # interpolation weights are multiples of 1 / _LEVELS, see _clutter
 _UNIFORMS = 96  # scene parameters drawn per image; spare ones are reserved
+_TRAIN_SIZE, _TEST_SIZE, _TEST_SEED = 10_000, 2_000, 0
 _CHUNK = 16  # images rendered at once: small enough for the cache
 
 
@@ -56,6 +57,18 @@ def generate(style: str, n: int, *, image_size: int, seed: int = 0, stream: str 
         masks=torch.from_numpy(masks),
         mask_labels=torch.from_numpy(kinds),
         boxes=torch.from_numpy(_boxes(masks)),
+    )
+
+
+def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
+    """The set named "shapes-<style>": training images from the seed's own stream, test images from one that no training touches.
+
+    The supply is endless; without a size, 10,000 images train and 2,000 test.
+    """
+    style = spec.name.removeprefix("shapes-")
+    return (
+        generate(style, spec.train_size or _TRAIN_SIZE, image_size=spec.image_size, seed=seed, stream="train"),
+        generate(style, spec.test_size or _TEST_SIZE, image_size=spec.image_size, seed=_TEST_SEED, stream="test"),
     )
 
 

@@ -1,0 +1,185 @@
+"""From tidy results to what a reader sees: the table, paired differences, verdicts on the paper's claims, a figure.
+
+`results` has one line a measurement (`sarlib.results`); the declaration gives the order of rows and data sets and each cell's
+baseline, and cells without results stay visible as gaps. Every interval is a 95 % t interval over seeds (`sarlib.statistics`); where
+many are shown at once, one in twenty is expected to miss.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sarlib.agreement import agreement, agreement_in_words
+from sarlib.cells import JACCARD_REFERENCES, MAIN_METRICS, Cell, Experiment, groups, paired, present, values
+from sarlib.claims import UNTESTABLE, ClaimTest, Judgement, judge
+from sarlib.notation import GAP, bounds, heading, number, plus_minus, signed
+from sarlib.results import read_csv, write_csv
+from sarlib.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["agreement", "agreement_in_words", "differences", "figure", "read_csv", "table", "text", "verdicts", "write_csv"]
+
+WIDTH = 100  # columns of a terminal
+
+
+def table(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """Every metric's mean ± half-width of its 95 % interval as text, one line a cell in the order of the declaration.
+
+    Index (table, dataset, row), columns `n` (seeds) and one per metric with its unit. A metric that failed on some seeds says on how
+    many its mean stands; a single seed has no ±; a cell without results shows gaps.
+    """
+    metrics = [name for name in results["metric"].unique() if name not in JACCARD_REFERENCES]
+    metrics = sorted(metrics, key=lambda name: MAIN_METRICS.index(name) if name in MAIN_METRICS else len(MAIN_METRICS))
+    lines = []
+    for cell in experiment.cells:
+        intervals = {metric: mean_interval(values(results, cell, metric)) for metric in metrics}
+        n = max((interval.n for interval in intervals.values()), default=0)
+        line = {"table": cell.table, "dataset": cell.dataset, "row": cell.row, "n": n}
+        lines.append(line | {heading(results, metric): plus_minus(intervals[metric], metric, n=n) for metric in metrics})
+    return pd.DataFrame(lines).set_index(["table", "dataset", "row"])
+
+
+def differences(results: pd.DataFrame, experiment: Experiment, metric: Sequence[str] = MAIN_METRICS) -> pd.DataFrame:
+    """Each cell minus its baseline, paired by seed: mean, 95 % interval, two-sided p value, and the difference of every seed as text.
+
+    One line per cell with a baseline and metric that both have; in units of the metric (points for top1).
+    """
+    lines = []
+    for cell, name, per_seed in paired(results, experiment.cells, metric):
+        interval = mean_interval(per_seed)
+        line = {"table": cell.table, "dataset": cell.dataset, "row": cell.row, "baseline": cell.baseline, "metric": name}
+        line |= {"n": interval.n, "mean": interval.mean, "low": interval.low, "high": interval.high, "p": interval.p}
+        lines.append(line | {"per_seed": " ".join(signed(one, name) for one in per_seed)})
+    columns = ["table", "dataset", "row", "baseline", "metric", "n", "mean", "low", "high", "p", "per_seed"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def verdicts(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """What becomes of each claim that the table tests; indexed by the claim's id. The rules are in `sarlib.claims`.
+
+    `ours`, `interval` (95 %) and `n` belong to the contrast that carries the verdict, which `note` names. The direction decides. The
+    paper's magnitude is set against our interval at PRESET=paper only: other data and other sizes have other magnitudes.
+    """
+    lines = []
+    for test in experiment.tests:
+        claim, judgement = test.claim, judge(test, results)
+        line = {"id": claim.id, "claim": claim.claim, "where": claim.where, "paper": claim.stated or GAP}
+        line |= {"ours": GAP, "interval": GAP, "n": 0, "verdict": judgement.verdict, "magnitude": GAP}
+        if judgement.intervals:
+            metric, interval = test.contrasts[judgement.carrying].metric, judgement.intervals[judgement.carrying]
+            line |= {"ours": signed(interval.mean, metric), "interval": bounds(interval, metric), "n": interval.n}
+        if claim.delta is not None and judgement.verdict != UNTESTABLE:
+            line["magnitude"] = _magnitude(claim.delta, test, judgement) if experiment.preset == "paper" else "not compared at this size"
+        lines.append(line | {"note": "; ".join((*_about(test, judgement, seeds=len(experiment.seeds)), *filter(None, [test.note])))})
+    columns = ["id", "claim", "where", "paper", "ours", "interval", "n", "verdict", "magnitude", "note"]
+    return pd.DataFrame(lines, columns=columns).set_index("id")
+
+
+def _magnitude(delta: float, test: ClaimTest, judgement: Judgement) -> str:
+    """Whether the paper's figure lies in our interval; the smallest gain's under `all`, the largest's under `any`."""
+    extreme = min if test.rule == "all" else max
+    interval = extreme(judgement.intervals, key=lambda interval: interval.mean)
+    return "inside our interval" if interval.contains(delta) else "outside our interval"
+
+
+def _about(test: ClaimTest, judgement: Judgement, *, seeds: int) -> Iterator[str]:
+    """Why the verdict is what it is, which contrast the numbers belong to, and how many of the declared seeds it stands on."""
+    if judgement.verdict == UNTESTABLE:
+        yield judgement.reason
+        return
+    label, n = test.contrasts[judgement.carrying].label, judgement.intervals[judgement.carrying].n
+    if len(test.contrasts) > 1:
+        which = "weakest" if test.rule == "all" else "strongest"
+        yield f"{which} of {len(test.contrasts)} contrasts: {label}" + (f" ({judgement.reason})" if judgement.reason else "")
+    if n < seeds:
+        yield f"{n} of {seeds} seeds; the others failed or are missing"
+
+
+def text(results: pd.DataFrame, experiment: Experiment) -> str:
+    """The table, its paired differences and its verdicts for a terminal of 100 columns."""
+    seeds = f"{len(experiment.seeds)} seed{'s' * (len(experiment.seeds) != 1)}"
+    title = textwrap.fill(f"{experiment.name}: {experiment.title}", WIDTH)
+    blocks = [f"{title}\npreset {experiment.preset}, {seeds}; mean ± half-width of the 95 % interval", *_values_text(results, experiment)]
+    if compared := list(_differences_text(results, experiment)):
+        blocks += ["difference from the baseline, paired by seed", *compared]
+    if len(experiment.tests):
+        blocks += ["what the paper claims", *_verdicts_text(results, experiment)]
+    return "\n\n".join(blocks)
+
+
+def figure(results: pd.DataFrame, experiment: Experiment, *, table: str | None = None) -> Figure:
+    """`sarlib.figures.figure`; loaded on demand, so that tables need no plotting library."""
+    from sarlib import figures
+
+    return figures.figure(results, experiment, table=table)
+
+
+def _values_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:
+    metrics = present(results)
+    for (name, dataset), cells in groups(experiment.cells).items():
+        samples = [(cell.row, [values(results, cell, metric) for metric in metrics]) for cell in cells]
+        yield "\n".join([f"{name} · {dataset}", _grid(results, metrics, samples), *_jaccard_references(results, cells)])
+
+
+def _jaccard_references(results: pd.DataFrame, cells: Sequence[Cell]) -> Iterator[str]:
+    samples = {what: pd.concat([values(results, cell, metric) for cell in cells]) for metric, what in JACCARD_REFERENCES.items()}
+    known = [f"{what} {number(sample.mean(), 'jaccard')}" for what, sample in samples.items() if len(sample)]
+    if known:
+        yield textwrap.fill(f"jaccard without a model: {', '.join(known)}", WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def _differences_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:
+    metrics = present(results)
+    for (name, dataset), cells in groups(experiment.cells).items():
+        compared: dict[str, dict[str, pd.Series]] = {}  # row: metric: differences of its seeds
+        for cell, metric, sample in paired(results, cells, metrics):
+            compared.setdefault(f"{cell.row} − {cell.baseline}", {})[metric] = sample
+        if compared:
+            samples = [(row, [by_metric.get(metric, ()) for metric in metrics]) for row, by_metric in compared.items()]
+            shown = [f"{row}: {_seeds_text(samples[0], metrics[0])}" for row, samples in samples if len(samples[0])]
+            note = textwrap.fill(f"{metrics[0]}, seed by seed: {'; '.join(shown)}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+            yield "\n".join((f"{name} · {dataset}", _grid(results, metrics, samples, difference=True), note))
+
+
+def _seeds_text(sample: pd.Series, metric: str) -> str:
+    p = mean_interval(sample).p
+    return " ".join(signed(one, metric) for one in sample) + ("" if math.isnan(p) else f" (p {p:.2g})")
+
+
+def _verdicts_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:
+    for claim_id, line in verdicts(results, experiment).iterrows():
+        lines = [f"{line['where']}: {line['claim']} [{claim_id}]"]
+        ours = f"ours {line['ours']} {line['interval']}, {line['n']} seeds; " if line["n"] else ""
+        lines.append(f"  {line['verdict'].upper()}: {ours}paper {line['paper']}" + (f" ({line['magnitude']})" if line["magnitude"] != GAP else ""))
+        if line["note"]:
+            lines.append(f"  {line['note']}")
+        yield "\n".join(textwrap.fill(one, WIDTH, subsequent_indent="    ") for one in lines)
+
+
+def _grid(
+    results: pd.DataFrame, metrics: Sequence[str], samples: Sequence[tuple[str, Sequence[Sequence[float]]]], *, difference: bool = False
+) -> str:
+    """Aligned lines of (label, one sample a metric); a label that leaves no room for the columns is cut."""
+    lines = [("", "n", *(heading(results, metric) for metric in metrics))]
+    for label, by_metric in samples:
+        intervals = [mean_interval(sample) for sample in by_metric]
+        n = max((interval.n for interval in intervals), default=0)
+        shown = (plus_minus(interval, metric, n=n, difference=difference) for interval, metric in zip(intervals, metrics, strict=True))
+        lines.append((f"  {label}", str(n), *shown))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths[1:]))
+    return "\n".join(
+        "  ".join((_cut(label, widths[0]).ljust(widths[0]), *(value.rjust(width) for value, width in zip(rest, widths[1:], strict=True))))
+        for label, *rest in lines
+    )
+
+
+def _cut(label: str, width: int) -> str:
+    return label if len(label) <= width else label[: width - 1] + "…"

@@ -1,0 +1,39 @@
+"""Tidy results: one line a measurement, and the CSV file that holds them bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from sarlib.config import ConfigError
+from sarlib.durable import write_durably
+
+COLUMNS = ("table", "row", "dataset", "seed", "metric", "value", "unit", "key")
+_MEASUREMENT = ["table", "row", "dataset", "seed", "metric"]
+
+
+def write_csv(results: pd.DataFrame, path: Path) -> None:
+    """Write tidy `results` in one step; floats as the shortest text that reads back to the same bits. `ConfigError` if it cannot."""
+    text = results.loc[:, list(COLUMNS)].to_csv(index=False, na_rep="nan", lineterminator="\n")
+    try:
+        write_durably(Path(path), text.encode())
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose a folder that can be written") from error
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Inverse of `write_csv`, bit for bit; labels stay text ("0.10" is a row's name). `ConfigError` says what is wrong with the file."""
+    kinds = dict.fromkeys(COLUMNS, str) | {"seed": "int64", "value": "float64"}
+    try:
+        results = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values={"value": ["nan"]}, float_precision="round_trip")
+    except FileNotFoundError as error:
+        raise ConfigError(f"there are no results at {path}: run the table first") from error
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise ConfigError(f"cannot read results from {path} ({str(error).splitlines()[0]}): remove it and run the table again") from error
+    if missing := [column for column in COLUMNS if column not in results]:
+        raise ConfigError(f"{path} lacks the columns {', '.join(missing)}: remove it and run the table again")
+    if (twice := results.duplicated(_MEASUREMENT)).any():
+        first = " ".join(map(str, results.loc[twice, _MEASUREMENT].iloc[0]))
+        raise ConfigError(f"{path} holds a measurement twice ({first}): remove it and run the table again")
+    return results.loc[:, list(COLUMNS)]

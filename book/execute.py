@@ -1,0 +1,133 @@
+"""Run one notebook of the book: `python book/execute.py table2 --preset tiny` writes runs/tiny/table2.ipynb and prints the table.
+
+Takes the arguments of `python -m sarlib`. The notebook is executed in a scratch folder and kept only when every code cell was
+executed, so that a run that was stopped or failed is never mistaken for a result. Progress reaches the terminal while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from sarlib import __main__ as command_line
+from sarlib.durable import write_durably
+from sarlib.experiments import runs_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "book" / "notebooks"
+
+
+class Stopped(RuntimeError):
+    """The kernel went away before the last cell: a signal, no memory left."""
+
+
+def execute(source: Path, target: Path, parameters: dict[str, object]) -> None:
+    """Run the notebook `source` with `parameters` and put the result at `target` in one step.
+
+    Raises `Stopped` when cells were left out and `PapermillExecutionError` when one raised; the notebook up to there is then at
+    `failed(target)`, unless what it raised is a `ConfigError`: input that was refused is no failure of the notebook.
+    """
+    with tempfile.TemporaryDirectory(prefix="sarlib-") as scratch:
+        unfinished = Path(scratch) / source.name
+        _use_this_environment(Path(scratch))
+        try:
+            papermill.execute_notebook(
+                source,
+                unfinished,
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                stderr_file=sys.stderr,
+                cwd=ROOT,
+                extra_arguments=["--log-level=ERROR"],
+            )
+        except PapermillExecutionError as error:
+            if error.ename != "ConfigError":
+                _publish(nbformat.read(unfinished, 4), failed(target))
+            raise
+        except RuntimeError as error:  # what nbclient raises for a dead kernel
+            raise Stopped(str(error)) from error
+        notebook = nbformat.read(unfinished, 4)
+    # papermill calls a notebook completed whose kernel was interrupted; a cell without a count was not executed.
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if missing := sum(cell.execution_count is None for cell in cells):
+        raise Stopped(f"{missing} of {len(cells)} cells were not executed")
+    _publish(notebook, target)
+    failed(target).unlink(missing_ok=True)
+
+
+def failed(target: Path) -> Path:
+    """Where a notebook that raised is kept: beside the place where its result would be."""
+    return target.with_suffix(".failed.ipynb")
+
+
+def _use_this_environment(scratch: Path) -> None:
+    """Let `python3` be the kernel of this interpreter, and let no startup file of the user run in it."""
+    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ["IPYTHONDIR"] = str(scratch / "ipython")
+
+
+def _publish(notebook: nbformat.NotebookNode, target: Path) -> None:
+    """Write the notebook without this machine's paths and without the progress bars, which the terminal has shown."""
+    for name in ("input_path", "output_path"):
+        notebook.metadata.papermill.pop(name, None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    write_durably(target, nbformat.writes(notebook).encode())
+
+
+def _parameters(arguments: list[str]) -> dict[str, object]:
+    """The arguments as values for the notebook's cell of parameters. They have been checked before."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("table")
+    parser.add_argument("--preset", default="laptop")
+    parser.add_argument("--data")
+    parser.add_argument("--datasets")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--device", default="auto")
+    return vars(parser.parse_args(arguments))
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code: 0, 2 for bad input, 1 for a notebook that failed, 130 when stopped; each told in one line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as for Ctrl-C
+    if code := command_line.main([*arguments, "--check"]):
+        return code
+    parameters = _parameters(arguments)
+    name = parameters.pop("table")
+    target = runs_folder() / parameters["preset"] / f"{name}.ipynb"
+    try:
+        execute(NOTEBOOKS / f"{name}.ipynb", target, parameters)
+    except PapermillExecutionError as error:
+        if error.ename == "ConfigError":
+            print(f"sarlib: {error.evalue}", file=sys.stderr)
+            return 2
+        message = (error.evalue or "no message").splitlines()[0]
+        print(f"sarlib: {name} failed with {error.ename}: {message} (see {_from_here(failed(target))})", file=sys.stderr)
+        return 1
+    except (Stopped, KeyboardInterrupt) as stop:
+        why = f" ({stop})" if str(stop) else ""
+        print(f"sarlib: {name} was stopped{why}; finished runs are kept and the others resume", file=sys.stderr)
+        return 130
+    command_line.main([*arguments, "--show"])
+    print(f"wrote {_from_here(target)} and {target.with_suffix('.csv').name}")
+    return 0
+
+
+def _from_here(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -11,13 +11,22 @@ infinity, or values whose sum or excess overflows, give NaN as entropy and as gr
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sarlib.config import ConfigError
+
+PATHS = ("cpu", "triton")
+
+#: Longest side of a grid, in tokens, that the kernel takes; larger ones go over the CPU on every device.
+LARGEST_KERNEL_GRID = 64
+
+#: A total excess up to this many times the smallest normal number counts as none.
+FAINTEST = 1024
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -50,7 +59,7 @@ def components(similarity: Tensor) -> Tensor:
     (..., h, w) -> int32 labels (..., h, w) on the same device: 0 where S <= mean, 1 ... r in raster order of their first pixels
     within each map.
     """
-    labels, counts = _label(_stacked_excess(_maps(similarity)))
+    labels, counts = _label(_stacked_excess(_at_least_float32(_maps(similarity).detach()).cpu()))
     first = np.cumsum(counts) - counts
     labels = np.where(labels > 0, labels - first[:, None, None], 0)[:, :-1].astype(np.int32)
     return torch.from_numpy(labels).reshape(similarity.shape).to(similarity.device)
@@ -58,7 +67,7 @@ def components(similarity: Tensor) -> Tensor:
 
 def component_counts(similarity: Tensor) -> Tensor:
     """The number r of components of each map (Equation 6): (..., h, w) -> int64 (...)."""
-    _, counts = _label(_stacked_excess(_maps(similarity)))
+    _, counts = _label(_stacked_excess(_at_least_float32(_maps(similarity).detach()).cpu()))
     return torch.from_numpy(counts).reshape(similarity.shape[:-2]).to(similarity.device)
 
 
@@ -82,7 +91,8 @@ def map_entropy(similarity: Tensor) -> Tensor:
     CUDA tensors take the kernel of `sarlib.entropy_triton`, all others one call of `scipy.ndimage.label` on the CPU. The environment
     variable SAR_ENTROPY=cpu or SAR_ENTROPY=triton forces one of them for debugging.
     """
-    return _ClosedForm.apply(_maps(similarity)).reshape(similarity.shape[:-2])
+    entropies, _ = entropy_and_gradient(_maps(similarity))
+    return entropies.reshape(similarity.shape[:-2])
 
 
 def spatial_entropy(similarity: Tensor) -> Tensor:
@@ -94,28 +104,58 @@ def spatial_entropy(similarity: Tensor) -> Tensor:
     return entropies.mean() if entropies.numel() else entropies.sum()
 
 
-class _ClosedForm(torch.autograd.Function):
-    """Entropy per map with its gradient, both calculated in the forward pass: (N, h, w) -> (N,)."""
+@torch.library.custom_op("sarlib::entropy_and_gradient", mutates_args=())
+def entropy_and_gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Equation 7 with its closed-form gradient: maps (N, h, w) -> H (N,) and dH/dS (N, h, w), both float32 (float64 for float64).
 
-    @staticmethod
-    def forward(ctx, maps: Tensor) -> Tensor:
-        entropy, gradient = _entropy_and_gradient(_stacked_excess(maps))
-        ctx.save_for_backward(torch.from_numpy(gradient).to(maps))
-        return torch.from_numpy(entropy).to(maps)
+    One opaque node for torch.compile, CUDA graphs and DDP, whichever path calculates it. With M_j the mass of a component, T the sum
+    of a map's M_j and P_j = M_j / T, dH/dB = -(log P_j + H) / T on the pixels of C_j and 0 elsewhere; the mean's own derivative
+    takes the map's average of that away: dH/dS = dH/dB - mean(dH/dB).
+    """
+    if _path(maps) == "triton":
+        from sarlib import entropy_triton  # here, because there is no Triton where there is no CUDA
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, upstream: Tensor) -> Tensor:
-        (gradient,) = ctx.saved_tensors
-        return gradient * upstream[:, None, None]
+        return entropy_triton.entropy_and_gradient(maps)
+    dtype = _calculation_dtype(maps)
+    entropy, gradient = _on_cpu(_stacked_excess(maps.detach().to("cpu", dtype)), torch.finfo(dtype))
+    return torch.from_numpy(entropy).to(maps.device, dtype), torch.from_numpy(gradient).to(maps.device, dtype)
 
 
-def _entropy_and_gradient(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From the excess (N, h + 1, w) of `_stacked_excess`: H (N,) and dH/dS (N, h, w).
+@entropy_and_gradient.register_fake
+def _(maps: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = _calculation_dtype(maps)
+    return maps.new_empty(maps.shape[0], dtype=dtype), torch.empty(maps.shape, dtype=dtype, device=maps.device)
 
-    With M_j the mass of a component, T the sum of a map's M_j and P_j = M_j / T, dH/dB = -(log P_j + H) / T on the pixels of C_j and
-    0 elsewhere; the mean's own derivative takes the map's average of that away: dS = dB - mean(dB). Everything but the last line is
-    per component, of which a map has few, and in float64.
+
+def _save(ctx, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.dtype = inputs[0].dtype
+    ctx.save_for_backward(output[1])
+
+
+def _backward(ctx, upstream: Tensor | None, _: Tensor | None) -> Tensor | None:
+    if upstream is None:
+        return None
+    (gradient,) = ctx.saved_tensors
+    return (gradient * upstream[:, None, None]).to(ctx.dtype)
+
+
+entropy_and_gradient.register_autograd(_backward, setup_context=_save)
+
+
+def _path(maps: Tensor) -> str:
+    """Which path calculates: the device's own, or the one SAR_ENTROPY names."""
+    forced = os.environ.get("SAR_ENTROPY", "")
+    if forced not in ("", *PATHS):
+        raise ConfigError(f"SAR_ENTROPY={forced!r} is not a path: set it to {' or '.join(PATHS)}, or unset it")
+    on_device = maps.device.type == "cuda" and max(maps.shape[-2:]) <= LARGEST_KERNEL_GRID
+    return forced or ("triton" if on_device else "cpu")
+
+
+def _on_cpu(stacked: np.ndarray, finfo: torch.finfo) -> tuple[np.ndarray, np.ndarray]:
+    """From the excess (N, h + 1, w) of `_stacked_excess`: H (N,) float64 and dH/dS (N, h, w) in the precision that `finfo` describes.
+
+    Everything but the last lines is per component, of which a map has few, and in float64.
     """
     n, rows, w = stacked.shape
     labels, counts = _label(stacked)
@@ -126,13 +166,14 @@ def _entropy_and_gradient(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         share = mass / total[owner]
         log_share = np.log(share)
         entropy = np.bincount(owner, weights=-share * log_share, minlength=n).astype(float)
-        # A gradient beyond float32 (a contrast below 1e-35) can be followed by nobody: such a map counts as flat.
-        scale = np.where(total > 1024 * np.finfo(np.float32).tiny, 1 / total, 0)
-        slope = np.zeros(len(owner) + 1)
-        slope[1:] = -(log_share + entropy[owner]) * scale[owner]
+        slope = np.zeros(len(owner) + 1, dtype=finfo.dtype)
+        slope[1:] = -(log_share + entropy[owner]) / total[owner]
     gradient = slope[labels]
     gradient -= gradient.sum(axis=(1, 2), keepdims=True) / ((rows - 1) * w)
-    broken = ~np.isfinite(stacked[:, -1, 0] + total)
+    # A contrast so faint that its gradient is beyond the format cannot be followed by anybody: such a map counts as flat.
+    flat = total <= FAINTEST * finfo.tiny
+    entropy[flat] = gradient[flat] = 0
+    broken = ~(stacked[:, -1, 0] + total <= finfo.max)
     entropy[broken] = gradient[broken] = np.nan
     return entropy, gradient[:, :-1]
 
@@ -143,7 +184,6 @@ def _stacked_excess(maps: Tensor) -> np.ndarray:
     That row is 0, or NaN throughout where the map's mean is not finite, so that it marks a map that has no entropy.
     """
     n, h, w = maps.shape
-    maps = maps.detach().cpu()
     mean = _mean(maps)
     stacked = torch.empty(n, h + 1, w, dtype=torch.float64)
     torch.sub(maps, mean, out=stacked[:, :h]).clamp_(min=0)
@@ -169,12 +209,16 @@ def _mean(maps: Tensor) -> Tensor:
     return maps.mean(dim=(-2, -1), keepdim=True, dtype=torch.float64)
 
 
+def _calculation_dtype(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
 def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+    return tensor.to(_calculation_dtype(tensor))
 
 
 def _maps(similarity: Tensor) -> Tensor:
-    """(..., h, w) -> (N, h, w) in the type that is calculated in."""
+    """(..., h, w) -> (N, h, w), a view where the strides allow it."""
     if similarity.dim() < 2 or 0 in similarity.shape[-2:]:
         raise ConfigError(f"similarity maps must have shape (..., h, w) with h, w > 0, got {tuple(similarity.shape)}")
-    return _at_least_float32(similarity).flatten(0, -3) if similarity.dim() > 2 else _at_least_float32(similarity)[None]
+    return similarity.flatten(0, -3) if similarity.dim() > 2 else similarity[None]

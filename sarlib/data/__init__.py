@@ -5,22 +5,61 @@ from __future__ import annotations
 from pathlib import Path
 
 from sarlib import config
-from sarlib.data import digits, shapes
+from sarlib.data import digits, folders, shapes, torchvision_sets
+from sarlib.data.folders import discover
 from sarlib.data.images import Images
 from sarlib.data.shape_styles import STYLES
+from sarlib.data.splits import subsets
 
 SHAPES = tuple(f"shapes-{style}" for style in STYLES)
+EMBEDDED = (*SHAPES, "digits")
+IN_FOLDERS = (*torchvision_sets.LAYOUTS, *folders.DOMAINNET, "imagenet", "imagenet100")
 
-__all__ = ["SHAPES", "Images", "load"]
+#: Sets of up to so many bytes are decoded into memory, larger ones stay files.
+MEMORY_LIMIT = 2 * 10**9
+
+__all__ = ["EMBEDDED", "IN_FOLDERS", "MEMORY_LIMIT", "SHAPES", "Images", "discover", "load"]
 
 
 def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Images, Images]:
-    """The training and the test set of a declaration.
+    """The training and the test set of a declaration; `root` is the folder that holds the image sets which are not embedded.
 
-    `seed` draws the training subset (or, for procedural shapes, the training images); the test set never depends on it. Raises `ConfigError`.
+    `seed` draws the training subset (for procedural shapes, the training images); the test set never depends on it. Sets that fit
+    into `MEMORY_LIMIT` come as pixels of the declared size: shorter side resized (bicubic, antialiased), centre cropped; a random resized
+    crop then cuts from that square, not from the whole photograph.
+
+    Raises `ConfigError` for an unknown name, missing or misplaced data (with the expected layout), sizes beyond the set's, classes that differ
+    between training and test, and a file that does not decode.
     """
     if spec.name in SHAPES:
         return shapes.load(spec, seed=seed)
     if spec.name == "digits":
         return digits.load(spec, seed=seed)
-    raise config.ConfigError(f"unknown data set {spec.name!r}; known: {', '.join((*SHAPES, 'digits'))}")
+    train, test = subsets(*_whole(spec.name, root), spec=spec, seed=seed)
+    return _in_memory_if_small(train, spec.image_size), _in_memory_if_small(test, spec.image_size)
+
+
+def _whole(name: str, root: Path | None) -> tuple[Images, Images]:
+    """All images of a set that lies below `root`. A folder tree of that name wins over torchvision's own layout."""
+    if root is None:
+        if name in IN_FOLDERS:
+            raise config.ConfigError(f"the data set {name!r} is not embedded: say DATA=<folder that holds it>")
+        raise config.ConfigError(f"unknown data set {name!r}; known: {_known()}; your own folders need DATA=<folder that holds them>")
+    root = Path(root).expanduser()
+    own = discover(root)
+    found = folders.find(root, name)
+    if found is not None:
+        return found
+    if name in torchvision_sets.LAYOUTS:
+        return torchvision_sets.read(root, name)
+    if name in IN_FOLDERS:
+        raise config.ConfigError(f"{name} is not below {root}: expected {folders.expected_layout(name)}")
+    raise config.ConfigError(f"unknown data set {name!r}; known: {_known(own)}; as a folder it would be {folders.expected_layout(name)}")
+
+
+def _known(own: tuple[str, ...] = ()) -> str:
+    return ", ".join(dict.fromkeys((*EMBEDDED, *IN_FOLDERS, *own)))
+
+
+def _in_memory_if_small(images: Images, image_size: int) -> Images:
+    return images.resident(image_size) if len(images) * 3 * image_size**2 <= MEMORY_LIMIT else images

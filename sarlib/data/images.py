@@ -95,13 +95,13 @@ class Images:
         return decode(self.files[index])
 
     def resident(self, image_size: int) -> Images:
-        """The same images decoded into memory, each as `whole_view` shows it."""
-        if self.pixels is not None:
+        """The same images in memory at image_size x image_size, each as `whole_view` shows it; files are decoded, masks are left out."""
+        if self.image_size == (image_size, image_size):
             return self
         pixels = torch.empty(len(self), 3, image_size, image_size, dtype=torch.uint8)
         for i in range(len(self)):
             pixels[i] = to_bytes(whole_view(self.picture(i), image_size))
-        return dataclasses.replace(self, pixels=pixels, files=None)
+        return Images(labels=self.labels, classes=self.classes, pixels=pixels)
 
 
 def decode(path: Path) -> Image.Image:

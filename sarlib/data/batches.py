@@ -137,7 +137,14 @@ def _check_size(images: Images, size: int) -> None:
 
 
 def _loaded(pictures: object, batches: list[list], *, workers: int, device: torch.device) -> Iterator[Tensor]:
-    loader = DataLoader(pictures, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=device.type == "cuda")
+    loader = DataLoader(
+        pictures,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # of the workers' unused seeds: without one the loader draws from the global generator
+    )
     for pixels in loader:
         if isinstance(pixels, ConfigError):
             raise pixels

@@ -1,0 +1,257 @@
+"""Training and evaluation batches: what a step yields, where it resumes, how ranks share it."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.data import Mixup
+from torchvision.transforms.v2 import functional as V
+
+from sarlib.config import Augmentation, ConfigError
+from sarlib.data import augment, shapes
+from sarlib.data.batches import TrainBatches, evaluation_batches
+from sarlib.data.images import Images, to_bytes
+
+SIZE = 16
+FULL = Augmentation(
+    crop="resized", flip=0.5, color_jitter=0.4, erasing=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1
+)
+PADDED = Augmentation(crop="pad", crop_padding=3, flip=0.5, mixup=0.8, cutmix=1.0)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return shapes.generate("object", 50, image_size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, images):
+    """The same images as lossless files."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = tuple(folder / f"{i}.png" for i in range(len(images)))
+    for i, path in enumerate(paths):
+        images.picture(i).save(path)
+    return Images(labels=images.labels, classes=images.classes, files=paths)
+
+
+def batches(images, augmentation, **settings):
+    return TrainBatches(images, **{"batch_size": 12, "image_size": SIZE, "seed": 3, "device": "cpu"} | settings, augmentation=augmentation)
+
+
+def equal(one, two):
+    one, two = list(one), list(two)
+    return len(one) == len(two) and all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, two))
+
+
+def index_images(n=8):
+    """Pixel (x, y) of image i is (x, y, i): shows where every pixel of a batch came from."""
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    return torch.stack([torch.stack([x, y, torch.full_like(x, i)]) for i in range(n)]).to(torch.uint8)
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), PADDED, FULL], ids=["none", "pad", "full"])
+def test_a_step_depends_on_seed_epoch_and_step_alone(images, augmentation):
+    source = batches(images, augmentation)
+    whole = list(source.epoch(2))
+    assert source.steps_per_epoch == len(whole) == 4
+    assert equal(batches(images, augmentation).epoch(2, start=3), whole[3:])
+    assert not equal(batches(images, augmentation, seed=4).epoch(2), whole)
+    assert not equal(source.epoch(1), whole)
+    x, target = whole[0]
+    assert x.dtype == target.dtype == torch.float32 and x.shape == (12, 3, SIZE, SIZE) and target.shape == (12, 10)
+    assert torch.allclose(target.sum(1), torch.ones(12))
+
+
+def test_global_generators_are_neither_used_nor_moved(images):
+    augmentation = dataclasses.replace(FULL, rand_augment="rand-m9-mstd0.5-inc1")
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    one = list(batches(images, augmentation).epoch(0))
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(1)
+    assert equal(batches(images, augmentation).epoch(0), one)
+
+
+def test_an_epoch_shows_each_image_once(images):
+    x = torch.cat([x for x, _ in batches(images, Augmentation(), batch_size=10).epoch(0)])
+    expected = augment.normalise(images.pixels)
+    order = (x.flatten(1)[:, None] == expected.flatten(1)[None]).all(-1).int().argmax(1)
+    assert sorted(order.tolist()) == list(range(50)) and order.tolist() != list(range(50))
+
+
+@pytest.mark.parametrize("augmentation", [PADDED, FULL], ids=["pad", "full"])
+@pytest.mark.parametrize("source", ["images", "files"])
+def test_ranks_slices_make_the_global_batch(source, augmentation, request):
+    source = request.getfixturevalue(source)
+    # 3 of 12: slices of 3 and of 4 images, whose mixing pairs do and do not cross the ranks
+    for world in (3, 4):
+        ranks = [batches(source, augmentation, rank=r, world_size=world).epoch(1) for r in range(world)]
+        joined = [tuple(torch.cat(parts) for parts in zip(*slices)) for slices in zip(*ranks)]
+        assert equal(joined, batches(source, augmentation).epoch(1))
+
+
+def test_files_are_augmented_the_same_by_any_number_of_workers(files):
+    augmentation = dataclasses.replace(FULL, rand_augment="rand-m9-mstd0.5-inc1")
+    whole = list(batches(files, augmentation).epoch(0))
+    assert equal(batches(files, augmentation, workers=2).epoch(0), whole)
+    assert equal(batches(files, augmentation, workers=2).epoch(0, start=2), whole[2:])
+
+
+def test_files_and_memory_agree_where_nothing_is_random(images, files):
+    assert equal(batches(files, Augmentation()).epoch(0), batches(images, Augmentation()).epoch(0))
+    resident = files.resident(SIZE)
+    assert torch.equal(resident.pixels, images.pixels)
+
+
+def test_randaugment_on_images_in_memory_is_that_on_files(images, files):
+    augmentation = Augmentation(crop="pad", flip=0.5, rand_augment="rand-m9-mstd0.5-inc1")
+    assert equal(batches(images, augmentation).epoch(0), batches(files, augmentation).epoch(0))
+    assert not equal(batches(images, augmentation).epoch(0), batches(images, Augmentation(crop="pad", flip=0.5)).epoch(0))
+
+
+def test_a_small_set_is_one_batch(images):
+    source = batches(images.subset(range(7)), Augmentation(mixup=0.8), batch_size=12)
+    assert source.steps_per_epoch == 1 and [x.shape[0] for x, _ in source.epoch(0)] == [7]
+
+
+def test_what_cannot_be_batched_is_refused(images):
+    with pytest.raises(ConfigError, match="16 x 16"):
+        batches(images, Augmentation(), image_size=32)
+    with pytest.raises(ConfigError, match="5 ranks"):
+        batches(images, Augmentation(), world_size=5)
+    with pytest.raises(ConfigError, match="crop_padding"):
+        next(batches(images, Augmentation(crop="pad", crop_padding=SIZE)).epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_does_not_decode_is_named_in_one_line(files, tmp_path, workers):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(files.files[0].read_bytes()[:100])
+    images = dataclasses.replace(files, files=(*files.files[:-1], broken))
+    for call in (
+        lambda: list(batches(images, Augmentation(), batch_size=50, workers=workers).epoch(0)),
+        lambda: list(evaluation_batches(images, batch_size=20, image_size=SIZE, device="cpu", workers=workers)),
+        lambda: images.resident(SIZE),
+    ):
+        with pytest.raises(ConfigError, match="broken.png") as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source, workers", [("images", 0), ("files", 0), ("files", 2)])
+def test_evaluation_shows_each_image_once_in_order(source, workers, request, images):
+    found = list(evaluation_batches(request.getfixturevalue(source), batch_size=12, image_size=SIZE, device="cpu", workers=workers))
+    assert torch.cat([index for _, index in found]).tolist() == list(range(50))
+    expected = V.normalize(images.pixels / 255, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+    torch.testing.assert_close(torch.cat([x for x, _ in found]), expected, atol=1e-5, rtol=0)
+
+
+def test_pad_crop_and_flip_move_whole_pixels():
+    pixels = index_images()
+    window = torch.tensor([[0, 0], [3, 0], [0, -2], [-3, 2]]).repeat(2, 1)
+    plan = augment.Plan(window=torch.cat([window, torch.full((8, 2), SIZE)], 1), flip=torch.arange(8) >= 4)
+    moved = augment.crop_and_flip(pixels, plan, resized=False)
+    for i in range(8):
+        padded = V.pad(pixels[i], 3, padding_mode="reflect")
+        expected = V.crop(padded, 3 + int(window[i, 1]), 3 + int(window[i, 0]), SIZE, SIZE)
+        assert torch.equal(moved[i], V.horizontal_flip(expected) if i >= 4 else expected)
+
+
+def test_a_resized_window_shows_what_it_frames():
+    pixels = index_images(4) * 10
+    window = torch.tensor([[2, 5, 8, 4], [2, 5, 8, 4], [0, 0, SIZE, SIZE], [6, 1, 4, 12]])
+    plan = augment.Plan(window=window, flip=torch.tensor([False, True, False, False]))
+    x = augment.crop_and_flip(pixels, plan, resized=True)
+    for i, (left, top, width, height) in enumerate(window.tolist()):
+        step = torch.arange(SIZE) + 0.5
+        across, down = 10 * (left + step * width / SIZE - 0.5), 10 * (top + step * height / SIZE - 0.5)
+        across = across.flip(0) if plan.flip[i] else across
+        inner = slice(3, -3)  # away from the border; torch's cubic (a = -0.75) leaves a ramp of 10 a pixel by less than 0.6
+        torch.testing.assert_close(x[i, 0][inner, inner], across.expand(SIZE, SIZE)[inner, inner], atol=0.6, rtol=0)
+        torch.testing.assert_close(x[i, 1][inner, inner], down[:, None].expand(SIZE, SIZE)[inner, inner], atol=0.6, rtol=0)
+        assert (x[i, 2] - 10 * i).abs().max() < 1e-3
+    torch.testing.assert_close(x[2], pixels[2].float(), atol=1e-3, rtol=0)
+
+
+def test_windows_are_drawn_like_torchvisions():
+    from torchvision.transforms import RandomResizedCrop
+
+    generator = torch.Generator().manual_seed(0)
+    plan = augment.draw(4000, augmentation=Augmentation(crop="resized"), size=64, generator=generator)
+    torch.manual_seed(0)
+    image = torch.empty(3, 64, 64)
+    theirs = torch.tensor([RandomResizedCrop.get_params(image, [0.08, 1], [3 / 4, 4 / 3]) for _ in range(4000)]).float()
+    ours = plan.window[:, [1, 0, 3, 2]].float()
+    assert (ours[:, :2] + ours[:, 2:]).max() <= 64
+    assert (ours.mean(0) - theirs.mean(0)).abs().max() < 1.2 and (ours.std(0) - theirs.std(0)).abs().max() < 1.2
+
+
+def test_colour_jitter_is_torchvisions_in_this_order():
+    x = torch.rand(6, 3, 8, 8) * 255
+    colour = torch.tensor([[0.6, 1, 1], [1.4, 1, 1], [1, 0.7, 1], [1, 1.3, 1], [1, 1, 0.2], [1.2, 0.8, 1.3]])
+    ours = augment.jitter(x, colour) / 255
+    for i, (brightness, contrast, saturation) in enumerate(colour.tolist()):
+        expected = V.adjust_contrast(V.adjust_brightness(x[i] / 255, brightness), contrast)
+        torch.testing.assert_close(ours[i], V.adjust_saturation(expected, saturation), atol=1e-3, rtol=0)
+
+
+def test_erasing_fills_the_drawn_rectangles_only():
+    augmentation = Augmentation(erasing=0.5)
+    plan = augment.draw(400, augmentation=augmentation, size=SIZE, generator=torch.Generator().manual_seed(0))
+    x = torch.full((400, 3, SIZE, SIZE), 7.0)
+    changed = (augment.erase(x, plan.erased, plan.noise) != 7).all(1)
+    left, top, width, height = plan.erased.T
+    assert torch.equal(changed.sum((1, 2)), width * height)
+    assert all(changed[i, top[i] : top[i] + height[i], left[i] : left[i] + width[i]].all() for i in range(400))
+    share = changed.float().mean((1, 2))
+    assert 0.4 < (share > 0).float().mean() < 0.6 and 0.13 < share[share > 0].mean() < 0.22
+
+
+@pytest.mark.parametrize("n", [8, 7])
+def test_mixed_pixels_and_labels_come_from_the_same_images(n):
+    """Image i is the constant i: the pixels of a mixed image tell the shares its soft label must show."""
+    images = Images(
+        labels=torch.arange(n),
+        classes=tuple(map(str, range(n))),
+        pixels=(torch.arange(n)[:, None, None, None] * 10).expand(n, 3, SIZE, SIZE).to(torch.uint8).contiguous(),
+    )
+    levels = augment.normalise(images.pixels)[:, 0, 0, 0]
+    for augmentation in (Augmentation(cutmix=1.0), Augmentation(mixup=0.8)):
+        kinds = set()
+        for epoch in range(20):
+            x, target = next(batches(images, augmentation, batch_size=n).epoch(epoch))
+            torch.testing.assert_close((target @ levels), x[:, 0].mean((1, 2)), atol=1e-5, rtol=1e-5)
+            if augmentation.cutmix:
+                share = torch.stack([(x[:, 0] - level).abs().lt(1e-5).float().mean((1, 2)) for level in levels], dim=1)
+                torch.testing.assert_close(target, share, atol=1e-5, rtol=0)
+            kinds.add(int((target > 0).sum(1).max()))
+        assert 2 in kinds  # something was mixed
+
+
+def test_mixing_is_distributed_as_timms():
+    """Share of the own image and choice between mixup and cutmix against timm's Mixup in batch mode."""
+    augmentation = Augmentation(mixup=0.8, cutmix=1.0, mix_switch=0.3)
+    generator = torch.Generator().manual_seed(0)
+    ours = [augment.draw_mixing(augmentation=augmentation, size=32, generator=generator) for _ in range(3000)]
+    timm = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.3, num_classes=2, label_smoothing=0.0)
+    blank, theirs = torch.zeros(2, 3, 32, 32), []
+    for _ in range(3000):
+        theirs.append(timm._mix_batch(blank))
+    share = torch.tensor([mixing.share for mixing in ours])
+    assert abs(share.mean() - torch.tensor(theirs).mean()) < 0.03 and abs(share.std() - torch.tensor(theirs).std()) < 0.02
+    cut = torch.tensor([mixing.box is not None for mixing in ours])
+    assert abs(cut.float().mean() - 0.3) < 0.03
+
+
+def test_soft_labels_are_timms():
+    from timm.data.mixup import mixup_target
+
+    labels = torch.tensor([0, 3, 2, 1])
+    ours = augment.soft_labels(labels, classes=5, smoothing=0.1)
+    torch.testing.assert_close(ours, mixup_target(labels, 5, lam=1.0, smoothing=0.1))
+
+
+def test_bytes_keep_their_place(images):
+    assert torch.equal(to_bytes(images.picture(4)), images.pixels[4])
+    assert F.mse_loss(images.pixels[4].float(), images.pixels[5].float()) > 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sarlib import config
 from sarlib.data import digits, folders, shapes, torchvision_sets
+from sarlib.data.fingerprint import digest
 from sarlib.data.folders import discover
 from sarlib.data.images import Images
 from sarlib.data.shape_styles import STYLES
@@ -18,7 +19,7 @@ IN_FOLDERS = (*torchvision_sets.LAYOUTS, *folders.DOMAINNET, "imagenet", "imagen
 #: Sets of up to so many bytes are decoded into memory, larger ones stay files.
 MEMORY_LIMIT = 2 * 10**9
 
-__all__ = ["EMBEDDED", "IN_FOLDERS", "MEMORY_LIMIT", "SHAPES", "Images", "discover", "load"]
+__all__ = ["EMBEDDED", "IN_FOLDERS", "MEMORY_LIMIT", "SHAPES", "Images", "discover", "fingerprint", "load"]
 
 
 def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Images, Images]:
@@ -29,14 +30,22 @@ def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Ima
     crop then cuts from that square, not from the whole photograph.
 
     Raises `ConfigError` for an unknown name, missing or misplaced data (with the expected layout), sizes beyond the set's, classes that differ
-    between training and test, and a file that does not decode.
+    between training and test, a file that does not decode, and images that are not those of `spec.fingerprint`.
     """
     if spec.name in SHAPES:
         return shapes.load(spec, seed=seed)
     if spec.name == "digits":
         return digits.load(spec, seed=seed)
-    train, test = subsets(*_whole(spec.name, root), spec=spec, seed=seed)
+    whole = _whole(spec.name, root)
+    if spec.fingerprint and spec.fingerprint != digest(*whole):
+        raise config.ConfigError(f"the images of {spec.name} below {root} are not those that the run was declared for: declare it anew")
+    train, test = subsets(*whole, spec=spec, seed=seed)
     return _in_memory_if_small(train, spec.image_size), _in_memory_if_small(test, spec.image_size)
+
+
+def fingerprint(name: str, *, root: Path | None = None) -> str:
+    """`Data.fingerprint` of a set: "" for an embedded one, else a digest of what lies below `root`; raises `ConfigError` as `load` does."""
+    return "" if name in EMBEDDED else digest(*_whole(name, root))
 
 
 def _whole(name: str, root: Path | None) -> tuple[Images, Images]:

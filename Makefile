@@ -52,12 +52,14 @@ test: $(STAMP) ## run the tests
 bench: $(STAMP) ## measure speed and memory: runs/bench/<device>.json
 	@$(PY) -m sarlib bench $(call option,device,DEVICE)
 
-reference: $(STAMP) ## make your results of PRESET the committed reference in runs/reference/ (same settings as when they were made)
-	@set -e; for name in $(DECLARED); do \
-	  if [ -f runs/$(PRESET)/$$name.ipynb ]; then \
-	    $(PY) -m sarlib $$name $(ARGUMENTS) --keep-as-reference; \
-	    cp runs/$(PRESET)/$$name.ipynb runs/reference/$(PRESET)/; \
-	  fi; \
+reference: $(STAMP) ## make your results of PRESET the committed reference in runs/reference/ (with the settings they were made with)
+	@set -e; preset=$(call quote,$(PRESET)); \
+	for name in $(DECLARED); do \
+	  mine="runs/$$preset/$$name"; \
+	  if [ ! -f "$$mine.ipynb" ]; then continue; fi; \
+	  if [ "$$mine.csv" -nt "$$mine.ipynb" ]; then echo "$$mine.ipynb is older than $$mine.csv: run make $$name first" >&2; exit 2; fi; \
+	  $(PY) -m sarlib $$name $(ARGUMENTS) --keep-as-reference; \
+	  cp "$$mine.ipynb" "runs/reference/$$preset/"; \
 	done
 
 clean: ## remove the built book and your tables; keeps the finished trainings in runs/store/ and runs/reference/

@@ -17,9 +17,7 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from sarlib import __main__ as command_line
 from sarlib.durable import write_durably
-from sarlib.experiments import runs_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "book" / "notebooks"
@@ -86,26 +84,35 @@ def _publish(notebook: nbformat.NotebookNode, target: Path) -> None:
     write_durably(target, nbformat.writes(notebook).encode())
 
 
-def _parameters(arguments: list[str]) -> dict[str, object]:
-    """The arguments as values for the notebook's cell of parameters. They have been checked before."""
+def stop_cleanly() -> None:
+    """Treat a request to terminate as Ctrl-C: the kernel is shut down and the scratch folder removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def notebook_parameters(arguments: list[str]) -> tuple[str, dict[str, object]]:
+    """The notebook's name, and the other arguments as values for its cell of parameters. They have been checked before."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("table")
+    parser.add_argument("name")
     parser.add_argument("--preset", default="laptop")
     parser.add_argument("--data")
     parser.add_argument("--datasets")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--device", default="auto")
-    return vars(parser.parse_args(arguments))
+    parameters = vars(parser.parse_args(arguments))
+    return parameters.pop("name"), parameters
 
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code: 0, 2 for bad input, 1 for a notebook that failed, 130 when stopped; each told in one line."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as for Ctrl-C
+    # Loads torch, which executing a notebook does not need.
+    from sarlib import __main__ as command_line
+    from sarlib.experiments import runs_folder
+
+    stop_cleanly()
     if code := command_line.main([*arguments, "--check"]):
         return code
-    parameters = _parameters(arguments)
-    name = parameters.pop("table")
+    name, parameters = notebook_parameters(arguments)
     target = runs_folder() / parameters["preset"] / f"{name}.ipynb"
     try:
         execute(NOTEBOOKS / f"{name}.ipynb", target, parameters)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sarlib.config import ConfigError
 
@@ -133,6 +134,7 @@ def _save(ctx, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(output[1])
 
 
+@once_differentiable
 def _backward(ctx, upstream: Tensor | None, _: Tensor | None) -> Tensor | None:
     if upstream is None:
         return None
@@ -157,8 +159,8 @@ def _on_cpu(stacked: np.ndarray, finfo: torch.finfo) -> tuple[np.ndarray, np.nda
 
     Everything but the last lines is per component, of which a map has few, and in float64.
     """
-    n, rows, w = stacked.shape
     labels, counts = _label(stacked)
+    n = len(counts)
     owner = np.repeat(np.arange(n), counts)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         mass = np.bincount(labels.ravel(), weights=stacked.ravel(), minlength=len(owner) + 1)[1:]
@@ -168,14 +170,14 @@ def _on_cpu(stacked: np.ndarray, finfo: torch.finfo) -> tuple[np.ndarray, np.nda
         entropy = np.bincount(owner, weights=-share * log_share, minlength=n).astype(float)
         slope = np.zeros(len(owner) + 1, dtype=finfo.dtype)
         slope[1:] = -(log_share + entropy[owner]) / total[owner]
-    gradient = slope[labels]
-    gradient -= gradient.sum(axis=(1, 2), keepdims=True) / ((rows - 1) * w)
+    gradient = slope.take(labels[:, :-1])
+    gradient -= gradient.mean(axis=(1, 2), keepdims=True)
     # A contrast so faint that its gradient is beyond the format cannot be followed by anybody: such a map counts as flat.
     flat = total <= FAINTEST * finfo.tiny
     entropy[flat] = gradient[flat] = 0
     broken = ~(stacked[:, -1, 0] + total <= finfo.max)
     entropy[broken] = gradient[broken] = np.nan
-    return entropy, gradient[:, :-1]
+    return entropy, gradient
 
 
 def _stacked_excess(maps: Tensor) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -44,7 +46,7 @@ def _rings(h: int, w: int) -> np.ndarray:
     return depth % 2 == 0
 
 
-def _indexed(rule) -> "callable":
+def _indexed(rule: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[int, int], np.ndarray]:
     return lambda h, w: rule(*np.indices((h, w)))
 
 
@@ -89,7 +91,7 @@ def degenerate(h: int, w: int) -> dict[str, np.ndarray]:
         "equal": np.full((h, w), 0.1, np.float32),
         "equal, large": np.full((h, w), -3e30, np.float32),
         "one pixel": one_pixel,
-        "all but one pixel": 1 - one_pixel,
+        "all but the first pixel": ((row > 0) | (column > 0)).astype(np.float32),
         "half": (row >= h // 2).astype(np.float32) if h > 1 else (column >= w // 2).astype(np.float32),
         "ramp": (0.1 * row + 0.1 * column).astype(np.float32),
         "one pixel, offset": 1000 + one_pixel,

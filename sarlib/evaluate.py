@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from sarlib import last_block
 from sarlib.attention import (
-    ObjectCells,
     best_jaccard,
     centre_discs,
     jaccard,
@@ -48,7 +47,6 @@ def _measure(model: nn.Module, pixels: Tensor, images: Images, indices: Tensor) 
     """Every metric of every image of a batch, each (B,)."""
     with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=pixels.device.type == "cuda"):
         logits, similarity, _ = last_block.forward(model, pixels)
-    indices = torch.as_tensor(indices).cpu()
     logits, labels = logits.float(), images.labels[indices].to(logits.device)
     measured = {"top1": 100.0 * (logits.argmax(1) == labels)}
     if logits.shape[1] > 5:
@@ -57,7 +55,7 @@ def _measure(model: nn.Module, pixels: Tensor, images: Images, indices: Tensor) 
     measured["entropy"] = map_entropy(similarity).mean(1)
     measured["components"] = component_counts(similarity).float().mean(1)
     if images.masks is not None:
-        cells = _cells(images, indices, tuple(similarity.shape[-2:]))
+        cells = object_cells(images.masks[indices], images.mask_labels[indices], tuple(similarity.shape[-2:]))
         measured["jaccard"] = jaccard(mass_mask(similarity).cpu(), cells)
     return measured
 
@@ -65,7 +63,7 @@ def _measure(model: nn.Module, pixels: Tensor, images: Images, indices: Tensor) 
 def jaccard_references(images: Images, grid: tuple[int, int], *, heads: int, seed: int = 0) -> dict[str, float]:
     """What masks score that look at no model, beside which a `jaccard` is to be read; empty for images without masks.
 
-    jaccard_all: every token. jaccard_random: 60 % of the tokens at random, the best of `heads` such masks, since a model with that
+    jaccard_all: every token. jaccard_random: 60 % of the tokens at random, the best of `heads` such masks, as a model with so
     many heads may choose too. jaccard_centre: a disc around the centre, of the radius that scores best on these images.
     jaccard_best: the best that masks on this grid of tokens can do.
     """
@@ -73,7 +71,7 @@ def jaccard_references(images: Images, grid: tuple[int, int], *, heads: int, see
         return {}
     if heads < 1:
         raise ConfigError(f"the random reference needs at least one head, got {heads}")
-    cells = _cells(images, torch.arange(len(images)), grid)
+    cells = object_cells(images.masks, images.mask_labels, grid)
     discs = [_of_images_with_objects(jaccard(disc, cells)).mean().item() for disc in centre_discs(grid)]
     by_chance = jaccard(random_masks(len(images), heads, grid, seed=seed), cells)
     return {
@@ -82,14 +80,6 @@ def jaccard_references(images: Images, grid: tuple[int, int], *, heads: int, see
         "jaccard_centre": max(discs),
         "jaccard_best": _of_images_with_objects(best_jaccard(cells)).mean().item(),
     }
-
-
-def _cells(images: Images, indices: Tensor, grid: tuple[int, int]) -> ObjectCells:
-    """Object pixels per token of the square around the centre, which is what `evaluation_batches` shows of an image."""
-    height, width = images.masks.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return object_cells(images.masks[indices, :, top : top + side, left : left + side], images.mask_labels[indices], grid)
 
 
 def _of_images_with_objects(values: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ def photographs(n=14, *, classes=7, size=16, seed=0):
 
 def network(*, classes=7, variant="C", size=16):
     torch.manual_seed(0)
-    model = models.create(config.Model(patch_size=4, dim=24, depth=2, heads=3, variant=variant), classes=classes, image_size=size)
+    declared = config.Model(patch_size=4, dim=24, depth=2, heads=3, variant=variant)
+    model = models.create(declared, classes=classes, image_size=size)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.2 * torch.randn_like(p))
@@ -66,7 +67,7 @@ def test_every_measure_image_by_image():
     expected = {name: [] for name in ("top1", "top5", "loss", "entropy", "components", "jaccard")}
     with torch.no_grad():
         for x, indices in evaluation_batches(images, batch_size=1, image_size=16, device=CPU):
-            (i,) = torch.as_tensor(indices).tolist()
+            (i,) = indices.tolist()
             logits, s, _ = forward(model, x)
             ranking = logits[0].argsort(descending=True).tolist()
             label = images.labels[i].item()
@@ -138,6 +139,10 @@ def test_references_by_hand():
     # the four tokens at the centre: a quarter of the first object (1 / 7), all of the second
     assert found["jaccard_centre"] == pytest.approx((1 / 7 + 1) / 2)
     assert jaccard_references(images, (1, 1), heads=1)["jaccard_best"] == pytest.approx(64 / 256)
+    masks = masks.clone()
+    masks[:, 0] = True
+    everywhere = dataclasses.replace(images, masks=masks)
+    assert jaccard_references(everywhere, (4, 4), heads=3)["jaccard_centre"] == 1, "the largest disc is everything"
 
 
 def test_more_random_heads_fit_better():
@@ -147,19 +152,3 @@ def test_more_random_heads_fit_better():
     assert scores[1] == jaccard_references(images, (4, 4), heads=3)["jaccard_random"]
     with pytest.raises(ConfigError, match="at least one head"):
         jaccard_references(images, (4, 4), heads=0)
-
-
-def test_masks_of_oblong_images_are_cropped_like_the_images():
-    """The evaluation shows the centre square: an object beside it does not exist."""
-    images = photographs(2)
-    masks = torch.zeros(2, 2, 16, 24, dtype=torch.bool)
-    masks[:, 0, :, :4] = True  # left of the square, columns 4 to 19
-    masks[:, 1, :, 4:12] = True
-    images = dataclasses.replace(
-        images,
-        pixels=torch.zeros(2, 3, 16, 24, dtype=torch.uint8),
-        masks=masks,
-        mask_labels=torch.tensor([[0, 1], [0, 1]]),
-    )
-    found = jaccard_references(images, (4, 4), heads=1)
-    assert found["jaccard_best"] == 1.0 and found["jaccard_all"] == pytest.approx(0.5)

@@ -24,16 +24,23 @@ def write_csv(results: pd.DataFrame, path: Path) -> None:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Inverse of `write_csv`, bit for bit; labels stay text ("0.10" is a row's name). `ConfigError` says what is wrong with the file."""
-    kinds = dict.fromkeys(COLUMNS, str) | {"seed": "int64", "value": "float64"}
     try:
-        results = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values={"value": ["nan"]}, float_precision="round_trip")
+        results = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
         raise ConfigError(f"there are no results at {path}: run the table first") from error
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise ConfigError(f"cannot read results from {path} ({str(error).splitlines()[0]}): remove it and run the table again") from error
+        raise _unreadable(path, error) from error
     if missing := [column for column in COLUMNS if column not in results]:
         raise ConfigError(f"{path} lacks the columns {', '.join(missing)}: remove it and run the table again")
+    try:  # Python's float is exact in every version; pandas' parser is not by default in all of those that we allow
+        results = results.assign(seed=results["seed"].map(int).astype("int64"), value=results["value"].map(float).astype("float64"))
+    except (TypeError, ValueError) as error:
+        raise _unreadable(path, error) from error
     if (twice := results.duplicated(_MEASUREMENT)).any():
         first = " ".join(map(str, results.loc[twice, _MEASUREMENT].iloc[0]))
         raise ConfigError(f"{path} holds a measurement twice ({first}): remove it and run the table again")
     return results.loc[:, list(COLUMNS)]
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"cannot read results from {path} ({str(error).splitlines()[0]}): remove it and run the table again")

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from sarlib import data
 from sarlib.config import ConfigError, Run
-from sarlib.evaluate import evaluate
+from sarlib.evaluate import evaluate, jaccard_references
 from sarlib.provenance import provenance
 from sarlib.store import Record, Store
 from sarlib.train import train
@@ -85,6 +85,7 @@ def _train_and_keep(run: Run, *, store: Store, root: Path | None, device: torch.
     if trained.average is not None:
         average = evaluate(trained.average, images[1], batch_size=batch, image_size=size, device=device)
         metrics |= {f"{name}_average": value for name, value in average.items()}
+    metrics |= jaccard_references(images[1], (run.grid, run.grid), heads=run.model.heads)
     seen = run.recipe.epochs * (len(images[0]) // run.recipe.batch_size or 1) * min(len(images[0]), run.recipe.batch_size)
     metrics |= {"seconds": trained.seconds, "images_per_second": seen / trained.seconds}
     record = Record(run=run, metrics=metrics, provenance=provenance(device) | _memory(device))

@@ -129,7 +129,7 @@ def _build(run: Run, *, classes: int, device: torch.device) -> tuple[nn.Module, 
     torch.manual_seed(stream(run.seed, "initialisation"))
     model = models.create(run.model, classes=classes, image_size=run.data.image_size).to(device)
     groups = param_groups_weight_decay(model, run.recipe.weight_decay, no_weight_decay_list=model.no_weight_decay())
-    return model, torch.optim.AdamW(groups, lr=run.recipe.lr, betas=run.recipe.betas, foreach=True)
+    return model, torch.optim.AdamW(groups, lr=run.recipe.lr, betas=run.recipe.betas, fused=True)
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

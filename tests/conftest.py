@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer, Run
 from sarlib.store import Store
@@ -45,3 +46,18 @@ def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "runs"
     monkeypatch.setenv("SAR_RUNS", str(folder))
     return folder
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """A root with one small ImageFolder set, `pets`: two classes, six training and four test images of 20 x 24 px each."""
+    root = tmp_path / "data"
+    generator = torch.Generator().manual_seed(0)
+    for split, n in (("train", 6), ("test", 4)):
+        for label, name in enumerate(("cat", "dog")):
+            folder = root / "pets" / split / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = torch.randint(0, 128, (20, 24, 3), generator=generator, dtype=torch.uint8) + 127 * label
+                Image.fromarray(pixels.numpy()).save(folder / f"{i}.png")
+    return root

@@ -70,9 +70,9 @@ LAPTOP = Preset(
     about="embedded images, two CPU cores, under ten minutes a table",
     seeds=3,
     model=Model(patch_size=8, dim=48, depth=4, heads=3),
-    recipe=Recipe(epochs=80, batch_size=50, lr=1e-3, warmup_epochs=8, clip=1.0, evaluations=4),
+    recipe=Recipe(epochs=36, batch_size=50, lr=2e-3, warmup_epochs=4, clip=1.0),
     augmentation=Augmentation(crop="pad", crop_padding=4, flip=0.5, label_smoothing=0.1),
-    regularizer=Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=8),
+    regularizer=Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=4),
 )
 
 GPU = Preset(

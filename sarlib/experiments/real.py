@@ -16,7 +16,7 @@ NATIVE_SIZE = {"cifar10": 32, "cifar100": 32}
 #: preset: (training images, epochs, warm-up epochs) per subset, and images of the test set that are used (None: all).
 SUBSETS = {
     "tiny": (((48, 2, 1.0),), 40),
-    "laptop": (((500, 80, 8.0), (1000, 40, 4.0), (5000, 16, 1.6)), None),
+    "laptop": (((500, 36, 4.0), (1000, 27, 3.0), (5000, 9, 1.0)), None),
     "gpu": (((500, 400, 40.0), (5000, 60, 6.0), (50000, 20, 2.0)), None),
 }
 TOKENS = {"tiny": 4, "laptop": 8, "gpu": 14}  # side of the token grid

@@ -1,0 +1,99 @@
+"""The command line: one line and exit code 2 for bad input, no Jupyter needed, killed and started again without loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from sarlib.__main__ import main
+
+TINY = ["table2", "--preset", "tiny", "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table7"], "unknown table 'table7'"),
+        ([*TINY, "--preset", "huge"], "unknown preset 'huge'"),
+        ([*TINY, "--seeds", "-1"], "1 or more; got -1"),
+        ([*TINY, "--seeds", "three"], "invalid int value: 'three'"),
+        ([*TINY, "--device", "tpu"], "unknown device 'tpu'"),
+        ([*TINY, "--workers", "0"], "workers must be 1 or more"),
+        ([*TINY, "--data", "no/such/folder"], "there is no such folder"),
+        ([*TINY, "--datasets", "mnist"], "has no data set mnist"),
+        ([*TINY, "--colour", "red"], "unrecognized arguments"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, runs_folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as exit:
+        code = exit.code
+    told = capsys.readouterr()
+    assert code == 2 and told.out == ""
+    assert message in told.err and told.err.count("\n") == 1
+    assert not list(runs_folder.rglob("*.json")), "nothing was trained"
+
+
+def test_an_unwritable_runs_folder_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SAR_RUNS", str(tmp_path / "file" / "runs"))
+    assert main([*TINY, "--check"]) == 2
+    assert "cannot write to the runs folder" in capsys.readouterr().err
+
+
+def test_check_trains_nothing(runs_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([*TINY, "--check"]) == 0
+    assert capsys.readouterr().out == "" and not list(runs_folder.rglob("*.csv"))
+
+
+def test_a_table_needs_no_jupyter_package(runs_folder: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import sys
+        blocked = ("jupyter", "papermill", "IPython", "ipykernel", "nbformat", "nbclient", "seaborn", "matplotlib", "sklearn")
+        class Blocker:
+            def find_spec(self, name, path=None, target=None):
+                if name.startswith(blocked):
+                    raise ImportError(f"{name} is not to be imported")
+        sys.meta_path.insert(0, Blocker())
+        from sarlib.__main__ import main
+        sys.exit(main(sys.argv[1:]))
+        """
+    )
+    arguments = [*TINY, "--seeds", "1", "--workers", "1", "--datasets", "shapes-object, 48 images"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "ViT + SAR" in done.stdout and (runs_folder / "tiny" / "table2.csv").exists()
+
+
+def finished(runs_folder: Path) -> dict[Path, float]:
+    return {path: path.stat().st_mtime_ns for path in (runs_folder / "store").glob("*/result.json")}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups and SIGKILL are POSIX")
+def test_a_killed_table_loses_no_finished_run(runs_folder: Path) -> None:
+    command = [sys.executable, "-m", "sarlib", *TINY, "--seeds", "2", "--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(finished(runs_folder)) < 3:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(1.0)  # the workers notice that their parent is gone
+    before = finished(runs_folder)
+    assert len(before) >= 3
+    subprocess.run(command, check=True, capture_output=True)
+    after = finished(runs_folder)
+    assert len(after) == 20 and before.items() <= after.items()
+    assert not list((runs_folder / "store").glob("*.corrupt*")) and not list((runs_folder / "store").rglob("*.tmp"))

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WHITE = 1.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
@@ -73,15 +71,15 @@ def clipart_style(scene: Scene) -> np.ndarray:
 
 def painting_style(scene: Scene) -> np.ndarray:
     """Canvas and brush: earthen colours blended with the ground, wavering contours, few tones, coarse strokes."""
-    ground = np.float32(0.2) + np.float32(0.6) * scene.clutter
+    ground = np.float32(0.25) + np.float32(0.4) * scene.clutter
     canvas = ground.copy()
     for j in range(scene.visible.shape[1]):
         light, dark = _flat(scene.light[:, j]), _flat(scene.dark[:, j])
         colour = dark + (light - dark) * scene.wave[:, j, None]
-        _paint(canvas, scene.visible[:, j], np.float32(0.75) * colour + np.float32(0.25) * ground)
-    _paint(canvas, scene.bars, _flat(scene.bar_colour))
+        _paint(canvas, scene.visible[:, j], np.float32(0.85) * colour + np.float32(0.15) * ground)
+    _paint(canvas, scene.bars, np.float32(0.5) * _flat(scene.bar_colour) + np.float32(0.5) * ground)
     warm = np.array([1.0, 0.9, 0.72], dtype=np.float32)[:, None, None]
-    canvas = canvas * warm + (scene.grain - np.float32(0.5)) * np.float32(0.2)
+    canvas = canvas * warm + (scene.grain - np.float32(0.5)) * np.float32(0.14)
     return np.floor(canvas * np.float32(7) + np.float32(0.5)) * np.float32(1 / 7)
 
 
@@ -93,7 +91,7 @@ def sketch_style(scene: Scene) -> np.ndarray:
         hatch = np.where(scene.wave[:, j, None] > 0.72, np.float32(0.35), np.float32(0.97))
         _paint(canvas, scene.visible[:, j], hatch)
         _paint(canvas, scene.visible[:, j] & (scene.depth[:, j] < 0.16), np.float32(0.15))
-    _paint(canvas, scene.bars, np.float32(WHITE))
+    _paint(canvas, scene.bars, np.float32(1))
     canvas = canvas + (scene.grain - np.float32(0.5)) * np.float32(0.12)
     return np.broadcast_to(canvas, scene.clutter.shape)
 

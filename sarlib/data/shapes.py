@@ -29,6 +29,7 @@ _WINDOW = 1.6  # a template spans [-_WINDOW, _WINDOW] in units of the object's r
 _AREA = 2.0  # of every shape, in radius^2: size is no class cue
 _OCTAVES = ((2, 4), (4, 4), (8, 3), (16, 2))  # (cells a side, amplitude) of the clutter
 _LEVELS = 64  # interpolation weights are multiples of 1 / _LEVELS, see _clutter
+_MOST_COVERED = 0.35  # share of the main object's pixels that one occluder may cover
 _UNIFORMS = 96  # scene parameters drawn per image; spare ones are reserved
 _TRAIN_SIZE, _TEST_SIZE, _TEST_SEED = 10_000, 2_000, 0
 _CHUNK = 16  # images rendered at once: small enough for the cache
@@ -118,7 +119,7 @@ def _objects(draws: _Draws, labels: np.ndarray) -> _Objects:
     kind = draws.below(len(CLASSES), m)
     kind[:, 0] = labels
     alive = np.arange(m) <= draws.below(m, 1)
-    radius = np.concatenate([0.52 + 0.2 * draws.uniform(1), np.zeros((n, m - 1), np.float32)], axis=1)
+    radius = np.concatenate([0.56 + 0.22 * draws.uniform(1), np.zeros((n, m - 1), np.float32)], axis=1)
     radius[:, 1:] = radius[:, :1] * (0.4 + 0.2 * draws.uniform(m - 1))
     x, y = _places(draws, radius)
     return _Objects(
@@ -136,13 +137,14 @@ def _objects(draws: _Draws, labels: np.ndarray) -> _Objects:
 def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centres such that every pixel is covered nearly equally often: the border cuts objects, or the middle would be favoured.
 
-    Of five proposals the first is taken that leaves enough of the object inside; the last one always does.
+    Proposals are a little denser towards the border and reach beyond it; the first of five that leaves a good part of the object inside is
+    taken, else the last.
     """
-    reach = 1 + 0.25 * radius[:, None]
-    at = (2 * draws.uniform(5, radius.shape[1], 2) - 1) * reach[..., None]
-    at[:, -1] *= 0.7
+    reach = 1 + np.float32(0.3) * radius[:, None, :, None]
+    at = 2 * draws.uniform(5, radius.shape[1], 2) - 1
+    at = at * (1 + np.float32(0.2) * (1 - np.abs(at))) * reach
     inside = np.clip((1 - np.abs(at) + radius[:, None, :, None]) / (2 * radius[:, None, :, None]), 0, 1).prod(-1)
-    fits = inside >= 0.4
+    fits = inside >= 0.35
     fits[:, -1] = True
     first = fits.argmax(1)[:, None, :, None]
     chosen = np.take_along_axis(at, first, axis=1)[:, 0]
@@ -157,8 +159,7 @@ def _render(style: str, draws: _Draws, labels: np.ndarray, size: int) -> tuple[n
     clutter = _clutter(draws.cells, size)
     depth = _depth(objects, axis, (clutter - np.float32(0.5)) * np.float32(wavering))
     wave, light, dark = _texture(draws, objects.kind, axis)
-    bars = _bars(draws, axis)
-    visible = _visible(depth > 0, objects.above, bars)
+    visible, bars = _visible(depth > 0, objects.above, _bars(draws, axis))
     scene = Scene(
         clutter=clutter,
         grain=draws.grain * np.float32(1 / 255),
@@ -241,7 +242,9 @@ def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndar
     told = draws.uniform(m) < CUE_RELIABILITY
     cue = np.where(told, kind, draws.below(len(CLASSES), m)).astype(np.float32)
     cycles = np.where(cue % 2 == 0, np.float32(2.5), np.float32(5)) * (0.85 + 0.3 * draws.uniform(m))
-    cos, sin = _turn(np.floor(cue / 2) * np.float32(np.pi / 5) + (draws.uniform(m) - 0.5) * np.float32(0.5))
+    # A direction and its mirror image belong to the same class: flipping an image must not change what its grating says.
+    mirror = np.where(draws.uniform(m) < 0.5, np.float32(-1), np.float32(1))
+    cos, sin = _turn(mirror * np.floor(cue / 2) * np.float32(np.pi / 8) + (draws.uniform(m) - 0.5) * np.float32(0.3))
     steps = len(_WAVE) * cycles
     # + 64 turns keep the phase positive, so that truncation and the bit mask act as floor and modulo
     phase = _plane(steps * cos, steps * sin, len(_WAVE) * (draws.uniform(m) + np.float32(64)), axis)
@@ -255,32 +258,47 @@ def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndar
 
 
 def _bars(draws: _Draws, axis: np.ndarray) -> np.ndarray:
-    """(n, size, size) bool: none, one or two straight occluders across the image."""
+    """(n, 2, size, size) bool: none, one or two straight occluders across the image."""
     there = draws.uniform(2) < 0.4
     cos, sin = _turn(draws.uniform(2) * np.float32(np.pi))
     offset = (2 * draws.uniform(2) - 1) * np.float32(0.9)
     half_width = np.where(there, 0.04 + 0.06 * draws.uniform(2), -1)
-    return (np.abs(_plane(cos, sin, offset, axis)) < half_width[..., None, None]).any(1)
+    return np.abs(_plane(cos, sin, offset, axis)) < half_width[..., None, None]
 
 
-def _visible(inside: np.ndarray, above: np.ndarray, bars: np.ndarray) -> np.ndarray:
-    """(n, M, size, size) bool: what is left of each object once object 1 (where `above`), 0, 1, 2 lie over each other below the bars.
+def _visible(inside: np.ndarray, above: np.ndarray, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is left of each object (n, M, size, size), and the bars (n, size, size), once they lie over each other; both bool.
 
-    An instance is one connected region (4-neighbourhood): of an object cut apart, the largest part stays and the rest shows the ground.
+    From the front: bars, object 1 where it lies `above`, objects 0, 1, 2. Bars or an object 1 that would cover too much of the main object 0
+    give way, and so does any object that would show more of itself than the main one. An instance is one connected region
+    (4-neighbourhood): of an object cut apart the largest part stays, and the rest shows the ground.
     """
     main, second, third = inside[:, 0], inside[:, 1], inside[:, 2]
-    over = above[:, None, None]
+    bearable = _MOST_COVERED * _area(main)
+    bars = (bars & (_area(bars & main[:, None]) <= bearable[:, None])[..., None, None]).any(1)
+    over = (above & (_area(main & second) <= bearable))[:, None, None]
     parts = np.stack([main & ~(second & over), second & ~(main & ~over), third & ~(main | second)], axis=1)
-    parts &= ~bars[:, None]
-    cross = np.zeros((3, 3, 3), dtype=bool)
-    cross[1, 1, :] = cross[1, :, 1] = True
-    n, m, size = parts.shape[:3]
-    found, count = ndimage.label(parts.reshape(n * m, size, size), structure=cross)
+    parts = _largest_component(parts & ~bars[:, None])
+    area = _area(parts)
+    parts[:, 1:] &= (area[:, 1:] < area[:, :1])[..., None, None]
+    return parts, bars
+
+
+def _area(masks: np.ndarray) -> np.ndarray:
+    """(..., size, size) bool -> (...) int64: pixels of each mask."""
+    return np.count_nonzero(masks, axis=(-2, -1))
+
+
+def _largest_component(masks: np.ndarray) -> np.ndarray:
+    """Each mask (..., size, size) without all but its largest 4-connected part; one labelling call for all of them."""
+    within_a_map = np.zeros((3, 3, 3), dtype=bool)
+    within_a_map[1, 1, :] = within_a_map[1, :, 1] = True
+    found, count = ndimage.label(masks.reshape(-1, *masks.shape[-2:]), structure=within_a_map)
     area = np.bincount(found.ravel(), minlength=count + 1)
-    area[0] = 0
-    top = area[found].reshape(n * m, -1).argmax(1)
-    keep = found.reshape(n * m, -1)[np.arange(n * m), top]
-    return (parts.reshape(n * m, size, size) & (found == keep[:, None, None])).reshape(parts.shape)
+    area[0] = 0  # the ground
+    flat = found.reshape(len(found), -1)
+    largest = flat[np.arange(len(flat)), area[flat].argmax(1)]
+    return ((found == largest[:, None, None]) & (found > 0)).reshape(masks.shape)
 
 
 def _boxes(masks: np.ndarray) -> np.ndarray:

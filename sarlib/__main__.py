@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
             options.table, preset=options.preset, data=options.data, datasets=options.datasets, seeds=options.seeds
         )
         runs.machine(device=options.device, workers=options.workers)
+        if options.gpus != 1:
+            raise ConfigError(f"a run is trained on one GPU so far: say GPUS=1 and WORKERS=n for n runs side by side, not GPUS={options.gpus}")
         Store(experiments.runs_folder() / "store").require_writable()
         options.action(experiment, options)
         return 0
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: the preset's)")
     parser.add_argument("--workers", type=int, metavar="N", help="runs side by side (default: one a core; one on a GPU)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs a run (default: 1)")
     action = parser.add_mutually_exclusive_group()
     action.set_defaults(action=_run)
     for flag, function, text in (

@@ -25,6 +25,7 @@ TINY = ["table2", "--preset", "tiny", "--device", "cpu"]
         ([*TINY, "--seeds", "-1"], "1 or more; got -1"),
         ([*TINY, "--seeds", "three"], "invalid int value: 'three'"),
         ([*TINY, "--device", "tpu"], "unknown device 'tpu'"),
+        ([*TINY, "--gpus", "8"], "say GPUS=1"),
         ([*TINY, "--workers", "0"], "workers must be 1 or more"),
         ([*TINY, "--data", "no/such/folder"], "there is no such folder"),
         ([*TINY, "--datasets", "mnist"], "has no data set mnist"),

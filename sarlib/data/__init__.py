@@ -64,6 +64,8 @@ def _whole(name: str, root: Path | None) -> tuple[Images, Images]:
     found = folders.find(root, name)
     if found is not None:
         return found
+    if (root / name).is_dir() and not torchvision_sets.lies_in(name):
+        raise config.ConfigError(f"{root / name} is not laid out as expected: {folders.expected_layout(name)}")
     if name in torchvision_sets.LAYOUTS:
         return torchvision_sets.read(root, name)
     if name in IN_FOLDERS:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 
+from sarlib.config import ConfigError
 from sarlib.data.images import Images
 
 _SIZES_READ = 100_000  # per split: asking a network file system for the size of a million files would take minutes
 
 
 def digest(train: Images, test: Images) -> str:
-    """16 hexadecimal digits of a whole set, wherever it lies: classes, labels, and the bytes of images in memory or the names and sizes of files.
+    """16 hexadecimal digits of a whole set, wherever it lies: classes, labels, and the bytes of images in memory or the names and sizes
+    of files.
 
     Sizes of at most 100,000 evenly spaced files per split are read. Editing a file without changing its size goes unnoticed.
     """
@@ -22,6 +25,13 @@ def digest(train: Images, test: Images) -> str:
             told.update(images.pixels.contiguous().numpy().tobytes())
             continue
         for number, file in enumerate(images.files):
-            size = os.path.getsize(file) if number % (1 + len(images.files) // _SIZES_READ) == 0 else ""
+            size = _size(file) if number % (1 + len(images.files) // _SIZES_READ) == 0 else ""
             told.update(f"{file.parent.name}/{file.name} {size}\n".encode())
     return told.hexdigest()[:16]
+
+
+def _size(file: Path) -> int:
+    try:
+        return os.path.getsize(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the image {file}: {error.strerror}") from error

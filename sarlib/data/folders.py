@@ -33,10 +33,7 @@ def discover(root: Path) -> tuple[str, ...]:
 
 
 def find(root: Path, name: str) -> tuple[Images, Images] | None:
-    """The whole training and test set `name` below `root` as files; None if there is nothing of that name.
-
-    Raises `ConfigError` if there is something of that name in another layout.
-    """
+    """The whole training and test set `name` below `root` as files; None if it is not there in this layout."""
     for place in (root / name, *([root] if root.resolve().name == name else [])):
         if _is_tree(place):
             return _read_tree(place, classes=None)
@@ -46,8 +43,6 @@ def find(root: Path, name: str) -> tuple[Images, Images] | None:
         for base in (root, root / "domainnet"):
             if (base / f"{name}_train.txt").is_file():
                 return _read_lists(base, name)
-    if (root / name).is_dir():
-        raise ConfigError(f"{root / name} is not laid out as expected: {expected_layout(name)}")
     return None
 
 

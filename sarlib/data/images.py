@@ -123,8 +123,8 @@ def whole_view(picture: Image.Image, size: int) -> Image.Image:
     width, height = picture.size
     if (width, height) == (size, size):
         return picture
-    scale = size / min(width, height)
-    width, height = max(size, round(width * scale)), max(size, round(height * scale))
+    short = min(width, height)
+    width, height = size * width // short, size * height // short
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return picture.crop((left, top, left + size, top + size))

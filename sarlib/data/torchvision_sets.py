@@ -21,6 +21,11 @@ LAYOUTS = {
 }
 
 
+def lies_in(folder: str) -> bool:
+    """Does torchvision keep the set of this name in a folder of this name? Then such a folder is no misplaced ImageFolder tree."""
+    return LAYOUTS.get(folder, "").startswith(f"DATA/{folder}/")
+
+
 def read(root: Path, name: str) -> tuple[Images, Images]:
     """The whole training and test set; downloads what is missing. `ConfigError` with the expected layout where that fails."""
     build = {"cifar10": _cifar10, "cifar100": _cifar100, "flowers102": _flowers, "oxford-iiit-pet": _pets, "stanford-cars": _cars}[name]

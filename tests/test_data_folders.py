@@ -1,0 +1,332 @@
+"""Sets that lie in folders, by torchvision, or come with scikit-learn: what is read, what is drawn, and every error a reader can cause."""
+
+import dataclasses
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+from torchvision import datasets
+from torchvision.transforms.v2 import functional as V
+
+from sarlib import data
+from sarlib.config import ConfigError, Data
+from sarlib.data import discover, fingerprint, folders, load
+from sarlib.data.images import to_bytes, whole_view
+from sarlib.data.splits import balanced
+
+CLASSES = ("ant", "bee", "cat")
+
+
+def save(path, value=0, size=(8, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value % 256, 128, 0)).save(path)
+
+
+def tree(root, name="cifar10", *, test="test", train_images=6, test_images=4, classes=CLASSES):
+    """An ImageFolder tree whose pictures are all different."""
+    for split, count in (("train", train_images), (test, test_images)):
+        for label, kind in enumerate(classes):
+            for i in range(count):
+                save(root / name / split / kind / f"{i}.png", value=100 * (split != "train") + 10 * label + i)
+    return root
+
+
+def spec(name="cifar10", **settings):
+    return Data(**{"name": name, "image_size": 8} | settings)
+
+
+def values(images):
+    """What tells the pictures of `tree` apart."""
+    return images.pixels[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_a_tree_is_read_as_torchvision_reads_it(tmp_path, test):
+    train, held_out = load(spec("mine"), seed=0, root=tree(tmp_path, "mine", test=test))
+    for images, split in ((train, "train"), (held_out, test)):
+        theirs = datasets.ImageFolder(tmp_path / "mine" / split)
+        assert list(images.classes) == theirs.classes and images.labels.tolist() == theirs.targets
+        assert all(torch.equal(images.pixels[i], to_bytes(theirs[i][0])) for i in range(len(theirs)))
+
+
+def test_the_root_may_be_the_tree_itself(tmp_path):
+    tree(tmp_path)
+    tree(tmp_path, "mine", test="val")
+    assert discover(tmp_path) == ("cifar10", "mine")
+    assert discover(tmp_path / "mine") == ("mine",)
+    train, _ = load(spec("mine"), seed=0, root=tmp_path / "mine")
+    assert len(train) == 18
+
+
+def test_a_subset_is_balanced_drawn_by_the_seed_and_the_test_set_is_not(tmp_path):
+    tree(tmp_path)
+    (one, test), (two, again) = (load(spec(train_size=7, test_size=6), seed=seed, root=tmp_path) for seed in (0, 1))
+    assert sorted(one.labels.bincount().tolist()) == [2, 2, 3] and test.labels.bincount().tolist() == [2, 2, 2]
+    assert values(one) != values(two) and values(test) == values(again)
+    assert values(load(spec(train_size=7, test_size=6), seed=0, root=tmp_path)[0]) == values(one)
+
+
+def test_shares_are_equal_as_far_as_classes_go():
+    labels = torch.tensor([0] * 2 + [1] * 20 + [2] * 20)
+    draw = balanced(labels, size=22, seed=3)
+    assert labels[draw].bincount().tolist() == [2, 10, 10] and len(set(draw.tolist())) == 22
+    assert set(balanced(labels, size=9, seed=3).tolist()) < set(draw.tolist())
+    assert draw.tolist() != balanced(labels, size=22, seed=4).tolist()
+    drawn = torch.stack([torch.zeros(42).index_fill(0, balanced(labels, size=6, seed=seed), 1) for seed in range(300)]).mean(0)
+    assert (drawn[2:] - 0.1).abs().max() < 0.08  # every image of a class is as likely as any other
+
+
+def test_large_sets_stay_files_and_show_the_same_images(tmp_path, monkeypatch):
+    tree(tmp_path)
+    in_memory, _ = load(spec(train_size=6), seed=0, root=tmp_path)
+    monkeypatch.setattr(data, "MEMORY_LIMIT", 6 * 3 * 64 - 1)
+    as_files, _ = load(spec(train_size=6), seed=0, root=tmp_path)
+    assert as_files.pixels is None and len(as_files.files) == 6
+    assert torch.equal(as_files.resident(8).pixels, in_memory.pixels)
+
+
+@pytest.mark.parametrize("size", [(30, 20), (20, 30), (7, 9)])
+def test_the_whole_view_is_torchvisions_resize_and_centre_crop(size):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
+    expected = V.center_crop(V.resize(picture, 12, interpolation=V.InterpolationMode.BICUBIC), [12, 12])
+    assert np.array_equal(np.asarray(whole_view(picture, 12)), np.asarray(expected))
+
+
+def _without_train(root):
+    (root / "cifar10").mkdir()
+    save(root / "cifar10" / "ant" / "0.png")
+
+
+def _other_classes(root):
+    tree(root)
+    save(root / "cifar10" / "test" / "dog" / "0.png")
+
+
+def _empty_class(root):
+    tree(root)
+    (root / "cifar10" / "train" / "dog").mkdir()
+    (root / "cifar10" / "test" / "dog").mkdir()
+
+
+def _no_classes(root):
+    (root / "cifar10" / "train").mkdir(parents=True)
+    (root / "cifar10" / "test").mkdir()
+
+
+def _broken_image(root):
+    tree(root)
+    path = root / "cifar10" / "train" / "bee" / "3.png"
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def _not_an_image(root):
+    tree(root)
+    (root / "cifar10" / "test" / "bee" / "1.png").write_text("hello")
+
+
+@pytest.mark.parametrize(
+    "prepare, message",
+    [
+        (_without_train, "expected: DATA/cifar10/train/<class>"),
+        (_other_classes, "differ in their classes: dog"),
+        (_empty_class, "dog holds no images"),
+        (_no_classes, "holds no class folders"),
+        (_broken_image, "bee/3.png"),
+        (_not_an_image, "bee/1.png"),
+    ],
+)
+def test_a_tree_that_cannot_be_used_is_told_in_one_line(tmp_path, prepare, message):
+    prepare(tmp_path)
+    with pytest.raises(ConfigError, match=message) as error:
+        load(spec(), seed=0, root=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wanted, message",
+    [
+        (spec(train_size=19), "19 training images of cifar10 wanted, there are 18"),
+        (spec(test_size=13), "13 test images of cifar10 wanted, there are 12"),
+        (spec("cifar11"), "unknown data set 'cifar11'; known: shapes-object.*digits.*cifar100.*mine"),
+        (spec("imagenet"), "expected DATA/imagenet/train"),
+        (spec("imagenet100"), "expected DATA/imagenet/train"),
+        (spec("clipart"), "expected DATA/clipart_train.txt"),
+        (spec("stanford-cars"), "cannot be downloaded.*stanford_cars"),
+        (spec(fingerprint="0123"), "not those that the run was declared for"),
+    ],
+)
+def test_a_wrong_wish_is_told_in_one_line(tmp_path, wanted, message):
+    tree(tree(tmp_path), "mine")
+    with pytest.raises(ConfigError, match=message) as error:
+        load(wanted, seed=0, root=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_data_folder_the_error_says_so(tmp_path):
+    with pytest.raises(ConfigError, match="not embedded: say DATA="):
+        load(spec(), seed=0, root=None)
+    with pytest.raises(ConfigError, match="unknown data set 'x'"):
+        load(spec("x"), seed=0, root=None)
+    for call in (lambda root: load(spec(), seed=0, root=root), discover):
+        with pytest.raises(ConfigError, match="nowhere does not exist"):
+            call(tmp_path / "nowhere")
+
+
+def test_imagenet100_is_the_listed_part_of_imagenet(tmp_path):
+    wanted = folders.imagenet100()
+    assert len(set(wanted)) == 100 and all(len(name) == 9 and name.startswith("n") for name in wanted)
+    for split in ("train", "val"):
+        for i, name in enumerate((*wanted, "n00000001", "n99999999")):
+            save(tmp_path / "imagenet" / split / name / "a.JPEG", value=i)
+    train, test = load(spec("imagenet100"), seed=0, root=tmp_path)
+    assert train.classes == test.classes == wanted and len(train) == len(test) == 100
+    whole, _ = load(spec("imagenet"), seed=0, root=tmp_path)
+    assert len(whole) == 102
+    (tmp_path / "imagenet" / "val" / wanted[3] / "a.JPEG").unlink()
+    (tmp_path / "imagenet" / "val" / wanted[3]).rmdir()
+    with pytest.raises(ConfigError, match=f"lacks 1 of the 100 classes, among them {wanted[3]}"):
+        load(spec("imagenet100"), seed=0, root=tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["", "domainnet"])
+def test_domainnet_follows_its_official_lists(tmp_path, folder):
+    base = tmp_path / folder
+    lines = {"train": [], "test": []}
+    for split, files in (("train", 3), ("test", 2)):
+        for label, kind in enumerate(("zebra", "aircraft carrier")):
+            for i in range(files):
+                file = f"clipart/{kind}/{split}_{i}.png"
+                save(base / file, value=100 * (split == "test") + 10 * label + i)
+                lines[split].append(f"{file} {label}")
+        (base / f"clipart_{split}.txt").write_text("\n".join(lines[split]) + "\n")
+    train, test = load(spec("clipart"), seed=0, root=tmp_path)
+    assert train.classes == ("zebra", "aircraft carrier")
+    assert values(train) == [0, 1, 2, 10, 11, 12] and train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert values(test) == [100, 101, 110, 111]
+
+    for text, message in (
+        ("clipart/zebra/train_0.png\n", "line 1: expected"),
+        ("", "names no image"),
+        ("clipart/zebra/gone.png 0\n", "does not exist"),
+        (lines["train"][0], "do not name the same classes"),
+    ):
+        (base / "clipart_train.txt").write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load(spec("clipart"), seed=0, root=tmp_path)
+    (base / "clipart_train.txt").write_text("\n".join(lines["train"]))
+    (base / "clipart_test.txt").unlink()
+    with pytest.raises(ConfigError, match="clipart_test.txt is missing"):
+        load(spec("clipart"), seed=0, root=tmp_path)
+
+
+def test_a_file_that_vanished_is_named(tmp_path):
+    for split in ("train", "test"):
+        save(tmp_path / "sketch" / "owl" / f"{split}.png")
+        (tmp_path / f"sketch_{split}.txt").write_text(f"sketch/owl/{split}.png 0\nsketch/owl/lost.png 0\n")
+    for call in (lambda: load(spec("sketch"), seed=0, root=tmp_path), lambda: fingerprint("sketch", root=tmp_path)):
+        with pytest.raises(ConfigError, match="lost.png"):
+            call()
+
+
+def _cifar10_archive(root, seed=0):
+    generator = np.random.default_rng(seed)
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir()
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    for name in names:
+        batch = {"data": generator.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [0, 1, 1, 0]}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["airplane", "frog"]}))
+
+
+def test_cifar10_in_torchvisions_layout_unless_there_is_a_tree(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    _cifar10_archive(tmp_path)
+    train, test = load(spec(image_size=32), seed=0, root=tmp_path)
+    theirs = datasets.CIFAR10(tmp_path, train=True)
+    assert len(train) == 20 and len(test) == 4 and train.classes == ("airplane", "frog")
+    assert all(torch.equal(train.pixels[i], to_bytes(theirs[i][0])) and train.labels[i] == theirs[i][1] for i in range(20))
+    assert load(spec(image_size=48), seed=0, root=tmp_path)[0].image_size == (48, 48)
+    tree(tmp_path)
+    assert load(spec(), seed=0, root=tmp_path)[0].classes == CLASSES
+
+
+def test_flowers_train_on_train_and_validation(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.Flowers102, "_check_integrity", lambda self: True)
+    for i in range(1, 7):
+        save(tmp_path / "flowers-102" / "jpg" / f"image_{i:05d}.jpg")
+    scipy.io.savemat(tmp_path / "flowers-102" / "imagelabels.mat", {"labels": np.array([[1, 2, 1, 2, 102, 1]])})
+    split = {"trnid": np.array([[1, 5]]), "valid": np.array([[2, 4]]), "tstid": np.array([[3, 6]])}
+    scipy.io.savemat(tmp_path / "flowers-102" / "setid.mat", split)
+    train, test = load(spec("flowers102"), seed=0, root=tmp_path)
+    assert train.labels.tolist() == [0, 101, 1, 1] and test.labels.tolist() == [0, 0] and len(train.classes) == 102
+
+
+def test_pets_and_cars_as_torchvision_lists_them(tmp_path):
+    pets = tmp_path / "oxford-iiit-pet"
+    for split, names in (("trainval", ("Abyssinian_1 1 1 1", "beagle_2 2 2 1")), ("test", ("beagle_7 2 2 1", "Abyssinian_8 1 1 1"))):
+        (pets / "annotations").mkdir(parents=True, exist_ok=True)
+        (pets / "annotations" / f"{split}.txt").write_text("\n".join(names))
+        for name in names:
+            save(pets / "images" / f"{name.split()[0]}.jpg")
+    train, test = load(spec("oxford-iiit-pet"), seed=0, root=tmp_path)
+    assert train.classes == ("Abyssinian", "Beagle") and train.labels.tolist() == [0, 1] and test.labels.tolist() == [1, 0]
+
+    cars = tmp_path / "stanford_cars"
+    (cars / "devkit").mkdir(parents=True)
+    scipy.io.savemat(cars / "devkit" / "cars_meta.mat", {"class_names": np.array([["AM General", "Audi"]], dtype=object)})
+    for path, folder in (("devkit/cars_train_annos.mat", "cars_train"), ("cars_test_annos_withlabels.mat", "cars_test")):
+        rows = np.array([[("a.jpg", 2), ("b.jpg", 1)]], dtype=[("fname", object), ("class", object)])
+        scipy.io.savemat(cars / path, {"annotations": rows})
+        for name in ("a", "b"):
+            save(cars / folder / f"{name}.jpg")
+    train, test = load(spec("stanford-cars"), seed=0, root=tmp_path)
+    assert train.classes == ("AM General", "Audi") and train.labels.tolist() == test.labels.tolist() == [1, 0]
+
+
+def test_a_fingerprint_tells_data_apart_wherever_they_lie(tmp_path):
+    one = tree(tmp_path / "a")
+    moved = tree(tmp_path / "b")
+    mark = fingerprint("cifar10", root=one)
+    assert mark == fingerprint("cifar10", root=moved) and len(mark) == 16
+    assert fingerprint("shapes-sketch") == fingerprint("digits", root=one) == ""
+    load(spec(fingerprint=mark), seed=0, root=moved)
+    (moved / "cifar10" / "test" / "ant" / "0.png").rename(moved / "cifar10" / "test" / "ant" / "9.png")
+    renamed = fingerprint("cifar10", root=moved)
+    save(moved / "cifar10" / "train" / "ant" / "0.png", size=(99, 99))
+    assert len({mark, renamed, fingerprint("cifar10", root=moved)}) == 3
+
+
+def test_digits_are_scikit_learns():
+    sklearn = pytest.importorskip("sklearn.datasets", reason="needs scikit-learn")
+    train, test = load(spec("digits"), seed=0)
+    assert len(train) == 1000 and len(test) == 797 and train.image_size == (8, 8)
+    theirs = sklearn.load_digits()
+    ours = torch.cat([train.pixels, test.pixels])[:, 0].flatten(1)
+    expected = torch.from_numpy(theirs.data * 255 / 16).round().to(torch.uint8)
+    order = lambda rows: sorted(map(tuple, rows.tolist()))  # noqa: E731
+    assert order(ours) == order(expected)
+    share = test.labels.bincount() / 797
+    assert (share - 0.1).abs().max() < 0.002
+    small, again = (load(spec("digits", image_size=32, train_size=60), seed=seed) for seed in (0, 1))
+    assert small[0].labels.bincount().tolist() == [6] * 10 and small[0].image_size == (32, 32)
+    assert torch.equal(small[1].pixels, again[1].pixels) and not torch.equal(small[0].pixels, again[0].pixels)
+
+
+def test_digits_without_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ConfigError, match="needs scikit-learn"):
+        load(spec("digits"), seed=0)
+
+
+@pytest.mark.skipif("SAR_TEST_DATA" not in os.environ, reason="SAR_TEST_DATA does not name a folder with the real cifar10 tree")
+def test_the_real_cifar10():
+    train, test = load(Data(name="cifar10", image_size=32, train_size=500, test_size=1000), seed=0, root=Path(os.environ["SAR_TEST_DATA"]))
+    assert train.labels.bincount().tolist() == [50] * 10 and test.labels.bincount().tolist() == [100] * 10
+    assert 100 < train.pixels.float().mean() < 140 and dataclasses.asdict(test)["classes"][0] == "airplane"

@@ -27,11 +27,11 @@ class Setting:
     def row(self, name: str, *, weight: float | None = None) -> Run:
         """The run of row A to F of Table 1c in this setting. `weight` overrides lambda; 0 is the row without the loss."""
         variant, regularized = ROWS[name]
-        regularizer = self.regularizer if weight is None else dataclasses.replace(self.regularizer, weight=weight)
+        chosen = self.regularizer.weight if weight is None else weight
         return dataclasses.replace(
             self.baseline,
             model=dataclasses.replace(self.baseline.model, variant=variant),
-            regularizer=regularizer if regularized and regularizer.weight > 0 else Regularizer(),
+            regularizer=dataclasses.replace(self.regularizer, weight=chosen) if regularized and chosen > 0 else Regularizer(),
         )
 
     def trained_for(self, epochs: int) -> Setting:

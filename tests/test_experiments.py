@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sarlib import claims, experiments, report
+from sarlib import claims, data, experiments, report
 from sarlib.config import ConfigError
 from sarlib.results import read_csv
 
@@ -23,7 +23,7 @@ def key(experiment: experiments.Experiment, table: str, row: str, dataset: str |
 @BOTH
 def test_every_declared_row_runs_at_tiny(name: str, runs_folder: Path) -> None:
     experiment = experiments.declare(name, preset="tiny", seeds=1)
-    results = experiments.run(experiment, device="cpu")
+    results = experiments.run(experiment, workers=1, device="cpu")
     top1 = results[results.metric == "top1"]
     assert list(zip(top1.table, top1.row, top1.dataset, top1.key, strict=True)) == [
         (cell.table, cell.row, cell.dataset, cell.run.key) for cell in experiment.cells
@@ -84,9 +84,21 @@ def test_sar_differs_from_its_baseline_in_two_things_only() -> None:
             assert cell.run.regularizer.weight == (0 if cell.baseline is None else 0.01)
 
 
-def test_the_paper_preset_is_the_papers_protocol(image_folder: Path) -> None:
+@pytest.fixture
+def imagenet(tmp_path: Path) -> Path:
+    """A root in ImageNet's layout: IN-100's classes, one file each, which a declaration never opens."""
+    classes = Path(data.__file__).with_name("imagenet100.txt").read_text().split()
+    for split in ("train", "val"):
+        for name in classes:
+            folder = tmp_path / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            (folder / "0.JPEG").touch()
+    return tmp_path
+
+
+def test_the_paper_preset_is_the_papers_protocol(imagenet: Path) -> None:
     """Numbers of section 5.1, Liu et al. and the released trainer."""
-    table1 = experiments.declare("table1", preset="paper", data=image_folder)
+    table1 = experiments.declare("table1", preset="paper", data=imagenet)
     run = next(cell.run for cell in table1.cells if (cell.table, cell.row) == ("table1c", "F"))
     assert (run.model.patch_size, run.model.dim, run.model.depth, run.model.heads, run.grid) == (16, 384, 12, 6, 14)
     assert (run.recipe.epochs, run.recipe.batch_size, run.recipe.lr) == (100, 1024, 1e-3)
@@ -118,7 +130,7 @@ def test_real_sets_join_with_their_own_keys(image_folder: Path, runs_folder: Pat
     added = [cell for cell in joined.cells if cell not in plain.cells]
     assert [(cell.row, cell.dataset) for cell in added] == [("ViT", "pets, 12 images"), ("ViT + SAR", "pets, 12 images")]
     assert all(cell.run.data.fingerprint for cell in added)
-    results = experiments.run(joined.only(["pets, 12 images"]), device="cpu")
+    results = experiments.run(joined.only(["pets, 12 images"]), workers=1, device="cpu")
     assert set(results.dataset) == {"pets, 12 images"}
 
     (image_folder / "pets" / "train" / "cat" / "0.png").unlink()
@@ -130,7 +142,7 @@ def test_a_reference_is_a_copy_of_complete_results(runs_folder: Path) -> None:
     experiment = experiments.declare("table2", preset="tiny", seeds=1).only(["digits, 48 images"])
     with pytest.raises(ConfigError, match="run the table first"):
         experiments.keep_as_reference(experiment)
-    results = experiments.run(experiment, device="cpu")
+    results = experiments.run(experiment, workers=1, device="cpu")
     experiments.keep_as_reference(experiment)
     kept = read_csv(runs_folder / "reference" / "tiny" / "table2.csv")
     assert kept.value.tolist() == results.value.tolist()

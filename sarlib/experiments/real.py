@@ -30,8 +30,9 @@ def low_data_settings(preset: Preset, root: Path | None) -> tuple[Setting, ...]:
     """
     settings = []
     for name in datasets.discover(root) if root is not None else ():
-        available = datasets.train_size(name, root=root)
-        subsets, test_size = SUBSETS[preset.name]
+        available, tested = datasets.sizes(name, root=root)
+        subsets, most_tested = SUBSETS[preset.name]
+        test_size = most_tested if most_tested is not None and most_tested < tested else None
         fitting = [subset for subset in subsets if subset[0] <= available] or [(available, *subsets[0][1:])]
         for size, epochs, warmup in fitting:
             pixels, patch = _input(preset.name, NATIVE_SIZE.get(name, PIXELS[preset.name]))

@@ -71,7 +71,8 @@ def clipart_style(scene: Scene) -> np.ndarray:
 
 def painting_style(scene: Scene) -> np.ndarray:
     """Canvas and brush: earthen colours blended with the ground, wavering contours, few tones, coarse strokes."""
-    ground = np.float32(0.25) + np.float32(0.4) * scene.clutter
+    grey = (scene.clutter[:, :1] + scene.clutter[:, 1:2] + scene.clutter[:, 2:]) * np.float32(1 / 3)
+    ground = np.float32(0.3) + np.float32(0.15) * grey + np.float32(0.2) * scene.clutter
     canvas = ground.copy()
     for j in range(scene.visible.shape[1]):
         light, dark = _flat(scene.light[:, j]), _flat(scene.dark[:, j])
@@ -100,6 +101,6 @@ def sketch_style(scene: Scene) -> np.ndarray:
 STYLES = {
     "object": (object_style, 0.0),
     "clipart": (clipart_style, 0.0),
-    "painting": (painting_style, 0.22),
+    "painting": (painting_style, 0.16),
     "sketch": (sketch_style, 0.1),
 }

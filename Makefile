@@ -47,7 +47,7 @@ lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(PY) -m jupyterlab --notebook-dir=book/notebooks
 
 test: $(STAMP) ## run the tests
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 tests
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadgroup tests
 
 bench: $(STAMP) ## measure speed and memory: runs/bench/<device>.json
 	@$(PY) -m sarlib bench $(call option,device,DEVICE)

@@ -58,7 +58,7 @@ def test_source_takes_exactly_the_parameters_it_is_given(source: Path) -> None:
 
 
 def test_arguments_become_parameters() -> None:
-    arguments = "table2 --preset gpu --data d --seeds 3 --workers 2 --device cpu".split()
+    arguments = "table2 --preset gpu --data d --seeds 3 --workers 2 --device cpu --gpus 1".split()
     expected = "table2", {"preset": "gpu", "data": "d", "datasets": "a, b;c", "seeds": 3, "workers": 2, "device": "cpu"}
     assert execute.notebook_parameters([*arguments, "--datasets", "a, b;c"]) == expected
 

@@ -1,0 +1,71 @@
+"""What stands behind an executed notebook: seeds, device, versions, time and commit of the runs whose results it shows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+from nbformat import NotebookNode
+
+
+@dataclass(frozen=True)
+class Record:
+    """`seconds` is the training time of all runs together, however many cores shared it. More than one device, version or commit
+    means that the runs were not all made at once."""
+
+    seeds: int
+    devices: tuple[str, ...]
+    torch: tuple[str, ...]
+    seconds: float
+    executed: str  # day on which the notebook was executed
+    commits: tuple[str, ...]
+
+    def in_words(self) -> str:
+        """As the continuation of a sentence."""
+        return f", {self.seeds} seeds, trained on {self._joined(self.devices)}, commit {self._joined(self.commits)}; executed on {self.executed}"
+
+    def as_row(self) -> tuple[str, ...]:
+        """seeds, device, torch, training time, day, commit: the cells of the status chapter."""
+        joined = (self._joined(values) for values in (self.devices, self.torch))
+        return (str(self.seeds), *joined, _duration(self.seconds), self.executed, self._joined(self.commits))
+
+    @staticmethod
+    def _joined(values: tuple[str, ...]) -> str:
+        return ", ".join(values) or "unknown"
+
+
+def read_record(executed: NotebookNode, results: Path, *, store: Path) -> Record | None:
+    """From the notebook, its tidy results and the records of their runs in `store`; None where the results are gone."""
+    if not results.exists():
+        return None
+    frame = pd.read_csv(results, usecols=["seed", "key"], dtype={"key": str})
+    paths = [store / key / "result.json" for key in frame["key"].unique()]
+    records = [json.loads(path.read_text()) for path in paths if path.exists()]
+    provenance = [record["provenance"] for record in records]
+    return Record(
+        seeds=frame["seed"].nunique(),
+        devices=_different(one["device"] for one in provenance),
+        torch=_different(one["versions"]["torch"] for one in provenance),
+        seconds=sum(record["metrics"]["seconds"] for record in records),
+        executed=f"{datetime.fromisoformat(executed.metadata.papermill.start_time):%Y-%m-%d}",
+        commits=_different(_commit(one) for one in provenance),
+    )
+
+
+def _different(values) -> tuple[str, ...]:
+    return tuple(sorted(set(values)))
+
+
+def _commit(provenance: dict) -> str:
+    if not provenance["commit"]:
+        return "unknown"
+    return provenance["commit"][:7] + (" with changes" if provenance["dirty"] else "")
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

@@ -1,0 +1,191 @@
+"""Collect what the book is built from: the chapters, and for every source notebook what was really executed of it.
+
+The reader's own executed notebooks come first, the reference ones stand in for them, and every page says which it shows. A notebook
+that was not executed, whose last run failed, or whose source has changed since carries a warning on its page and in the status chapter.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from execute import NOTEBOOKS, ROOT, failed
+from record import Record, read_record
+
+BOOK = ROOT / "book"
+MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
+STATUS_MARK = "<!-- status -->"
+YOURS, REFERENCE, NOBODY = "yours", "reference", "none"
+#: Cells that papermill adds to an executed notebook.
+ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A notebook at a preset: whose execution is shown (`shown`, a path or None) and the warnings it must carry."""
+
+    name: str
+    preset: str
+    whose: str
+    shown: Path | None
+    warnings: tuple[str, ...]
+    record: Record | None
+
+    @property
+    def file(self) -> str:
+        return self.name if self.preset == MAIN_PRESET else f"{self.name}-{self.preset}"
+
+    @property
+    def command(self) -> str:
+        return f"make {self.name}" + ("" if self.preset == MAIN_PRESET else f" PRESET={self.preset}")
+
+
+def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS) -> list[Page]:
+    """Fill the folder `out` (replaced) with the book's sources for the results below `runs`; returns its notebook pages."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for pattern in ("_config.yml", "references.bib", "*.md"):
+        for path in BOOK.glob(pattern):
+            shutil.copy(path, out)
+    shutil.copytree(BOOK / "_assets", out / "_assets")
+    shutil.copytree(ROOT / "sarlib", out / "sarlib", ignore=shutil.ignore_patterns("__pycache__"))  # quoted in the method chapter
+    _vendor_mathjax(out / "_assets" / "mathjax")
+
+    pages = [page for source in _in_order(notebooks) for page in find_pages(source, runs=runs)]
+    for page in pages:
+        nbformat.write(compose(page, notebooks / f"{page.name}.ipynb"), out / f"{page.file}.ipynb")
+    (out / "_toc.yml").write_text(yaml.safe_dump(_table_of_contents(pages), sort_keys=False))
+    status = out / "status.md"
+    text = status.read_text()
+    assert STATUS_MARK in text, f"status.md lacks {STATUS_MARK}"
+    status.write_text(text.replace(STATUS_MARK, status_table(pages)))
+    return pages
+
+
+def find_pages(source: Path, *, runs: Path) -> list[Page]:
+    """The page of the main preset, executed or not, and one for every other preset at which the notebook was run."""
+    elsewhere = {path.parent.name for folder in (runs, runs / "reference") for path in folder.glob(f"*/{source.stem}.*ipynb")}
+    presets = [MAIN_PRESET, *sorted(elsewhere - {MAIN_PRESET})]
+    return [_find_page(source, preset, runs=runs) for preset in presets]
+
+
+def _find_page(source: Path, preset: str, *, runs: Path) -> Page:
+    mine = runs / preset / source.name
+    candidates = ((YOURS, mine, runs / "store"), (REFERENCE, runs / "reference" / preset / source.name, runs / "reference" / "store"))
+    warnings = []
+    if failed(mine).exists():
+        warnings.append(f"The last run failed with {_error(failed(mine))}.")
+    for whose, path, store in candidates:
+        if path.exists():
+            executed = nbformat.read(path, 4)
+            if not is_whole(executed):
+                warnings.append(f"The notebook of {'your' if whose == YOURS else 'the reference'} results was not executed to its end.")
+                continue
+            if is_stale(executed, nbformat.read(source, 4)):
+                warnings.append("The notebook has changed since these results were made.")
+            record = read_record(executed, path.with_suffix(".csv"), store=store)
+            return Page(source.stem, preset, whose, path, tuple(warnings), record)
+    return Page(source.stem, preset, NOBODY, None, (*warnings, "There are no results yet."), None)
+
+
+def is_whole(executed: NotebookNode) -> bool:
+    """Whether every code cell was executed and none raised."""
+    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+    return all(cell.execution_count and not any(output.output_type == "error" for output in cell.outputs) for cell in cells)
+
+
+def is_stale(executed: NotebookNode, source: NotebookNode) -> bool:
+    """Whether the source is another than the one that was executed."""
+    kept = [cell for cell in executed.cells if not ADDED_TAGS & set(cell.metadata.get("tags", []))]
+    return [(cell.cell_type, cell.source) for cell in kept] != [(cell.cell_type, cell.source) for cell in source.cells]
+
+
+def _error(notebook: Path) -> str:
+    """The first error in a failed notebook, in a line."""
+    for cell in nbformat.read(notebook, 4).cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                return f"`{output.ename}: {(output.evalue.splitlines() or [''])[0]}`"
+    return "an error that was not recorded"
+
+
+def compose(page: Page, source: Path) -> NotebookNode:
+    """The notebook that the page shows: title, then what these results are, then the cells."""
+    notebook = nbformat.read(page.shown or source, 4)
+    title, *cells = notebook.cells
+    if page.preset != MAIN_PRESET:
+        heading, *rest = title.source.split("\n")
+        title.source = "\n".join((f"{heading} ({page.preset})", *rest))
+    injected = any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells)
+    for cell in cells:
+        if injected and "parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags = [*cell.metadata.tags, "remove-cell"]  # defaults that were not used
+    notebook.metadata.pop("widgets", None)
+    notebook.cells = [title, nbformat.v4.new_markdown_cell(_banner(page), id="what-is-shown"), *cells]
+    return notebook
+
+
+def _banner(page: Page) -> str:
+    """Whose results the page shows and what they must not be taken for, as admonitions."""
+    admonitions = []
+    if page.whose == YOURS:
+        admonitions.append(f":::{{admonition}} Your own results\n:class: tip\nPreset {page.preset}{_behind(page)}.\n:::")
+    if page.whose == REFERENCE:
+        text = f"Preset {page.preset}{_behind(page)}. `{page.command}` puts your own here."
+        admonitions.append(f":::{{admonition}} Reference results\n:class: note\n{text}\n:::")
+    if page.warnings:
+        admonitions.append(f":::{{warning}}\n{' '.join(page.warnings)} `{page.command}` runs it.\n:::")
+    return "\n\n".join(admonitions)
+
+
+def _behind(page: Page) -> str:
+    return page.record.in_words() if page.record else ""
+
+
+def status_table(pages: list[Page]) -> str:
+    """The status chapter's table, as Markdown."""
+    head = ("page", "results", "preset", "seeds", "device", "torch", "training", "executed", "commit")
+    lines = [head, ("---",) * len(head)]
+    for page in pages:
+        results = f"**{page.whose}**: {' '.join(page.warnings)}" if page.warnings else page.whose
+        record = page.record.as_row() if page.record else ("—",) * 6
+        lines.append((f"[{page.name}]({page.file})", results, page.preset, *record))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _in_order(notebooks: Path) -> Iterator[Path]:
+    """Source notebooks in the order of the paper: table2 before table10."""
+    return iter(sorted(notebooks.glob("*.ipynb"), key=lambda path: (path.stem.rstrip("0123456789"), len(path.stem), path.stem)))
+
+
+def _table_of_contents(pages: list[Page]) -> dict:
+    """`book/_toc.yml`, with the notebook pages in the part that is empty there."""
+    contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    [part] = [part for part in contents["parts"] if not part.get("chapters")]
+    part["chapters"] = []
+    for page in pages:
+        if page.preset == MAIN_PRESET:
+            part["chapters"].append({"file": page.file})
+        else:
+            part["chapters"][-1].setdefault("sections", []).append({"file": page.file})
+    return contents
+
+
+def _vendor_mathjax(folder: Path) -> None:
+    """MathJax in one file, out of the wheel sphinx-mathjax-offline: no page asks another machine for it."""
+    [script] = [path for path in metadata.files("sphinx-mathjax-offline") if path.name == "tex-svg.js"]
+    folder.mkdir(parents=True)
+    shutil.copy(script.locate(), folder)
+
+
+if __name__ == "__main__":
+    for page in stage(Path(sys.argv[1]), runs=ROOT / "runs"):
+        print(page.file, page.whose, *page.warnings)

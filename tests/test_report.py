@@ -125,9 +125,19 @@ def test_verdicts_follow_the_intervals_and_show_the_papers_figure(gain: float, v
     assert shown.loc["t4-sar", "note"] == "no IN-1K here" and shown.loc["t4-sar", "n"] == 0
 
 
-@pytest.mark.parametrize(("gain", "magnitudes"), [(18.2, ["inside our interval", "outside our interval"]), (24.0, ["outside our interval"] * 2)])
-def test_the_papers_magnitude_is_compared_at_the_papers_preset_only(gain: float, magnitudes: list[str]) -> None:
-    results = results_of(TABLE2, gain=gain)
+@pytest.mark.parametrize(
+    ("gains_by_set", "magnitudes"),
+    [
+        ((18.2, 30.8), ["inside our interval", "inside our interval"]),  # the smallest against 18.17, the largest against 30.78
+        ((30.8, 18.2), ["inside our interval", "inside our interval"]),
+        ((24.0, 25.0), ["outside our interval", "outside our interval"]),
+    ],
+)
+def test_the_papers_magnitude_is_compared_at_the_papers_preset_only(gains_by_set: tuple[float, float], magnitudes: list[str]) -> None:
+    results = results_of(TABLE2, gain=0.0)
+    for name, gain in zip(SETS, gains_by_set, strict=True):
+        here = (results["dataset"] == name) & (results["row"] == "ViT + SAR") & (results["metric"] == "top1")
+        results.loc[here, "value"] += gain
     shown = report.verdicts(results, replace(TABLE2, preset="paper"))
     assert list(shown["magnitude"])[:2] == magnitudes
     assert list(shown["verdict"])[:2] == [SUPPORTED, SUPPORTED]  # the direction decides
@@ -162,6 +172,13 @@ def test_agreement_bit_by_bit_then_by_intervals(tmp_path: Path) -> None:
     assert judged(results.assign(key="another")) == ["no reference"] * 4
     assert list(report.agreement(results, TABLE2, tmp_path / "absent.csv")["agreement"]) == ["no reference"] * 4
     assert list(report.agreement(results.iloc[:0], TABLE2, path)["agreement"]) == ["no result"] * 4
+
+
+def test_a_run_that_failed_on_both_sides_is_no_difference(tmp_path: Path) -> None:
+    results = results_of(TABLE2)
+    results.loc[results["seed"] == 1, "value"] = math.nan
+    report.write_csv(results, tmp_path / "table2.csv")
+    assert list(report.agreement(results, TABLE2, tmp_path / "table2.csv")["agreement"]) == ["bit-equal"] * 4
 
 
 def test_agreement_in_words_counts_what_chance_would_give(tmp_path: Path) -> None:

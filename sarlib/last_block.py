@@ -1,12 +1,8 @@
 """The last block: Equations 1-3 and 10-11, rows A-D of Table 1c, and its class-token row, on timm's VisionTransformer.
 
 Only the [CLS] row of the last block reaches the classifier, and the similarity map S of Equation 4 is that row before its
-softmax. `forward` therefore computes just that row unless the caller wants patch tokens. Both ways give the same numbers; the
-row alone needs neither the keys nor the values of the other tokens:
-
-    q.k_j = (W_k' q).y_j + q.b_k        sum_j p_j v_j = W_v (sum_j p_j y_j) + b_v sum_j p_j
-
-with y the normalised tokens and p the attention, so the two large projections move to the side of the one query.
+softmax. `forward` therefore computes just that row unless the caller wants patch tokens. Both ways give the same numbers, but
+the row alone needs neither the keys (`sarlib.scores`) nor the values of the other tokens.
 """
 
 from __future__ import annotations
@@ -15,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from timm.layers import Attention
 from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from sarlib.config import ConfigError
+from sarlib.scores import projection, scores
 
 
 @dataclass(frozen=True)
@@ -105,46 +101,30 @@ def forward(model: VisionTransformer, images: Tensor, *, tokens: bool = False) -
     x = _earlier_blocks(model, x)
     y = last.norm1(x)
     if tokens or not _head_reads_class_token_only(model):
-        scores = class_scores(last.attn, y)
-        attended = last.attn(y)
+        attended, row = last.attn(y), scores(last.attn, y)
     else:
-        attended, scores = class_attention(last.attn, y)
+        attended, row = class_attention(last.attn, y)
         x = x[:, :1]
     x = model.norm(_finish(last, x, attended))
     prefix = model.num_prefix_tokens
-    similarity = _on_grid(scores[..., prefix:], model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+    similarity = on_grid(row[..., prefix:], model.patch_embed.dynamic_feat_size(images.shape[-2:]))
     return Output(model.forward_head(x), similarity, x[:, prefix:] if tokens else None)
 
 
-def class_scores(attn: Attention, y: Tensor) -> Tensor:
-    """The [CLS] query against every token's key: (B, H, N) from the layer's input `y` (B, N, dim); scaled, before softmax.
-
-    Float32 whatever the autocast (float64 stays): bfloat16 logits move tokens across the mean of Equation 5. The projections of
-    the other tokens' keys are moved to the query's side, unless a norm on the keys forbids it.
-    """
-    exact = torch.promote_types(y.dtype, torch.float32)
-    with torch.autocast(y.device.type, enabled=False):
-        y = y.to(exact)
-        (w_q, w_k, _), (b_q, b_k, _) = _projections(attn, exact)
-        query = attn.q_norm(torch.einsum("bc,hdc->bhd", y[:, 0], w_q) + b_q) * attn.scale  # (B, H, d)
-        if isinstance(attn.k_norm, nn.Identity):
-            on_tokens = torch.einsum("bhd,hdc->bhc", query, w_k)
-            return on_tokens @ y.mT + (query * b_k).sum(-1, keepdim=True)
-        keys = attn.k_norm(torch.einsum("bnc,hdc->bhnd", y, w_k) + b_k[:, None])
-        return torch.einsum("bhd,bhnd->bhn", query, keys)
-
-
 def class_attention(attn: Attention, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Equation 3 for the [CLS] query alone: the layer's output (B, 1, dim) for that token, and its `class_scores` (B, H, N)."""
-    scores = class_scores(attn, y)
-    p = attn.attn_drop(scores.softmax(-1)).to(y.dtype)
-    (_, _, w_v), (_, _, b_v) = _projections(attn, attn.qkv.weight.dtype)
+    """Equation 3 for the [CLS] query alone: the layer's output (B, 1, dim) for that token, and its `scores` (B, H, N).
+
+    The values of the other tokens are never formed: sum_j p_j v_j = W_v (sum_j p_j y_j) + b_v sum_j p_j.
+    """
+    row = scores(attn, y)
+    p = attn.attn_drop(row.softmax(-1)).to(y.dtype)
+    w_v, b_v = projection(attn, "v", attn.qkv.weight.dtype)
     # Dropout leaves p with another sum than 1, hence the bias times that sum.
     out = torch.einsum("bhc,hdc->bhd", p @ y, w_v) + b_v * p.sum(-1, keepdim=True)
     out = attn.norm(out.flatten(1).unsqueeze(1))
-    if attn.gate is not None:
+    if getattr(attn, "gate", None) is not None:
         out = out * attn.gate(y[:, :1]).sigmoid()
-    return attn.proj_drop(attn.proj(out)), scores
+    return attn.proj_drop(attn.proj(out)), row
 
 
 def _finish(block: Block | LastBlock, x: Tensor, attended: Tensor) -> Tensor:
@@ -161,20 +141,11 @@ def _row(block: nn.Module) -> Row | None:
     return ROWS["A"] if type(block) is Block else None
 
 
-def _projections(attn: Attention, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Weights of query, key and value, each (H, d, dim), and their biases, each (H, d); zeros where the layer has none."""
-    heads, weight = attn.num_heads, attn.qkv.weight.to(dtype)
-    weights = weight.view(3, heads, -1, weight.shape[1])
-    bias = attn.qkv.bias
-    biases = weight.new_zeros(weights.shape[:3]) if bias is None else bias.to(dtype).view(3, heads, -1)
-    return weights.unbind(0), biases.unbind(0)
-
-
-def _on_grid(scores: Tensor, grid: tuple[int, int]) -> Tensor:
+def on_grid(row: Tensor, grid: tuple[int, int]) -> Tensor:
     """Patch columns (B, H, n) -> (B, H, h, w); patches are numbered row by row, as timm's PatchEmbed flattens them."""
-    if scores.shape[-1] != grid[0] * grid[1]:
-        raise ConfigError(f"{scores.shape[-1]} patch tokens do not fill the {grid[0]} x {grid[1]} grid: turn patch dropout off")
-    return scores.unflatten(-1, grid)
+    if row.shape[-1] != grid[0] * grid[1]:
+        raise ConfigError(f"{row.shape[-1]} patch tokens do not fill the {grid[0]} x {grid[1]} grid: turn patch dropout off")
+    return row.unflatten(-1, grid)
 
 
 def _earlier_blocks(model: VisionTransformer, x: Tensor) -> Tensor:

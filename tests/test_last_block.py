@@ -11,7 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from sarlib import config, models
 from sarlib.config import ConfigError
-from sarlib.last_block import ROWS, LastBlock, class_scores, forward, remove_skip
+from sarlib.last_block import ROWS, LastBlock, forward, remove_skip
+from sarlib.scores import scores
 
 SMALL = dict(img_size=(12, 20), patch_size=4, num_classes=5, embed_dim=24, depth=3, num_heads=3)
 GRID = (3, 5)
@@ -243,11 +244,11 @@ def test_similarity_is_float32_under_autocast():
     """bfloat16 rounding stays out of q.k, which would be off by 1e-2 otherwise."""
     model, x = vit("C", dtype=torch.float32), images(dtype=torch.float32)
     y = torch.randn(4, 16, 24)
-    exact = class_scores(copy.deepcopy(model).double().blocks[-1].attn, y.double())
+    exact = scores(copy.deepcopy(model).double().blocks[-1].attn, y.double())
     for tokens in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             out = forward(model, x, tokens=tokens)
-            close(class_scores(model.blocks[-1].attn, y).double(), exact, 1e-6)
+            close(scores(model.blocks[-1].attn, y).double(), exact, 1e-6)
         assert out.similarity.dtype == torch.float32 and torch.isfinite(out.logits).all()
         torch.testing.assert_close(out.logits.float(), model(x), atol=0.1, rtol=0.1)
     half = copy.deepcopy(model).bfloat16()

@@ -28,7 +28,7 @@ from sarlib.provenance import provenance
 from sarlib.store import Record, Store
 from sarlib.train import train
 
-PROGRESS_SECONDS = 0.5
+PROGRESS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _start_worker(threads: int, steps: Any) -> None:
 
 
 def _in_worker(run: Run, store: Store, root: Path | None, device: str) -> Record | None:
-    """As `execute`, but None at once if another process is training this run. Progress is told at most twice a second."""
+    """As `execute`, but None at once if another process is training this run. Progress is told at most once a second."""
     pending, told = 0, time.monotonic()
 
     def on_step(images: int) -> None:

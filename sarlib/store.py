@@ -93,7 +93,10 @@ class Store:
 
     def _set_aside(self, folder: Path, error: Exception) -> None:
         aside = folder.with_name(f"{folder.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}")
-        folder.rename(aside)
+        try:
+            folder.rename(aside)
+        except FileNotFoundError:  # another process has just done so
+            return
         print(f"the record {folder} cannot be read ({error}); moved to {aside.name}, the run is trained again", file=sys.stderr)
 
 

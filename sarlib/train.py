@@ -50,7 +50,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: the raw weights, their moving average if the recipe keeps one, the history and the training seconds."""
+    """What a training leaves: the raw weights, their moving average if the recipe keeps one, the history, and the seconds that training and
+    evaluating took."""
 
     model: nn.Module
     average: nn.Module | None

@@ -22,7 +22,7 @@ def main(epochs: int) -> None:
     size = {"img_size": 8, "patch_size": 1, "in_chans": 1, "embed_dim": 48, "depth": 3, "num_classes": 10}
     model = timm.create_model("vit_tiny_patch16_224", **size)
     sar = sarlib.SAR(model, weight=0.01)  # line one
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for epoch in range(epochs):
         entropy = []
         for batch in torch.randperm(len(images)).split(64):

@@ -14,9 +14,7 @@ from sarlib.data.batches import TrainBatches, evaluation_batches
 from sarlib.data.images import Images, to_bytes
 
 SIZE = 16
-FULL = Augmentation(
-    crop="resized", flip=0.5, color_jitter=0.4, erasing=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1
-)
+FULL = Augmentation(crop="resized", flip=0.5, color_jitter=0.4, erasing=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1)
 PADDED = Augmentation(crop="pad", crop_padding=3, flip=0.5, mixup=0.8, cutmix=1.0)
 
 
@@ -36,7 +34,8 @@ def files(tmp_path_factory, images):
 
 
 def batches(images, augmentation, **settings):
-    return TrainBatches(images, **{"batch_size": 12, "image_size": SIZE, "seed": 3, "device": "cpu"} | settings, augmentation=augmentation)
+    settings = {"batch_size": 12, "image_size": SIZE, "seed": 3, "device": "cpu"} | settings
+    return TrainBatches(images, augmentation=augmentation, **settings)
 
 
 def equal(one, two):
@@ -141,7 +140,8 @@ def test_a_file_that_does_not_decode_is_named_in_one_line(files, tmp_path, worke
 
 @pytest.mark.parametrize("source, workers", [("images", 0), ("files", 0), ("files", 2)])
 def test_evaluation_shows_each_image_once_in_order(source, workers, request, images):
-    found = list(evaluation_batches(request.getfixturevalue(source), batch_size=12, image_size=SIZE, device="cpu", workers=workers))
+    shown = request.getfixturevalue(source)
+    found = list(evaluation_batches(shown, batch_size=12, image_size=SIZE, device="cpu", workers=workers))
     assert torch.cat([index for _, index in found]).tolist() == list(range(50))
     expected = V.normalize(images.pixels / 255, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
     torch.testing.assert_close(torch.cat([x for x, _ in found]), expected, atol=1e-5, rtol=0)

@@ -1,6 +1,5 @@
-"""Sets that lie in folders, by torchvision, or come with scikit-learn: what is read, what is drawn, and every error a reader can cause."""
+"""Sets in folders, torchvision's and scikit-learn's: what is read, what is drawn, and every error a reader can cause."""
 
-import dataclasses
 import os
 import pickle
 import sys
@@ -270,7 +269,8 @@ def test_flowers_train_on_train_and_validation(tmp_path, monkeypatch):
 
 def test_pets_and_cars_as_torchvision_lists_them(tmp_path):
     pets = tmp_path / "oxford-iiit-pet"
-    for split, names in (("trainval", ("Abyssinian_1 1 1 1", "beagle_2 2 2 1")), ("test", ("beagle_7 2 2 1", "Abyssinian_8 1 1 1"))):
+    lists = {"trainval": ("Abyssinian_1 1 1 1", "beagle_2 2 2 1"), "test": ("beagle_7 2 2 1", "Abyssinian_8 1 1 1")}
+    for split, names in lists.items():
         (pets / "annotations").mkdir(parents=True, exist_ok=True)
         (pets / "annotations" / f"{split}.txt").write_text("\n".join(names))
         for name in names:
@@ -327,6 +327,7 @@ def test_digits_without_scikit_learn(monkeypatch):
 
 @pytest.mark.skipif("SAR_TEST_DATA" not in os.environ, reason="SAR_TEST_DATA does not name a folder with the real cifar10 tree")
 def test_the_real_cifar10():
-    train, test = load(Data(name="cifar10", image_size=32, train_size=500, test_size=1000), seed=0, root=Path(os.environ["SAR_TEST_DATA"]))
+    wanted = spec(image_size=32, train_size=500, test_size=1000)
+    train, test = load(wanted, seed=0, root=Path(os.environ["SAR_TEST_DATA"]))
     assert train.labels.bincount().tolist() == [50] * 10 and test.labels.bincount().tolist() == [100] * 10
-    assert 100 < train.pixels.float().mean() < 140 and dataclasses.asdict(test)["classes"][0] == "airplane"
+    assert 100 < train.pixels.float().mean() < 140 and test.classes[0] == "airplane"

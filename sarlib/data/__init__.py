@@ -25,12 +25,13 @@ __all__ = ["EMBEDDED", "IN_FOLDERS", "MEMORY_LIMIT", "SHAPES", "Images", "discov
 def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Images, Images]:
     """The training and the test set of a declaration; `root` is the folder that holds the image sets which are not embedded.
 
-    `seed` draws the training subset (for procedural shapes, the training images); the test set never depends on it. Sets that fit
-    into `MEMORY_LIMIT` come as pixels of the declared size: shorter side resized (bicubic, antialiased), centre cropped; a random resized
-    crop then cuts from that square, not from the whole photograph.
+    `seed` draws the training subset (for procedural shapes, the training images); the test set never depends on it. Sets
+    that fit into `MEMORY_LIMIT` come as pixels of the declared size: shorter side resized (bicubic, antialiased), centre
+    cropped; a random resized crop then cuts from that square, not from the whole photograph.
 
-    Raises `ConfigError` for an unknown name, missing or misplaced data (with the expected layout), sizes beyond the set's, classes that differ
-    between training and test, a file that does not decode, and images that are not those of `spec.fingerprint`.
+    Raises `ConfigError` for an unknown name, missing or misplaced data (with the expected layout), sizes beyond the set's,
+    classes that differ between training and test, a file that does not decode, and images that are not those of
+    `spec.fingerprint`.
     """
     if spec.name in SHAPES:
         return shapes.load(spec, seed=seed)
@@ -38,13 +39,14 @@ def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Ima
         return digits.load(spec, seed=seed)
     whole = _whole(spec.name, root)
     if spec.fingerprint and spec.fingerprint != digest(*whole):
-        raise config.ConfigError(f"the images of {spec.name} below {root} are not those that the run was declared for: declare it anew")
+        told = f"the images of {spec.name} below {root} are not those that the run was declared for"
+        raise config.ConfigError(f"{told}: declare it anew")
     train, test = subsets(*whole, spec=spec, seed=seed)
     return _in_memory_if_small(train, spec.image_size), _in_memory_if_small(test, spec.image_size)
 
 
 def fingerprint(name: str, *, root: Path | None = None) -> str:
-    """`Data.fingerprint` of a set: "" for an embedded one, else a digest of what lies below `root`; raises `ConfigError` as `load` does."""
+    """`Data.fingerprint` of a set: "" for an embedded one, else a digest of what lies below `root`. Raises as `load` does."""
     return "" if name in EMBEDDED else digest(*_whole(name, root))
 
 
@@ -59,7 +61,7 @@ def _whole(name: str, root: Path | None) -> tuple[Images, Images]:
     if root is None:
         if name in IN_FOLDERS:
             raise config.ConfigError(f"the data set {name!r} is not embedded: say DATA=<folder that holds it>")
-        raise config.ConfigError(f"unknown data set {name!r}; known: {_known()}; your own folders need DATA=<folder that holds them>")
+        raise config.ConfigError(f"unknown data set {name!r}; known: {_known()}; your own need DATA=<folder that holds them>")
     root = Path(root).expanduser()
     own = discover(root)
     found = folders.find(root, name)
@@ -71,7 +73,8 @@ def _whole(name: str, root: Path | None) -> tuple[Images, Images]:
         return torchvision_sets.read(root, name)
     if name in IN_FOLDERS:
         raise config.ConfigError(f"{name} is not below {root}: expected {folders.expected_layout(name)}")
-    raise config.ConfigError(f"unknown data set {name!r}; known: {_known(own)}; as a folder it would be {folders.expected_layout(name)}")
+    as_folders = folders.expected_layout(name)
+    raise config.ConfigError(f"unknown data set {name!r}; known: {_known(own)}; as folders it would be {as_folders}")
 
 
 def _known(own: tuple[str, ...] = ()) -> str:

@@ -1,7 +1,7 @@
 """Augmentation of whole batches where they live: crop, flip, colour jitter, erasing, mixup, cutmix, soft labels.
 
-Two steps: `draw` takes every random number of a batch from one CPU generator, so that a batch is the same on every device; the other
-functions apply what was drawn. Names, ranges and defaults are timm's and torchvision's.
+Two steps: `draw` takes every random number of a batch from one CPU generator, so that a batch is the same on every device;
+the other functions apply what was drawn. Names, ranges and defaults are timm's and torchvision's.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Mixing:
-    """Each image keeps `share` of itself; mixup blends in the rest (box None), cutmix takes the box x0, y0, x1, y1 from the partner."""
+    """Each image keeps `share` of itself; mixup (box None) blends in the rest, cutmix takes the partner's x0, y0, x1, y1."""
 
     share: float
     box: tuple[int, int, int, int] | None = None
@@ -66,7 +66,8 @@ def draw(n: int, *, augmentation: Augmentation, size: int, generator: Generator)
         corner = torch.randint(2 * augmentation.crop_padding + 1, (n, 2), generator=generator) - augmentation.crop_padding
         plan["window"] = torch.cat([corner, torch.full((n, 2), size)], dim=1)
     elif augmentation.crop == "resized":
-        plan["window"] = _rectangles(n, size=size, area=augmentation.crop_scale, ratio=_CROP_RATIO, fallback=size, generator=generator)
+        area = augmentation.crop_scale
+        plan["window"] = _rectangles(n, size=size, area=area, ratio=_CROP_RATIO, fallback=size, generator=generator)
     if augmentation.flip:
         plan["flip"] = torch.rand(n, generator=generator) < augmentation.flip
     if augmentation.color_jitter:
@@ -127,7 +128,7 @@ def partners(n: int) -> Tensor:
 
 
 def crop_and_flip(pixels: Tensor, plan: Plan, *, resized: bool) -> Tensor:
-    """(n, 3, S, S) uint8 -> the planned windows, mirrored where planned, (n, 3, S, S) uint8, or float32 in 0..255 when `resized`."""
+    """(n, 3, S, S) uint8 -> its windows, mirrored where planned, (n, 3, S, S) uint8, or float32 in 0..255 when `resized`."""
     if resized:
         return _resize_windows(pixels, plan)
     if plan.window is None and plan.flip is None:
@@ -200,5 +201,5 @@ def mix(x: Tensor, other: Tensor, mixing: Mixing) -> Tensor:
 
 
 def soft_labels(labels: Tensor, *, classes: int, smoothing: float) -> Tensor:
-    """(n,) int64 -> (n, classes) float32: 1 - smoothing on the label, `smoothing` spread evenly over all classes (Szegedy et al. 2016)."""
+    """(n,) int64 -> (n, classes) float32: `smoothing` goes from the label to all classes alike (Szegedy et al. 2016)."""
     return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes

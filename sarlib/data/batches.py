@@ -1,7 +1,7 @@
 """Batches for training and for evaluation, from memory or from files.
 
-A training batch is a pure function of (seed, epoch, step): not of what ran before, the number of workers, the device or the number of ranks.
-That is what makes an interrupted run resumable and a run on several GPUs comparable with one on a single one.
+A training batch is a pure function of (seed, epoch, step): not of what ran before, the number of workers, the device or the
+number of ranks. That is what makes an interrupted run resumable and a run on several GPUs comparable with one on one GPU.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ def _generator(purpose: int, seed: int, epoch: int, index: int) -> torch.Generat
 class TrainBatches:
     """Augmented, normalised batches of (images, soft labels), and the order they come in.
 
-    Images in memory are augmented in batches on `device`; files, and any set under RandAugment, go picture by picture through `workers`
-    processes, and only erasing and mixing are left to the device. The last images of an epoch that fill no batch are dropped; a set smaller
-    than a batch is one batch. With several ranks each yields its slice of the global batch of `batch_size` images.
+    Images in memory are augmented in batches on `device`; files, and any set under RandAugment, go picture by picture
+    through `workers` processes, and only erasing and mixing are left to the device. The last images of an epoch that fill
+    no batch are dropped; a set smaller than a batch is one batch. With several ranks each yields its slice of the global
+    batch of `batch_size` images.
 
     Raises `ConfigError` if images in memory are not image_size x image_size, or ranks do not divide the batch.
     """
@@ -80,7 +81,7 @@ class TrainBatches:
         return rows, torch.searchsorted(rows, own), torch.searchsorted(rows, other) if mixed else None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches `start`, start + 1, ... of an epoch: x (B, 3, S, S) float32 normalised and targets (B, classes) float32, on the device."""
+        """Batches `start`, start + 1, ... of an epoch, on the device: normalised x (B, 3, S, S), target (B, classes)."""
         order = torch.randperm(len(self._images), generator=_generator(_ORDER, self._seed, epoch, 0))
         batches = [order[step * self._batch :][: self._batch][self._rows] for step in range(start, self.steps_per_epoch)]
         for step, index, source in zip(range(start, self.steps_per_epoch), batches, self._sources(epoch, batches)):
@@ -116,7 +117,8 @@ class TrainBatches:
 def evaluation_batches(
     images: Images, *, batch_size: int, image_size: int, device: torch.device | str, workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, in order, unaugmented: x (B, 3, S, S) float32 normalised on the device, and its indices (B,) int64 on the CPU.
+    """Every image once, in order, unaugmented: x (B, 3, S, S) float32 normalised on the device, and its indices (B,) int64
+    on the CPU.
 
     Files are shown as `whole_view` shows them. Raises `ConfigError` if images in memory are not image_size x image_size.
     """
@@ -126,14 +128,16 @@ def evaluation_batches(
     if images.files is None:
         sources = (images.pixels[index].to(device) for index in batches)
     else:
-        sources = _loaded(WholePictures(images, image_size=image_size), [i.tolist() for i in batches], workers=workers, device=device)
+        pictures = WholePictures(images, image_size=image_size)
+        sources = _loaded(pictures, [index.tolist() for index in batches], workers=workers, device=device)
     for index, pixels in zip(batches, sources):
         yield augment.normalise(pixels), index
 
 
 def _check_size(images: Images, size: int) -> None:
     if images.pixels is not None and images.image_size != (size, size):
-        raise ConfigError(f"images in memory are {images.image_size[0]} x {images.image_size[1]} px, the run wants {size} x {size}")
+        height, width = images.image_size
+        raise ConfigError(f"images in memory are {height} x {width} px, the run wants {size} x {size}")
 
 
 def _loaded(pictures: object, batches: list[list], *, workers: int, device: torch.device) -> Iterator[Tensor]:

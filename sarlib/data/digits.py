@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real grey images of 8 x 8 pixels that come with the package (Alpaydin and Kaynak 1998)."""
+"""scikit-learn's handwritten digits: 1,797 real grey images of 8 x 8 pixels that come with it (Alpaydin and Kaynak 1998)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TEST_SEED = 0
 
 
 def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
-    """1,000 training and 797 test images, both balanced, enlarged bilinearly to the image size; `ConfigError` without scikit-learn."""
+    """1,000 training and 797 test images, balanced, enlarged bilinearly; `ConfigError` without scikit-learn."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ConfigError("the data set 'digits' needs scikit-learn: pip install scikit-learn, or choose another data set") from error
+        raise ConfigError("the data set 'digits' needs scikit-learn: pip install scikit-learn, or take another set") from error
     bunch = load_digits()
     grey = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
     size = (spec.image_size, spec.image_size)

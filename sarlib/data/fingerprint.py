@@ -13,8 +13,8 @@ _SIZES_READ = 100_000  # per split: asking a network file system for the size of
 
 
 def digest(train: Images, test: Images) -> str:
-    """16 hexadecimal digits of a whole set, wherever it lies: classes, labels, and the bytes of images in memory or the names and sizes
-    of files.
+    """16 hexadecimal digits of a whole set, wherever it lies: classes, labels, and the bytes of images in memory or the
+    names and sizes of files.
 
     Sizes of at most 100,000 evenly spaced files per split are read. Editing a file without changing its size goes unnoticed.
     """

@@ -19,9 +19,10 @@ _TEST_FOLDERS = ("test", "val")
 def expected_layout(name: str) -> str:
     """What a tree of this name must look like, in one line."""
     if name in DOMAINNET:
-        return f"DATA/{name}_train.txt and DATA/{name}_test.txt with lines '{name}/<class>/<image> <label>', and DATA/{name}/<class>/*.jpg"
+        lists = f"DATA/{name}_train.txt and DATA/{name}_test.txt with lines '{name}/<class>/<image> <label>'"
+        return f"{lists}, and DATA/{name}/<class>/*.jpg"
     folder = "imagenet" if name == "imagenet100" else name
-    return f"DATA/{folder}/train/<class>/*.jpg and DATA/{folder}/test/<class>/*.jpg (or val instead of test), the same classes in both"
+    return f"DATA/{folder}/train/<class>/*.jpg and DATA/{folder}/test/<class>/*.jpg (or val for test), the same classes in both"
 
 
 def discover(root: Path) -> tuple[str, ...]:
@@ -61,12 +62,13 @@ def _read_tree(folder: Path, *, classes: tuple[str, ...] | None) -> tuple[Images
     if classes is None:
         if names[0] != names[1]:
             odd = sorted(set(names[0]) ^ set(names[1]))
-            raise ConfigError(f"{folder / 'train'} and {test} differ in their classes: {', '.join(odd[:5])} in only one of them")
+            raise ConfigError(f"{folder / 'train'} and {test} differ in their classes: {', '.join(odd[:5])} in only one")
         classes = names[0]
     for split, present in zip((folder / "train", test), names):
         missing = sorted(set(classes) - set(present))
         if missing:
-            raise ConfigError(f"{split} lacks {len(missing)} of the {len(classes)} classes, among them {', '.join(missing[:5])}")
+            some = ", ".join(missing[:5])
+            raise ConfigError(f"{split} lacks {len(missing)} of the {len(classes)} classes, among them {some}")
     return _read_split(folder / "train", classes), _read_split(test, classes)
 
 

@@ -48,7 +48,7 @@ class Images:
         _require(n > 0, "a set of images must hold at least one image")
         low, high = int(self.labels.min()), int(self.labels.max())
         _require(0 <= low and high < len(self.classes), f"labels {low}..{high} do not index {len(self.classes)} classes")
-        _require((self.pixels is None) != (self.files is None), "images are either pixels in memory or files, not both or neither")
+        _require((self.pixels is None) != (self.files is None), "images are pixels in memory or files, not both or neither")
         if self.files is not None:
             _require(len(self.files) == n, f"{len(self.files)} files for {n} labels")
             _require(self.masks is None, "masks belong to images held in memory")
@@ -61,11 +61,12 @@ class Images:
 
     def _check_instances(self, n: int) -> None:
         parts = (self.masks, self.mask_labels, self.boxes)
-        _require(all(p is None for p in parts) or all(p is not None for p in parts), "masks, mask_labels and boxes come together")
+        _require(len({part is None for part in parts}) == 1, "masks, mask_labels and boxes come together")
         if self.masks is None:
             return
         m, size = self.masks.shape[1], self.pixels.shape[2:]
-        _require(self.masks.dtype == torch.bool and self.masks.shape == (n, m, *size), "masks must be bool (N, M, H, W) like the pixels")
+        fits = self.masks.dtype == torch.bool and self.masks.shape == (n, m, *size)
+        _require(fits, "masks must be bool (N, M, H, W) like the pixels")
         _require(self.mask_labels.dtype == torch.int64 and self.mask_labels.shape == (n, m), "mask_labels must be int64 (N, M)")
         _require(self.boxes.shape == (n, m, 4), "boxes must be (N, M, 4)")
 
@@ -95,7 +96,7 @@ class Images:
         return decode(self.files[index])
 
     def resident(self, image_size: int) -> Images:
-        """The same images in memory at image_size x image_size, each as `whole_view` shows it; files are decoded, masks are left out."""
+        """The same images in memory at image_size x image_size, each as `whole_view` shows it; masks are left out."""
         if self.image_size == (image_size, image_size):
             return self
         pixels = torch.empty(len(self), 3, image_size, image_size, dtype=torch.uint8)

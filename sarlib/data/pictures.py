@@ -32,7 +32,7 @@ class WholePictures(Dataset):
 
 
 class AugmentedPictures(Dataset):
-    """(index, seed) -> (3, S, S) uint8: cropped, flipped, and changed in colour by RandAugment or jitter (not both, as in timm)."""
+    """(index, seed) -> (3, S, S) uint8: cropped, flipped, and recoloured by RandAugment or jitter (not both, as in timm)."""
 
     def __init__(self, images: Images, *, augmentation: Augmentation, image_size: int) -> None:
         self._images = images

@@ -1,7 +1,7 @@
 """Four ways of rendering one scene of procedural shapes: object, clipart, painting, sketch.
 
-Each style is a function from a `Scene` to colours in [0, 1]. All per-pixel arithmetic is one IEEE operation at a time (no sine, no sum whose
-order could matter), so a scene has the same bits on every machine.
+Each style is a function from a `Scene` to colours in [0, 1]. All per-pixel arithmetic is one IEEE operation at a time (no
+sine, no sum whose order could matter), so that a scene has the same bits on every machine.
 """
 
 from __future__ import annotations

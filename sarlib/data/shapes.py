@@ -1,8 +1,8 @@
 """Procedural objects: images that need no download, with labels, instance masks and boxes that are known exactly.
 
-One to three shapes lie on clutter behind occluding bars; the largest gives the label. A class is a shape plus an imperfect cue in colour and
-grating. Image i is a pure function of (style, stream, seed, i): a Philox counter per image, and per-pixel arithmetic that is exact or a
-single IEEE operation, so neither chunk size nor threads nor machine change a bit.
+One to three shapes lie on clutter behind occluding bars; the largest gives the label. A class is a shape plus an imperfect
+cue in colour and grating. Image i is a pure function of (style, stream, seed, i): a Philox counter per image, and per-pixel
+arithmetic that is exact or a single IEEE operation, so neither chunk size nor threads change a bit (nor should the machine).
 """
 
 from __future__ import annotations
@@ -17,39 +17,41 @@ from scipy import ndimage
 from sarlib.config import ConfigError, Data
 from sarlib.data.images import Images
 from sarlib.data.shape_styles import STYLES, Scene
+from sarlib.data.shape_templates import CLASSES, SIDE, WINDOW, templates
 
-CLASSES = ("disc", "square", "triangle", "star", "cross", "ring", "heart", "crescent", "capsule", "arrow")
 STREAMS = ("train", "test")
 MAX_OBJECTS = 3
 HUE_JITTER = 1.2  # radians, half width of a triangular distribution; ten class hues lie 0.63 apart
 CUE_RELIABILITY = 0.95  # how often colour and grating belong to the object's own class
 
-_TEMPLATE = 128  # side of a rasterised shape, in cells
-_WINDOW = 1.6  # a template spans [-_WINDOW, _WINDOW] in units of the object's radius
-_AREA = 2.0  # of every shape, in radius^2: size is no class cue
 _OCTAVES = ((2, 4), (4, 4), (8, 3), (16, 2))  # (cells a side, amplitude) of the clutter
 _LEVELS = 64  # interpolation weights are multiples of 1 / _LEVELS, see _clutter
 _MOST_COVERED = 0.35  # share of the main object's pixels that one occluder may cover
-_UNIFORMS = 96  # scene parameters drawn per image; spare ones are reserved
+_UNIFORMS = 96  # random numbers drawn for an image's scene, a few more than it takes
 _TRAIN_SIZE, _TEST_SIZE, _TEST_SEED = 10_000, 2_000, 0
 _CHUNK = 16  # images rendered at once: small enough for the cache
 
 
-def generate(style: str, n: int, *, image_size: int, seed: int = 0, stream: str = "train", start: int = 0, chunk: int = _CHUNK) -> Images:
-    """Images start .. start + n - 1 of a stream, (n, 3, image_size, image_size), with masks of shape (n, 3, image_size, image_size).
+def generate(
+    style: str, n: int, *, image_size: int, seed: int = 0, stream: str = "train", start: int = 0, chunk: int = _CHUNK
+) -> Images:
+    """Images start .. start + n - 1 of a stream: pixels and masks are both (n, 3, image_size, image_size).
 
-    Labels run through the ten classes in turn, so any ten consecutive images are balanced. The scene (label, places, colours) does not depend
-    on the image size. `chunk` sets only how many are rendered at once. Raises `ConfigError` for an unknown style or stream.
+    Labels run through the ten classes in turn, so any ten consecutive images are balanced. The scene (label, places,
+    colours) does not depend on the image size. `chunk` sets only how many are rendered at once. Raises `ConfigError` for an
+    unknown style or stream.
     """
     if style not in STYLES or stream not in STREAMS:
-        raise ConfigError(f"unknown style or stream {style!r}, {stream!r}; styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}")
+        known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
+        raise ConfigError(f"unknown style or stream {style!r}, {stream!r}; {known}")
+    source = len(STREAMS) * list(STYLES).index(style) + STREAMS.index(stream)
     pixels = np.empty((n, 3, image_size, image_size), dtype=np.uint8)
     masks = np.empty((n, MAX_OBJECTS, image_size, image_size), dtype=bool)
     kinds = np.empty((n, MAX_OBJECTS), dtype=np.int64)
     for low in range(0, n, chunk):
         rows = slice(low, min(low + chunk, n))
         indices = np.arange(start + rows.start, start + rows.stop)
-        draws = _Draws(seed=seed, stream=len(STREAMS) * list(STYLES).index(style) + STREAMS.index(stream), indices=indices, size=image_size)
+        draws = _Draws(seed=seed, source=source, indices=indices, size=image_size)
         pixels[rows], masks[rows], kinds[rows] = _render(style, draws, indices % len(CLASSES), image_size)
     return Images(
         labels=torch.arange(start, start + n) % len(CLASSES),
@@ -62,7 +64,7 @@ def generate(style: str, n: int, *, image_size: int, seed: int = 0, stream: str 
 
 
 def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
-    """The set named "shapes-<style>": training images from the seed's own stream, test images from one that no training touches.
+    """The set "shapes-<style>": training images from the seed's own stream, test images from one that no training touches.
 
     The supply is endless; without a size, 10,000 images train and 2,000 test.
     """
@@ -76,14 +78,14 @@ def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
 class _Draws:
     """The random numbers of some images, each from its own Philox counter; `uniform` hands out the next columns."""
 
-    def __init__(self, *, seed: int, stream: int, indices: np.ndarray, size: int) -> None:
+    def __init__(self, *, seed: int, source: int, indices: np.ndarray, size: int) -> None:
         cells = 3 * sum(q * q for q, _ in _OCTAVES)
         self.cells = np.empty((len(indices), cells), dtype=np.uint8)
         self.grain = np.empty((len(indices), 1, size, size), dtype=np.uint8)
         self._columns = np.empty((len(indices), _UNIFORMS), dtype=np.float32)
         self._used = 0
         for row, index in enumerate(indices.tolist()):
-            generator = np.random.Generator(np.random.Philox(key=(seed << 64) | stream, counter=index << 192))
+            generator = np.random.Generator(np.random.Philox(key=(seed << 64) | source, counter=index << 192))
             generator.random(out=self._columns[row], dtype=np.float32)
             self.cells[row] = np.frombuffer(generator.bytes(cells), dtype=np.uint8)
             self.grain[row] = np.frombuffer(generator.bytes(size * size), dtype=np.uint8).reshape(1, size, size)
@@ -137,8 +139,8 @@ def _objects(draws: _Draws, labels: np.ndarray) -> _Objects:
 def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centres such that every pixel is covered nearly equally often: the border cuts objects, or the middle would be favoured.
 
-    Proposals are a little denser towards the border and reach beyond it; the first of five that leaves a good part of the object inside is
-    taken, else the last.
+    Proposals are a little denser towards the border and reach beyond it; the first of five that leaves a good part of the
+    object inside is taken, else the last.
     """
     reach = 1 + np.float32(0.3) * radius[:, None, :, None]
     at = 2 * draws.uniform(5, radius.shape[1], 2) - 1
@@ -178,8 +180,8 @@ def _render(style: str, draws: _Draws, labels: np.ndarray, size: int) -> tuple[n
 def _clutter(cells: np.ndarray, size: int) -> np.ndarray:
     """(n, 3, size, size) in [0, 1]: octaves of random cells, interpolated bilinearly.
 
-    Values and weights are integers held in float32 with every sum below 2^24, so the matrix products are exact in whatever order a BLAS
-    adds them up.
+    Values and weights are integers held in float32 with every sum below 2^24, so the matrix products are exact in whatever
+    order a BLAS adds them up.
     """
     n, start, rows = len(cells), 0, []
     for side, amplitude in _OCTAVES:
@@ -217,27 +219,27 @@ def _plane(x: np.ndarray, y: np.ndarray, constant: np.ndarray, axis: np.ndarray)
 
 
 def _depth(objects: _Objects, axis: np.ndarray, waver: np.ndarray) -> np.ndarray:
-    """(n, M, size, size) uint8: 0 outside object j, else how deep inside it; each pixel is looked up in the class's template."""
+    """(n, M, size, size) uint8: 0 outside object j, else how deep inside it, looked up in the class's template."""
     cos, sin = _turn(objects.angle)
-    unit = np.float32(_TEMPLATE / (2 * _WINDOW)) / objects.radius  # cells per half side of the image
+    unit = np.float32(SIDE / (2 * WINDOW)) / objects.radius  # cells per half side of the image
     ux, uy = unit * cos * objects.stretch, unit * sin * objects.stretch
     vx, vy = -unit * sin / objects.stretch, unit * cos / objects.stretch
-    middle = np.float32(_TEMPLATE / 2)
+    middle = np.float32(SIDE / 2)
     u = _plane(ux, uy, middle - ux * objects.x - uy * objects.y, axis)
     v = _plane(vx, vy, middle - vx * objects.x - vy * objects.y, axis)
     if waver.any():
         u += waver[:, :1] * unit[:, :, None, None]
         v += waver[:, 1:2] * unit[:, :, None, None]
-    column = np.clip(u, 0, _TEMPLATE - 1).astype(np.int32)
-    row = np.clip(v, 0, _TEMPLATE - 1).astype(np.int32)
-    first = (objects.kind * _TEMPLATE**2).astype(np.int32)[:, :, None, None]
-    depth = _templates().take(first + row * np.int32(_TEMPLATE) + column)
+    column = np.clip(u, 0, SIDE - 1).astype(np.int32)
+    row = np.clip(v, 0, SIDE - 1).astype(np.int32)
+    first = (objects.kind * SIDE**2).astype(np.int32)[:, :, None, None]
+    depth = templates().take(first + row * np.int32(SIDE) + column)
     depth *= objects.alive[:, :, None, None]
     return depth
 
 
 def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grating (n, M, size, size) and its two colours (n, M, 3). Hue, direction and frequency follow the cue's class, with jitter."""
+    """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter."""
     m = kind.shape[1]
     told = draws.uniform(m) < CUE_RELIABILITY
     cue = np.where(told, kind, draws.below(len(CLASSES), m)).astype(np.float32)
@@ -269,9 +271,9 @@ def _bars(draws: _Draws, axis: np.ndarray) -> np.ndarray:
 def _visible(inside: np.ndarray, above: np.ndarray, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is left of each object (n, M, size, size), and the bars (n, size, size), once they lie over each other; both bool.
 
-    From the front: bars, object 1 where it lies `above`, objects 0, 1, 2. Bars or an object 1 that would cover too much of the main object 0
-    give way, and so does any object that would show more of itself than the main one. An instance is one connected region
-    (4-neighbourhood): of an object cut apart the largest part stays, and the rest shows the ground.
+    From the front: bars, object 1 where it lies `above`, objects 0, 1, 2. Bars or an object 1 that would cover too much of
+    the main object 0 give way, and so does any object that would show more of itself than the main one. An instance is one
+    connected region (4-neighbourhood): of an object cut apart the largest part stays, and the rest shows the ground.
     """
     main, second, third = inside[:, 0], inside[:, 1], inside[:, 2]
     bearable = _MOST_COVERED * _area(main)
@@ -310,45 +312,3 @@ def _boxes(masks: np.ndarray) -> np.ndarray:
 
 
 _WAVE = np.round(0.5 + 0.5 * np.sin(np.arange(256) * (2 * np.pi / 256)), 6).astype(np.float32)
-
-
-@functools.cache
-def _templates() -> np.ndarray:
-    """(classes, 128, 128) uint8, flat: 0 outside the shape, else 1 + depth; every shape covers _AREA radius^2."""
-    stack = []
-    for name in CLASSES:
-        grid = (np.arange(4 * _TEMPLATE) + 0.5) / (4 * _TEMPLATE) * 4 - 2
-        area = np.mean(_inside(name, *np.meshgrid(grid, grid))) * 16
-        cells = ((np.arange(_TEMPLATE) + 0.5) / _TEMPLATE * 2 - 1) * _WINDOW * np.sqrt(area / _AREA)
-        shape = np.pad(_inside(name, *np.meshgrid(cells, cells))[1:-1, 1:-1], 1)
-        deep = ndimage.distance_transform_edt(shape) * (2 * _WINDOW / _TEMPLATE)  # in radii
-        stack.append(np.where(shape, 1 + np.minimum(254, np.round(deep * 318)), 0).astype(np.uint8))
-    return np.stack(stack).ravel()
-
-
-def _inside(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Is (x, y) inside the shape? y points down as in an image."""
-    r, angle = np.hypot(x, y), np.arctan2(x, -y)
-    match name:
-        case "disc":
-            return r < 1
-        case "square":
-            return np.maximum(abs(x), abs(y)) < 1
-        case "triangle":
-            return (y < 0.6) & (abs(x) * np.sqrt(3) - y < 1.2)
-        case "star":
-            fold = abs((angle / (2 * np.pi) * 5 + 0.5) % 1 - 0.5) * 2  # 0 at a tip, 1 between two
-            return r < 1.3 - 0.8 * fold
-        case "cross":
-            return (np.minimum(abs(x), abs(y)) < 0.34) & (np.maximum(abs(x), abs(y)) < 1.1)
-        case "ring":
-            return (r < 1.1) & (r > 0.55)
-        case "heart":
-            up = 0.35 - y * 1.15
-            return (x**2 + up**2 - 1) ** 3 < x**2 * up**3
-        case "crescent":
-            return (r < 1.2) & (np.hypot(x - 0.55, y) > 0.85)
-        case "capsule":
-            return np.hypot(np.maximum(abs(x) - 0.8, 0), y) < 0.42
-        case "arrow":
-            return np.where(y < 0, abs(x) < (y + 1.2) * 0.9, (y < 1.1) & (abs(x) < 0.36))

@@ -13,7 +13,7 @@ _TEST_SEED = 0  # test subsets are the same for every run
 
 
 def subsets(train: Images, test: Images, *, spec: Data, seed: int) -> tuple[Images, Images]:
-    """As many images of each as the declaration wants; `seed` draws the training subset. `ConfigError` if there are not so many."""
+    """As many of each as the declaration wants; `seed` draws the training subset. `ConfigError` if there are not so many."""
     return (
         _subset(train, size=spec.train_size, seed=seed, what=f"training images of {spec.name}"),
         _subset(test, size=spec.test_size, seed=_TEST_SEED, what=f"test images of {spec.name}"),

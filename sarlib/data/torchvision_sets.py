@@ -1,4 +1,4 @@
-"""Image sets that torchvision knows, by the names the paper's tables use; downloaded below the data folder where torchvision can."""
+"""Image sets that torchvision knows, by the names the tables use; downloaded below the data folder where torchvision can."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ LAYOUTS = {
 
 
 def lies_in(folder: str) -> bool:
-    """Does torchvision keep the set of this name in a folder of this name? Then such a folder is no misplaced ImageFolder tree."""
+    """Does torchvision keep the set of this name in a folder of this name? Such a folder is no misplaced ImageFolder tree."""
     return LAYOUTS.get(folder, "").startswith(f"DATA/{folder}/")
 
 
 def read(root: Path, name: str) -> tuple[Images, Images]:
     """The whole training and test set; downloads what is missing. `ConfigError` with the expected layout where that fails."""
-    build = {"cifar10": _cifar10, "cifar100": _cifar100, "flowers102": _flowers, "oxford-iiit-pet": _pets, "stanford-cars": _cars}[name]
+    builders = {
+        "cifar10": _cifar10,
+        "cifar100": _cifar100,
+        "flowers102": _flowers,
+        "oxford-iiit-pet": _pets,
+        "stanford-cars": _cars,
+    }
+    build = builders[name]
     try:
         return build(root, download=False)
     except (RuntimeError, OSError):
@@ -39,7 +46,8 @@ def read(root: Path, name: str) -> tuple[Images, Images]:
             return build(root, download=True)
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{name} is not below {root} and cannot be downloaded ({reason}); expected {LAYOUTS[name]}") from error
+        told = f"{name} is not below {root} and cannot be downloaded ({reason})"
+        raise ConfigError(f"{told}; expected {LAYOUTS[name]}") from error
 
 
 def _cifar10(root: Path, *, download: bool) -> tuple[Images, Images]:
@@ -58,7 +66,8 @@ def _in_memory(dataset: datasets.CIFAR10) -> Images:
 def _flowers(root: Path, *, download: bool) -> tuple[Images, Images]:
     """102 classes; as in the transfer literature the training and the validation split train together."""
     # `loader=Path` lists the files instead of decoding them.
-    parts = {split: datasets.Flowers102(root, split=split, download=download, loader=Path) for split in ("train", "val", "test")}
+    splits = ("train", "val", "test")
+    parts = {split: datasets.Flowers102(root, split=split, download=download, loader=Path) for split in splits}
     classes = tuple(datasets.Flowers102.classes)
     return _files([*parts["train"], *parts["val"]], classes), _files(list(parts["test"]), classes)
 
@@ -75,4 +84,5 @@ def _pets(root: Path, *, download: bool) -> tuple[Images, Images]:
 
 
 def _files(samples: list[tuple[Path, int]], classes: tuple[str, ...]) -> Images:
-    return Images(labels=torch.tensor([int(label) for _, label in samples]), classes=classes, files=tuple(path for path, _ in samples))
+    labels = torch.tensor([int(label) for _, label in samples])
+    return Images(labels=labels, classes=classes, files=tuple(Path(path) for path, _ in samples))

@@ -1,17 +1,18 @@
 """Spatial entropy of similarity maps: Equations 4-9 of Peruzzo et al. (2024), one function each.
 
-A map S is an h x w grid of scaled dot products between the CLS query and the patch keys. Whatever exceeds the map's mean falls into
-8-connected components; the entropy of how the excess spreads over them is low when a head looks at one or a few blobs. All functions
-take any leading dimensions (usually batch and heads) and grids that need not be square. They calculate in float32 whatever the
-input and the autocast (float64 input stays float64), and the mean is part of the derivative.
+A map S is an h x w grid of scaled dot products between the CLS query and the patch keys. Whatever exceeds the map's mean falls
+into 8-connected components; the entropy of how the excess spreads over them is low when a head looks at one or a few blobs. All
+functions take any leading dimensions (usually batch and heads) and grids that need not be square. Results are float32 whatever
+the input and the autocast (float64 for float64), nothing inside is less precise, and the mean is part of the derivative.
 
 What a map without a proper entropy gives is defined: all values equal means no component, entropy 0 and gradient 0; a NaN or an
-infinity, or values whose sum or excess overflows, give NaN as entropy and as gradient of that map.
+infinity, or an excess that overflows float32, gives NaN as entropy and as gradient of that map and leaves the others alone.
 """
 
 from __future__ import annotations
 
 import os
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def similarity(query: Tensor, keys: Tensor, *, grid: tuple[int, int]) -> Tensor:
     """
     h, w = grid
     if keys.shape[-2] != h * w:
-        raise ConfigError(f"{keys.shape[-2]} keys do not fill a grid of {h} x {w} tokens: pass the patch tokens only, and their grid")
+        raise ConfigError(f"{keys.shape[-2]} keys do not fill a grid of {h} x {w}: pass the patch tokens only, and their grid")
     with torch.autocast(query.device.type, enabled=False):
         scaled = _at_least_float32(query) * query.shape[-1] ** -0.5
         products = (_at_least_float32(keys) @ scaled.unsqueeze(-1)).squeeze(-1)
@@ -75,8 +76,8 @@ def component_counts(similarity: Tensor) -> Tensor:
 def component_probabilities(similarity: Tensor) -> Tensor:
     """Equation 8: P(C_j), the share of each component in the map's excess.
 
-    (..., h, w) -> (..., r), r the largest number of components of any map; maps with fewer are filled up with zeros. A map without
-    components has zeros only, every other map sums to 1. Differentiable.
+    (..., h, w) -> (..., r), r the largest number of components of any map; maps with fewer are filled up with zeros. A map
+    without components has zeros only, every other map sums to 1. Differentiable.
     """
     surplus = excess(similarity).flatten(-2)
     labels = components(similarity).flatten(-2).long()
@@ -89,17 +90,17 @@ def component_probabilities(similarity: Tensor) -> Tensor:
 def map_entropy(similarity: Tensor) -> Tensor:
     """Equation 7: H(S) = -sum_j P(C_j) log P(C_j) in nats, for every map: (..., h, w) -> (...). Differentiable once.
 
-    CUDA tensors take the kernel of `sarlib.entropy_triton`, all others one call of `scipy.ndimage.label` on the CPU. The environment
-    variable SAR_ENTROPY=cpu or SAR_ENTROPY=triton forces one of them for debugging.
+    CUDA tensors take the kernel of `sarlib.entropy_triton`, all others one call of `scipy.ndimage.label` on the CPU. The
+    environment variable SAR_ENTROPY=cpu or SAR_ENTROPY=triton forces one of them for debugging.
     """
     entropies, _ = entropy_and_gradient(_maps(similarity))
     return entropies.reshape(similarity.shape[:-2])
 
 
 def spatial_entropy(similarity: Tensor) -> Tensor:
-    """Equation 9: the loss, the mean of `map_entropy` over heads and batch: (..., h, w) -> scalar, in nats. Differentiable once.
+    """Equation 9: the loss, the mean of `map_entropy` over heads and batch: (..., h, w) -> scalar, in nats.
 
-    An empty batch costs 0.
+    Differentiable once. An empty batch costs 0.
     """
     entropies = map_entropy(similarity)
     return entropies.mean() if entropies.numel() else entropies.sum()
@@ -107,19 +108,17 @@ def spatial_entropy(similarity: Tensor) -> Tensor:
 
 @torch.library.custom_op("sarlib::entropy_and_gradient", mutates_args=())
 def entropy_and_gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Equation 7 with its closed-form gradient: maps (N, h, w) -> H (N,) and dH/dS (N, h, w), both float32 (float64 for float64).
+    """Equation 7 with its closed-form gradient: maps (N, h, w) -> H (N,) and dH/dS (N, h, w), float32 (float64 for float64).
 
-    One opaque node for torch.compile, CUDA graphs and DDP, whichever path calculates it. With M_j the mass of a component, T the sum
-    of a map's M_j and P_j = M_j / T, dH/dB = -(log P_j + H) / T on the pixels of C_j and 0 elsewhere; the mean's own derivative
-    takes the map's average of that away: dH/dS = dH/dB - mean(dH/dB).
+    One opaque node for torch.compile, CUDA graphs and DDP, whichever path calculates it. With M_j the mass of a component, T
+    the sum of a map's M_j and P_j = M_j / T, dH/dB = -(log P_j + H) / T on the pixels of C_j and 0 elsewhere; the mean's own
+    derivative takes the map's average of that away: dH/dS = dH/dB - mean(dH/dB).
     """
     if _path(maps) == "triton":
-        from sarlib import entropy_triton  # here, because there is no Triton where there is no CUDA
-
-        return entropy_triton.entropy_and_gradient(maps)
+        return _kernel().entropy_and_gradient(maps)
     dtype = _calculation_dtype(maps)
     entropy, gradient = _on_cpu(_stacked_excess(maps.detach().to("cpu", dtype)), torch.finfo(dtype))
-    return torch.from_numpy(entropy).to(maps.device, dtype), torch.from_numpy(gradient).to(maps.device, dtype)
+    return torch.from_numpy(entropy).to(maps.device), torch.from_numpy(gradient).to(maps.device)
 
 
 @entropy_and_gradient.register_fake
@@ -154,8 +153,17 @@ def _path(maps: Tensor) -> str:
     return forced or ("triton" if on_device else "cpu")
 
 
+def _kernel() -> ModuleType:
+    """The module of the Triton kernel, imported when it is needed: platforms without CUDA have no Triton."""
+    try:
+        from sarlib import entropy_triton
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the entropy on a GPU needs Triton ({error}): install triton, or set SAR_ENTROPY=cpu") from error
+    return entropy_triton
+
+
 def _on_cpu(stacked: np.ndarray, finfo: torch.finfo) -> tuple[np.ndarray, np.ndarray]:
-    """From the excess (N, h + 1, w) of `_stacked_excess`: H (N,) float64 and dH/dS (N, h, w) in the precision that `finfo` describes.
+    """From the excess (N, h + 1, w) of `_stacked_excess`: H (N,) and dH/dS (N, h, w) in the precision that `finfo` describes.
 
     Everything but the last lines is per component, of which a map has few, and in float64.
     """
@@ -177,7 +185,7 @@ def _on_cpu(stacked: np.ndarray, finfo: torch.finfo) -> tuple[np.ndarray, np.nda
     entropy[flat] = gradient[flat] = 0
     broken = ~(stacked[:, -1, 0] + total <= finfo.max)
     entropy[broken] = gradient[broken] = np.nan
-    return entropy, gradient
+    return entropy.astype(finfo.dtype), gradient
 
 
 def _stacked_excess(maps: Tensor) -> np.ndarray:
@@ -194,7 +202,7 @@ def _stacked_excess(maps: Tensor) -> np.ndarray:
 
 
 def _label(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Components of a tall image (N, h + 1, w): labels numbered on from map to map, and the number of components of each map (N,)."""
+    """Components of a tall image (N, h + 1, w): labels numbered on from map to map, and how many each map has (N,)."""
     n, rows, w = stacked.shape
     labels, _ = ndimage.label((stacked > 0).reshape(n * rows, w), structure=_EIGHT_NEIGHBOURS, output=np.intp)
     labels = labels.reshape(n, rows, w)
@@ -205,8 +213,8 @@ def _label(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _mean(maps: Tensor) -> Tensor:
     """Mean of each map, (..., h, w) -> (..., 1, 1) in float64.
 
-    S > mean decides what joins components, so it must not hang on how a float32 mean happens to be rounded: with an offset of 5 and a
-    spread of 0.02, one map in 500 has a pixel that equals the rounded mean. Equal values have exactly that value as their mean.
+    S > mean decides what joins components, so it must not hang on how a float32 mean happens to be rounded: where the offset
+    is large beside the spread, pixels that equal the rounded mean are common. Equal values have exactly themselves as mean.
     """
     return maps.mean(dim=(-2, -1), keepdim=True, dtype=torch.float64)
 

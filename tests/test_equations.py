@@ -1,4 +1,4 @@
-"""Equations 4-9 against a slow float64 reference: SciPy's labelling map by map, one mask a component, and autograd through the masks."""
+"""Equations 4-9 against a slow float64 reference: SciPy map by map, one mask a component, autograd through the masks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Do a reader's results agree with the reference results? Bit by bit where they can, otherwise by the interval of their difference."""
+"""Do a reader's results agree with the reference results? Bit by bit if they can, else by their difference's interval."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def agreement(results: pd.DataFrame, experiment: Experiment, reference: Path, me
     """Each cell's `metric` beside that of the reference results at the path `reference`, judged in the column `agreement`:
 
     bit-equal      every measurement that both have (same seed, any metric but times) is the same number
-    agrees         else: the interval of the difference includes 0; of the paired difference where two or more seeds are shared (the
-                   same seed draws the same training subset), otherwise Welch's
-    differs        it does not. At 95 % one cell in twenty is expected to differ by chance: `agreement_in_words` counts them together
+    agrees         else: the interval of the difference includes 0; of the paired difference where two or more seeds are shared
+                   (the same seed draws the same training subset), otherwise Welch's
+    differs        it does not. At 95 % one cell in twenty is expected to differ by chance, see `agreement_in_words`
     too few seeds  no interval can be formed
     no reference   the reference lacks the cell, or was run with another configuration, as `note` says
     no result      the reader's results lack the cell
@@ -34,7 +34,10 @@ def agreement(results: pd.DataFrame, experiment: Experiment, reference: Path, me
         ours_here, theirs_here = (values(frame, cell, metric) for frame in (results, theirs))
         judgement, interval, note = _compare(results, theirs, cell, metric=metric)
         line = {"table": cell.table, "dataset": cell.dataset, "row": cell.row, "metric": metric}
-        line |= {"ours": plus_minus(mean_interval(ours_here), metric), "reference": plus_minus(mean_interval(theirs_here), metric)}
+        line |= {
+            "ours": plus_minus(mean_interval(ours_here), metric),
+            "reference": plus_minus(mean_interval(theirs_here), metric),
+        }
         line |= {"n": len(ours_here), "n_reference": len(theirs_here)}
         line["difference"] = f"{signed(interval.mean, metric)} {bounds(interval, metric)}" if interval else GAP
         lines.append(line | {"agreement": judgement, "note": note})
@@ -70,5 +73,9 @@ def agreement_in_words(compared: pd.DataFrame) -> str:
     counts = compared["agreement"].value_counts()
     said = ", ".join(f"{count} {judgement}" for judgement, count in counts.items())
     by_interval = int(counts.get("agrees", 0) + counts.get("differs", 0))
-    chance = f"; of {by_interval} compared by a 95 % interval, {by_interval / 20:.1f} are expected to differ by chance" if by_interval else ""
+    chance = (
+        f"; of {by_interval} compared by a 95 % interval, {by_interval / 20:.1f} are expected to differ by chance"
+        if by_interval
+        else ""
+    )
     return f"{len(compared)} cells beside the reference: {said}{chance}."

@@ -52,7 +52,7 @@ def measurements(results: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 
 
 def paired(results: pd.DataFrame, cells: Sequence[Cell], metrics: Sequence[str]) -> Iterator[tuple[Cell, str, pd.Series]]:
-    """(cell, metric, differences from its baseline indexed by seed) for each cell that has a baseline and shares seeds with it."""
+    """(cell, metric, differences from the baseline by seed) for each cell that has a baseline and shares seeds with it."""
     for cell in cells:
         if cell.baseline is not None:
             terms = ((1.0, cell.table, cell.row, cell.dataset), (-1.0, cell.table, cell.baseline, cell.dataset))

@@ -1,24 +1,24 @@
 """The paper's claims, and the rule by which results decide one.
 
-`claims.yml` holds what the paper's text states. A table declares a `ClaimTest` for each claim it can test: contrasts between its
-cells, written so that the claim says they are above 0. `judge` turns results into one of four verdicts. Only intervals decide; a mean
-on the right side of 0 does not.
+`claims.yml` holds what the paper's text states. A table declares a `ClaimTest` for each claim it can test: contrasts between
+its cells, written so that the claim says they are above 0. `judge` turns results into one of four verdicts. Only intervals
+decide; a mean on the right side of 0 does not.
 
 The rules, for m contrasts with intervals over paired seeds:
 
 `all`  the claim says that every contrast is above 0 ("SAR is better on each data set").
-    supported      every 95 % interval lies above 0. Intersection-union test (Berger 1982): the claim is false as soon as one contrast
-                   is not above 0, and that one alone passes with probability 2.5 % at most; so does the conjunction, without any
-                   correction for m.
-    contradicted   some interval at level 1 - 0.05 / m lies below 0. One of m chances to find a negative contrast is enough, so here
-                   the level has to be divided by m (Bonferroni).
+    supported      every 95 % interval lies above 0. Intersection-union test (Berger 1982): the claim is false as soon as one
+                   contrast is not above 0, and that one alone passes with probability 2.5 % at most; so does the conjunction,
+                   without any correction for m.
+    contradicted   some interval at level 1 - 0.05 / m lies below 0. One of m chances to find a negative contrast is enough, so
+                   here the level has to be divided by m (Bonferroni).
 `any`  the claim says that at least one contrast is above 0.
     supported      some interval at level 1 - 0.05 / m lies above 0 (one of m chances: Bonferroni).
     contradicted   every 95 % interval lies below 0 (a conjunction: intersection-union).
 
-Otherwise `not supported`: the intervals do not decide. `cannot be tested at this size`: the declaration says why, or a contrast has
-fewer than three paired seeds, or its seeds all give the same value, which estimates no variance. Each verdict holds at its own
-level; over a book full of claims some will be wrong.
+Otherwise `not supported`: the intervals do not decide. `cannot be tested at this size`: the declaration says why, or a contrast
+has fewer than three paired seeds, or its seeds all give the same value, which estimates no variance. Each verdict holds at its
+own level; over a book full of claims some will be wrong.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ FEWEST_SEEDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper. `delta` is SAR minus `reference` in the unit of `metric` (points for top1); `sign` is what the text
-    says where it gives no figure; `value` is a figure of its own."""
+    """One statement of the paper. `delta` is SAR minus `reference` in the unit of `metric` (points for top1); `sign` is what
+    the text says where it gives no figure; `value` is a figure of its own."""
 
     id: str
     where: str
@@ -74,13 +74,15 @@ def load() -> dict[str, Claim]:
     claims = [Claim(**entry) for entry in entries]
     ids = [claim.id for claim in claims]
     if len(set(ids)) < len(ids):
-        raise ConfigError(f"claims.yml: each id may stand once, got {', '.join(sorted({name for name in ids if ids.count(name) > 1}))} twice")
+        raise ConfigError(
+            f"claims.yml: each id may stand once, got {', '.join(sorted({name for name in ids if ids.count(name) > 1}))} twice"
+        )
     return dict(zip(ids, claims, strict=True))
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A linear combination of cells, evaluated once per paired seed: two terms for a difference, four for a difference of differences.
+    """A linear combination of cells, evaluated per paired seed: a difference has two terms, a difference of differences four.
 
     `terms` are (coefficient, table, row, data set). The sign is chosen so that the claim says "above 0".
     """
@@ -94,7 +96,7 @@ class Contrast:
             raise ConfigError(f"contrast {self.label!r} has no terms: give (coefficient, table, row, data set)")
 
     def values(self, results: pd.DataFrame) -> pd.Series:
-        """Values of the contrast indexed by seed, in the unit of the metric; seeds that lack a finite value in some cell are left out."""
+        """Values in the unit of the metric, indexed by seed; seeds that lack a finite value in some cell are left out."""
         return paired_values(results, self.terms, metric=self.metric)
 
 
@@ -126,9 +128,9 @@ class ClaimTest:
 class Judgement:
     """A verdict, why, and what it rests on.
 
-    `intervals` (95 %) has one entry per contrast of the test, none where the declaration says that it is untestable. `carrying` is the
-    index of the contrast that the verdict hangs on: the one that stands in its way, else the one with the least evidence of being
-    above 0 under `all` and the one with the most under `any`.
+    `intervals` (95 %) has one entry per contrast of the test, none where the declaration says that it is untestable. `carrying`
+    is the index of the contrast that the verdict hangs on: the one that stands in its way, else the one with the least evidence
+    of being above 0 under `all` and the one with the most under `any`.
     """
 
     verdict: str
@@ -162,7 +164,7 @@ def _why_untestable(contrast: Contrast, interval: Interval) -> str:
 
 
 def decide(samples: Sequence[Sequence[float]], *, rule: str) -> tuple[str, str]:
-    """(verdict, reason) for per-seed values of the contrasts of one claim, at least three for each; one of the first three verdicts.
+    """(verdict, reason) from the per-seed values of a claim's contrasts, at least three for each; never `UNTESTABLE`.
 
     The four conditions and their reasons are in this module's docstring.
     """

@@ -1,9 +1,9 @@
 """A table as a picture: every seed, the mean with its 95 % interval, and the paired differences from the baseline.
 
-The only module that imports seaborn. Figures have no background of their own and are drawn in tones of middle lightness, so that one
-file reads on a light page and on a dark one. Colour only repeats what position and marker already say. How a table is laid out follows
-from the labels of its rows: numbers (Table 1a) become an ordinal axis, "model, setting" (Table 1b) is grouped by setting, names
-(Tables 1c, 2) are listed.
+The only module that imports seaborn. Figures have no background of their own and are drawn in tones of middle lightness, so
+that one file reads on a light page and on a dark one. Colour only repeats what position and marker already say. How a table is
+laid out follows from the labels of its rows: numbers (Table 1a) become an ordinal axis, "model, setting" (Table 1b) is grouped
+by setting, names (Tables 1c, 2) are listed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sarlib.statistics import mean_interval
 matplotlib.rcParams["svg.hashsalt"] = "sarlib"
 
 INK = "#7b7f86"  # text, axes and baselines: contrast 4:1 on white and on the book's dark page alike
-# Blue and vermilion of seaborn's "colorblind" palette, which nobody confuses; the blue lifted until it stands out on the dark page.
+# Blue and vermilion of seaborn's "colorblind" palette; the blue lifted until it stands out on the dark page.
 ACCENT, BELOW = "#2b8ac9", matplotlib.colors.to_hex(sns.color_palette("colorblind")[3])
 STYLE = {
     "axes.edgecolor": INK,
@@ -55,8 +55,9 @@ NUMBERED_AXIS = "λ, weight of the entropy loss (ordinal)"
 
 
 def figure(results: pd.DataFrame, experiment: Experiment, *, table: str | None = None) -> Figure:
-    """Top-1 of each cell by data set, and below it each metric's paired differences from the baseline, for every part of the table or
-    for one (`table`, such as "table1c"). Cells without results stay empty. `ConfigError` for a part that the table does not have.
+    """Top-1 of each cell by data set, and below it each metric's paired differences from the baseline, for every part of the
+    table or for one (`table`, such as "table1c"). Cells without results stay empty. `ConfigError` for a part that the table
+    does not have.
     """
     parts = list(dict.fromkeys(cell.table for cell in experiment.cells))
     if table is not None and table not in parts:
@@ -74,8 +75,8 @@ def figure(results: pd.DataFrame, experiment: Experiment, *, table: str | None =
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the cells of one panel stand along its categorical axis: a position and a colour each, labels at `ticks`, and which of them
-    a seed's thin line joins."""
+    """Where the cells of one panel stand along its categorical axis: a position and a colour each, labels at `ticks`, and which
+    of them a seed's thin line joins."""
 
     horizontal: bool
     positions: list[float]
@@ -97,7 +98,9 @@ class Layout:
             return cls._grouped([row.rsplit(", ", 1) for row in rows], colours)
         positions = [float(index) for index in range(len(rows))]
         ticks = dict(zip(positions, rows, strict=True))
-        return cls(horizontal=True, positions=positions, colours=colours, ticks=ticks, joined=[list(range(len(rows)))], names={})
+        return cls(
+            horizontal=True, positions=positions, colours=colours, ticks=ticks, joined=[list(range(len(rows)))], names={}
+        )
 
     @classmethod
     def _grouped(cls, labels: Sequence[Sequence[str]], colours: list[str]) -> Layout:
@@ -105,7 +108,9 @@ class Layout:
         models = list(dict.fromkeys(model for model, _ in labels))
         settings = list(dict.fromkeys(setting for _, setting in labels))
         step = 0.6 / len(models)
-        positions = [settings.index(setting) + step * (models.index(model) - (len(models) - 1) / 2) for model, setting in labels]
+        positions = [
+            settings.index(setting) + step * (models.index(model) - (len(models) - 1) / 2) for model, setting in labels
+        ]
         joined = [[index for index, label in enumerate(labels) if label[1] == setting] for setting in settings]
         names = {index: labels[index][0] for index in joined[-1]}
         ticks = {float(index): setting for index, setting in enumerate(settings)}
@@ -130,7 +135,8 @@ class ValuesSection:
 
     @property
     def title(self) -> str:
-        return f"{_spoken(self.part)}: {self.metric} of each seed (small, a thin line joins a seed) and mean with 95 % interval (large)"
+        what = "of each seed (small, a thin line joins a seed) and mean with 95 % interval (large)"
+        return f"{_spoken(self.part)}: {self.metric} {what}"
 
     @property
     def height(self) -> float:
@@ -181,8 +187,8 @@ class DifferencesSection:
         return 0.95 + LINE * len(self._lines())
 
     def _lines(self) -> list[tuple[str, Cell | None]]:
-        """(label, cell) from top to bottom: the data set where it has one comparison; where it has several, they stand under a heading
-        that has no cell. The comparison that all lines share is in the title."""
+        """(label, cell) from top to bottom: the data set where it has one comparison; where it has several, they stand under a
+        heading that has no cell. The comparison that all lines share is in the title."""
         lines: list[tuple[str, Cell | None]] = []
         panels = groups(self.cells)
         for (_, dataset), cells in panels.items():
@@ -223,7 +229,7 @@ def _sections(results: pd.DataFrame, experiment: Experiment, part: str) -> list[
 
 
 def draw_samples(axes: Axes, layout: Layout, samples: Sequence[pd.Series]) -> None:
-    """Per cell its seeds as points, joined across cells by thin lines, and the mean with its interval; empty samples leave a gap."""
+    """Per cell its seeds as points, joined across cells by thin lines, and the mean with its interval."""
 
     def oriented(along: Sequence[float], across: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
         return (across, along) if layout.horizontal else (along, across)
@@ -248,13 +254,25 @@ def draw_samples(axes: Axes, layout: Layout, samples: Sequence[pd.Series]) -> No
 
 
 def draw_difference(axes: Axes, position: float, sample: pd.Series) -> None:
-    """One line of a forest: mean difference with its interval, under it the seeds. Coloured and filled only if the interval decides."""
+    """One line of a forest: mean difference with its interval, under it the seeds. Coloured and filled if that decides."""
     interval = mean_interval(sample)
     colour = ACCENT if interval.low > 0 else BELOW if interval.high < 0 else INK
     fill = colour if colour != INK else "none"
-    sns.scatterplot(x=list(sample), y=[position + 0.25] * len(sample), ax=axes, color=colour, s=12, alpha=0.7, linewidth=0, zorder=2)
+    sns.scatterplot(
+        x=list(sample), y=[position + 0.25] * len(sample), ax=axes, color=colour, s=12, alpha=0.7, linewidth=0, zorder=2
+    )
     error = {} if interval.n < 2 else {"xerr": interval.half_width}
-    axes.errorbar([interval.mean], [position], **error, color=colour, fmt="D", markersize=5, markerfacecolor=fill, elinewidth=2.2, zorder=3)
+    axes.errorbar(
+        [interval.mean],
+        [position],
+        **error,
+        color=colour,
+        fmt="D",
+        markersize=5,
+        markerfacecolor=fill,
+        elinewidth=2.2,
+        zorder=3,
+    )
 
 
 def _comparison(cell: Cell) -> str:

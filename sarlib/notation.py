@@ -1,4 +1,4 @@
-"""How measurements are written, in tables, in the terminal and in figures alike: decimals, units, mean ± half-width, intervals."""
+"""How measurements are written, in tables, in the terminal and in figures: decimals, units, mean ± half-width, intervals."""
 
 from __future__ import annotations
 

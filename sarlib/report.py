@@ -1,8 +1,8 @@
 """From tidy results to what a reader sees: the table, paired differences, verdicts on the paper's claims, a figure.
 
 `results` has one line a measurement (`sarlib.results`); the declaration gives the order of rows and data sets and each cell's
-baseline, and cells without results stay visible as gaps. Every interval is a 95 % t interval over seeds (`sarlib.statistics`); where
-many are shown at once, one in twenty is expected to miss.
+baseline, and cells without results stay visible as gaps. Every interval is a 95 % t interval over seeds (`sarlib.statistics`);
+where many are shown at once, one in twenty is expected to miss.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ WIDTH = 100  # columns of a terminal
 def table(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     """Every metric's mean ± half-width of its 95 % interval as text, one line a cell in the order of the declaration.
 
-    Index (table, dataset, row), columns `n` (seeds) and one per metric with its unit. A metric that failed on some seeds says on how
-    many its mean stands; a single seed has no ±; a cell without results shows gaps.
+    Index (table, dataset, row), columns `n` (seeds) and one per metric with its unit. A metric that failed on some seeds says
+    on how many its mean stands; a single seed has no ±; a cell without results shows gaps.
     """
     metrics = [name for name in results["metric"].unique() if name not in JACCARD_REFERENCES]
     metrics = sorted(metrics, key=lambda name: MAIN_METRICS.index(name) if name in MAIN_METRICS else len(MAIN_METRICS))
@@ -47,7 +47,7 @@ def table(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
 
 
 def differences(results: pd.DataFrame, experiment: Experiment, metric: Sequence[str] = MAIN_METRICS) -> pd.DataFrame:
-    """Each cell minus its baseline, paired by seed: mean, 95 % interval, two-sided p value, and the difference of every seed as text.
+    """Each cell minus its baseline, paired by seed: mean, 95 % interval, two-sided p value, every seed's difference as text.
 
     One line per cell with a baseline and metric that both have; in units of the metric (points for top1).
     """
@@ -64,8 +64,9 @@ def differences(results: pd.DataFrame, experiment: Experiment, metric: Sequence[
 def verdicts(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     """What becomes of each claim that the table tests; indexed by the claim's id. The rules are in `sarlib.claims`.
 
-    `ours`, `interval` (95 %) and `n` belong to the contrast that carries the verdict, which `note` names. The direction decides. The
-    paper's magnitude is set against our interval at PRESET=paper only: other data and other sizes have other magnitudes.
+    `ours`, `interval` (95 %) and `n` belong to the contrast that carries the verdict, which `note` names. The direction
+    decides. The paper's magnitude is set against our interval at PRESET=paper only: other data and other sizes have other
+    magnitudes.
     """
     lines = []
     for test in experiment.tests:
@@ -76,8 +77,12 @@ def verdicts(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
             metric, interval = test.contrasts[judgement.carrying].metric, judgement.intervals[judgement.carrying]
             line |= {"ours": signed(interval.mean, metric), "interval": bounds(interval, metric), "n": interval.n}
         if claim.delta is not None and judgement.verdict != UNTESTABLE:
-            line["magnitude"] = _magnitude(claim.delta, test, judgement) if experiment.preset == "paper" else "not compared at this size"
-        lines.append(line | {"note": "; ".join((*_about(test, judgement, seeds=len(experiment.seeds)), *filter(None, [test.note])))})
+            line["magnitude"] = (
+                _magnitude(claim.delta, test, judgement) if experiment.preset == "paper" else "not compared at this size"
+            )
+        lines.append(
+            line | {"note": "; ".join((*_about(test, judgement, seeds=len(experiment.seeds)), *filter(None, [test.note])))}
+        )
     columns = ["id", "claim", "where", "paper", "ours", "interval", "n", "verdict", "magnitude", "note"]
     return pd.DataFrame(lines, columns=columns).set_index("id")
 
@@ -106,7 +111,10 @@ def text(results: pd.DataFrame, experiment: Experiment) -> str:
     """The table, its paired differences and its verdicts for a terminal of 100 columns."""
     seeds = f"{len(experiment.seeds)} seed{'s' * (len(experiment.seeds) != 1)}"
     title = textwrap.fill(f"{experiment.name}: {experiment.title}", WIDTH)
-    blocks = [f"{title}\npreset {experiment.preset}, {seeds}; mean ± half-width of the 95 % interval", *_values_text(results, experiment)]
+    blocks = [
+        f"{title}\npreset {experiment.preset}, {seeds}; mean ± half-width of the 95 % interval",
+        *_values_text(results, experiment),
+    ]
     if compared := list(_differences_text(results, experiment)):
         blocks += ["difference from the baseline, paired by seed", *compared]
     if len(experiment.tests):
@@ -129,7 +137,9 @@ def _values_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]
 
 
 def _jaccard_references(results: pd.DataFrame, cells: Sequence[Cell]) -> Iterator[str]:
-    samples = {what: pd.concat([values(results, cell, metric) for cell in cells]) for metric, what in JACCARD_REFERENCES.items()}
+    samples = {
+        what: pd.concat([values(results, cell, metric) for cell in cells]) for metric, what in JACCARD_REFERENCES.items()
+    }
     known = [f"{what} {number(sample.mean(), 'jaccard')}" for what, sample in samples.items() if len(sample)]
     if known:
         yield textwrap.fill(f"jaccard without a model: {', '.join(known)}", WIDTH, initial_indent="  ", subsequent_indent="  ")
@@ -144,7 +154,9 @@ def _differences_text(results: pd.DataFrame, experiment: Experiment) -> Iterator
         if compared:
             samples = [(row, [by_metric.get(metric, ()) for metric in metrics]) for row, by_metric in compared.items()]
             shown = [f"{row}: {_seeds_text(samples[0], metrics[0])}" for row, samples in samples if len(samples[0])]
-            note = textwrap.fill(f"{metrics[0]}, seed by seed: {'; '.join(shown)}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+            note = textwrap.fill(
+                f"{metrics[0]}, seed by seed: {'; '.join(shown)}", WIDTH, initial_indent="  ", subsequent_indent="    "
+            )
             yield "\n".join((f"{name} · {dataset}", _grid(results, metrics, samples, difference=True), note))
 
 
@@ -157,26 +169,41 @@ def _verdicts_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[st
     for claim_id, line in verdicts(results, experiment).iterrows():
         lines = [f"{line['where']}: {line['claim']} [{claim_id}]"]
         ours = f"ours {line['ours']} {line['interval']}, {line['n']} seeds; " if line["n"] else ""
-        lines.append(f"  {line['verdict'].upper()}: {ours}paper {line['paper']}" + (f" ({line['magnitude']})" if line["magnitude"] != GAP else ""))
+        lines.append(
+            f"  {line['verdict'].upper()}: {ours}paper {line['paper']}"
+            + (f" ({line['magnitude']})" if line["magnitude"] != GAP else "")
+        )
         if line["note"]:
             lines.append(f"  {line['note']}")
         yield "\n".join(textwrap.fill(one, WIDTH, subsequent_indent="    ") for one in lines)
 
 
 def _grid(
-    results: pd.DataFrame, metrics: Sequence[str], samples: Sequence[tuple[str, Sequence[Sequence[float]]]], *, difference: bool = False
+    results: pd.DataFrame,
+    metrics: Sequence[str],
+    samples: Sequence[tuple[str, Sequence[Sequence[float]]]],
+    *,
+    difference: bool = False,
 ) -> str:
     """Aligned lines of (label, one sample a metric); a label that leaves no room for the columns is cut."""
     lines = [("", "n", *(heading(results, metric) for metric in metrics))]
     for label, by_metric in samples:
         intervals = [mean_interval(sample) for sample in by_metric]
         n = max((interval.n for interval in intervals), default=0)
-        shown = (plus_minus(interval, metric, n=n, difference=difference) for interval, metric in zip(intervals, metrics, strict=True))
+        shown = (
+            plus_minus(interval, metric, n=n, difference=difference)
+            for interval, metric in zip(intervals, metrics, strict=True)
+        )
         lines.append((f"  {label}", str(n), *shown))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths[1:]))
     return "\n".join(
-        "  ".join((_cut(label, widths[0]).ljust(widths[0]), *(value.rjust(width) for value, width in zip(rest, widths[1:], strict=True))))
+        "  ".join(
+            (
+                _cut(label, widths[0]).ljust(widths[0]),
+                *(value.rjust(width) for value, width in zip(rest, widths[1:], strict=True)),
+            )
+        )
         for label, *rest in lines
     )
 

@@ -14,7 +14,7 @@ _MEASUREMENT = ["table", "row", "dataset", "seed", "metric"]
 
 
 def write_csv(results: pd.DataFrame, path: Path) -> None:
-    """Write tidy `results` in one step; floats as the shortest text that reads back to the same bits. `ConfigError` if it cannot."""
+    """Write tidy `results` in one step; floats as the shortest text that reads back to the same bits."""
     text = results.loc[:, list(COLUMNS)].to_csv(index=False, na_rep="nan", lineterminator="\n")
     try:
         write_durably(Path(path), text.encode())
@@ -23,7 +23,7 @@ def write_csv(results: pd.DataFrame, path: Path) -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Inverse of `write_csv`, bit for bit; labels stay text ("0.10" is a row's name). `ConfigError` says what is wrong with the file."""
+    """Inverse of `write_csv`, bit for bit; labels stay text ("0.10" is a row's name). `ConfigError` tells what is wrong."""
     try:
         results = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
@@ -33,7 +33,9 @@ def read_csv(path: Path) -> pd.DataFrame:
     if missing := [column for column in COLUMNS if column not in results]:
         raise ConfigError(f"{path} lacks the columns {', '.join(missing)}: remove it and run the table again")
     try:  # Python's float is exact in every version; pandas' parser is not by default in all of those that we allow
-        results = results.assign(seed=results["seed"].map(int).astype("int64"), value=results["value"].map(float).astype("float64"))
+        results = results.assign(
+            seed=results["seed"].map(int).astype("int64"), value=results["value"].map(float).astype("float64")
+        )
     except (TypeError, ValueError) as error:
         raise _unreadable(path, error) from error
     if (twice := results.duplicated(_MEASUREMENT)).any():

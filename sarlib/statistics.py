@@ -1,9 +1,9 @@
-"""What a few seeds can tell: Student's t intervals on per-seed values, contrasts between cells paired by seed, and Welch's interval.
+"""What a few seeds can tell: Student's t intervals on per-seed values, contrasts paired by seed, Welch's interval.
 
-A cell is one (table, row, data set). Its values over seeds are a small sample, three to eight numbers, so every interval here is a
-t interval and never a normal one. Two cells share their seeds, and with a seed its training subset and its initialisation; the
-variance these have in common cancels in the difference within a seed, which is why contrasts are formed per seed before anything is
-averaged. Values that are not finite (failed runs) are left out, and `n` says how many remained.
+A cell is one (table, row, data set). Its values over seeds are a small sample, three to eight numbers, so every interval here
+is a t interval and never a normal one. Two cells share their seeds, and with a seed its training subset and its initialisation;
+the variance these have in common cancels in the difference within a seed, which is why contrasts are formed per seed before
+anything is averaged. Values that are not finite (failed runs) are left out, and `n` says how many remained.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Term = tuple[float, str, str, str]
 class Interval:
     """A mean of `n` values and its two-sided interval, in the unit of the values.
 
-    `low` and `high` are NaN for fewer than two values. `p` is the two-sided p value of "the mean is 0"; it is NaN where there are
-    too few values or no spread.
+    `low` and `high` are NaN for fewer than two values. `p` is the two-sided p value of "the mean is 0"; it is NaN where there
+    are too few values or no spread.
     """
 
     mean: float
@@ -61,8 +61,8 @@ def mean_interval(values: Iterable[float], *, level: float = LEVEL) -> Interval:
 
 
 def welch_interval(first: Iterable[float], second: Iterable[float], *, level: float = LEVEL) -> Interval:
-    """Interval of mean(first) - mean(second) for two unpaired samples of unequal variance (Welch 1947). `n` is that of the smaller
-    sample; below two values on either side the bounds are NaN."""
+    """Interval of mean(first) - mean(second) for two unpaired samples of unequal variance (Welch 1947). `n` is that of the
+    smaller sample; below two values on either side the bounds are NaN."""
     samples = [np.asarray(list(sample), dtype=float) for sample in (first, second)]
     samples = [sample[np.isfinite(sample)] for sample in samples]
     n = min(map(len, samples))
@@ -86,7 +86,9 @@ def _t_interval(mean: float, error: float, *, df: float, n: int, level: float) -
 
 def cell_values(results: pd.DataFrame, table: str, row: str, dataset: str, *, metric: str) -> pd.Series:
     """Finite values of one cell, float64, indexed by seed in ascending order; empty where the cell has none."""
-    here = (results["table"] == table) & (results["row"] == row) & (results["dataset"] == dataset) & (results["metric"] == metric)
+    here = (
+        (results["table"] == table) & (results["row"] == row) & (results["dataset"] == dataset) & (results["metric"] == metric)
+    )
     values = results.loc[here].set_index("seed")["value"].astype(float).sort_index()
     return values[np.isfinite(values)]
 
@@ -94,7 +96,7 @@ def cell_values(results: pd.DataFrame, table: str, row: str, dataset: str, *, me
 def paired_values(results: pd.DataFrame, terms: Sequence[Term], *, metric: str) -> pd.Series:
     """The linear combination sum(coefficient * cell), once per seed, indexed by seed.
 
-    Only seeds for which every cell has a finite value count: a seed that one cell lacks would compare different training subsets.
+    Only seeds for which every cell has a finite value count: without it, different training subsets would be compared.
     """
     cells = [coefficient * cell_values(results, *cell, metric=metric) for coefficient, *cell in terms]
     return pd.concat(cells, axis=1, join="inner").sum(axis=1)

@@ -22,7 +22,8 @@ BARELY = [0.2, 0.9, 0.6, 1.0]
 
 
 def results_of(samples: Sequence[Sequence[float]]) -> pd.DataFrame:
-    """Cells whose paired differences "F" - "A" on data set i are samples[i]; A varies more between seeds than F differs from it."""
+    """Cells whose paired differences "F" - "A" on data set i are samples[i]; A varies more between seeds than F differs from
+    it."""
     lines = []
     for index, sample in enumerate(samples):
         for seed, difference in enumerate(sample):
@@ -32,7 +33,9 @@ def results_of(samples: Sequence[Sequence[float]]) -> pd.DataFrame:
 
 
 def gains(count: int, *, rule: str = "all", sign: int = 1) -> ClaimTest:
-    contrasts = (Contrast(f"set{i}", ((sign, "table2", "F", f"set{i}"), (-sign, "table2", "A", f"set{i}"))) for i in range(count))
+    contrasts = (
+        Contrast(f"set{i}", ((sign, "table2", "F", f"set{i}"), (-sign, "table2", "A", f"set{i}"))) for i in range(count)
+    )
     return ClaimTest("t2-min", tuple(contrasts), rule=rule)
 
 
@@ -150,5 +153,6 @@ def test_a_wrong_declaration_is_refused(build: object, message: str) -> None:
 
 
 def test_claims_need_no_experiments_report_or_plotting() -> None:
-    code = "import sys, sarlib.claims; print([m for m in sys.modules if m.startswith(('sarlib.experiments', 'sarlib.report', 'seaborn', 'torch.', 'IPython'))])"
+    above = ("sarlib.experiments", "sarlib.report", "seaborn", "torch", "IPython")
+    code = f"import sys, sarlib.claims; print([name for name in {above} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -47,10 +47,17 @@ class Experiment:
 
 SETS = ("shapes", "digits")
 WEIGHTS = tuple(Cell("table1a", weight, "shapes", "0" if weight != "0" else None) for weight in ("0.1", "0", "0.001", "0.01"))
-EPOCHS = tuple(Cell("table1b", f"{row}, {e} epochs", "shapes", f"ViT, {e} epochs" if "SAR" in row else None) for e in (80, 240) for row in ("ViT", "ViT + SAR"))
+EPOCHS = tuple(
+    Cell("table1b", f"{row}, {e} epochs", "shapes", f"ViT, {e} epochs" if "SAR" in row else None)
+    for e in (80, 240)
+    for row in ("ViT", "ViT + SAR")
+)
 PARTS = tuple(Cell("table1c", row, name, "A" if row != "A" else None) for name in SETS for row in "ABCDEF")
 TABLE1 = Experiment((*WEIGHTS, *EPOCHS, *PARTS))
-TABLE2 = Experiment(tuple(Cell("table2", row, name, "ViT" if "SAR" in row else None) for name in SETS for row in ("ViT", "ViT + SAR")), name="table2")
+TABLE2 = Experiment(
+    tuple(Cell("table2", row, name, "ViT" if "SAR" in row else None) for name in SETS for row in ("ViT", "ViT + SAR")),
+    name="table2",
+)
 
 
 def results_of(experiment: Experiment) -> pd.DataFrame:
@@ -79,7 +86,9 @@ def texts(figure: Figure) -> list[str]:
 
 
 def points(axes: matplotlib.axes.Axes) -> int:
-    return sum(len(collection.get_offsets()) for collection in axes.collections if type(collection).__name__ == "PathCollection")
+    return sum(
+        len(collection.get_offsets()) for collection in axes.collections if type(collection).__name__ == "PathCollection"
+    )
 
 
 def test_listed_rows_show_every_seed_mean_and_interval_by_data_set_and_a_forest_by_metric() -> None:
@@ -92,7 +101,9 @@ def test_listed_rows_show_every_seed_mean_and_interval_by_data_set_and_a_forest_
     lines = [f"{row} − A" for row in "BCDEF"]
     assert [label.get_text() for label in forests[0].get_yticklabels()] == ["shapes", *lines, "digits", *lines]
     assert [points(axes) for axes in forests] == [10 * SEEDS, 5 * SEEDS, 10 * SEEDS]  # digits have no masks
-    assert values[0].get_ylim()[0] > values[0].get_ylim()[1] and forests[0].get_ylim()[0] > forests[0].get_ylim()[1]  # first row on top
+    assert (
+        values[0].get_ylim()[0] > values[0].get_ylim()[1] and forests[0].get_ylim()[0] > forests[0].get_ylim()[1]
+    )  # first row on top
 
 
 def test_intervals_in_the_figure_are_those_of_the_table() -> None:
@@ -167,7 +178,8 @@ def test_gaps_leave_gaps(experiment: Experiment, what: str) -> None:
             results = results.iloc[:0]
     figure = drawn(results, experiment)
     assert points(figure.axes[0]) == {"one seed": 1, "failed": SEEDS - 1, "missing cell": SEEDS, "nothing": 0}[what] * (
-        len([cell for cell in experiment.cells if (cell.table, cell.dataset) == (experiment.cells[0].table, "shapes")]) - (what == "missing cell")
+        len([cell for cell in experiment.cells if (cell.table, cell.dataset) == (experiment.cells[0].table, "shapes")])
+        - (what == "missing cell")
     )
 
 

@@ -60,9 +60,15 @@ def results_of(experiment: Experiment, *, gain: float = 4.0, seed: int = 0) -> p
     for cell in experiment.cells:
         for index in experiment.seeds:
             for metric, unit in UNITS.items():
-                value = difficulty[index] + rng.normal(gain * (cell.baseline is not None), 0.5) if metric == "top1" else rng.uniform(0.1, 0.9)
+                value = (
+                    difficulty[index] + rng.normal(gain * (cell.baseline is not None), 0.5)
+                    if metric == "top1"
+                    else rng.uniform(0.1, 0.9)
+                )
                 if not (metric.startswith("jaccard") and "digits" in cell.dataset):
-                    lines.append((cell.table, cell.row, cell.dataset, index, metric, value, unit, f"{cell.row}{cell.dataset}{index}"))
+                    lines.append(
+                        (cell.table, cell.row, cell.dataset, index, metric, value, unit, f"{cell.row}{cell.dataset}{index}")
+                    )
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
@@ -107,7 +113,9 @@ def test_differences_are_paired_by_seed() -> None:
     shown = report.differences(results, TABLE2)
     assert list(shown["metric"]) == ["top1", "jaccard", "entropy", "components", "top1", "entropy", "components"]
     line = shown.iloc[0]
-    both = results[(results["metric"] == "top1") & (results["dataset"] == SETS[0])].pivot(index="seed", columns="row", values="value")
+    both = results[(results["metric"] == "top1") & (results["dataset"] == SETS[0])].pivot(
+        index="seed", columns="row", values="value"
+    )
     expected = stats.ttest_rel(both["ViT + SAR"], both["ViT"])
     bounds = expected.confidence_interval(0.95)
     assert (line["low"], line["high"], line["p"]) == pytest.approx((bounds.low, bounds.high, expected.pvalue))
@@ -121,7 +129,10 @@ def test_verdicts_follow_the_intervals_and_show_the_papers_figure(gain: float, v
     assert list(shown["verdict"]) == [verdict, verdict, UNTESTABLE]
     assert list(shown["paper"]) == ["+18.17", "+30.78", "almost 1"]
     assert list(shown["magnitude"]) == ["not compared at this size"] * 2 + ["–"]
-    assert shown.loc["t2-min", "note"].startswith("weakest of 2 contrasts: ") and "a note of the declaration" in shown.loc["t2-min", "note"]
+    assert (
+        shown.loc["t2-min", "note"].startswith("weakest of 2 contrasts: ")
+        and "a note of the declaration" in shown.loc["t2-min", "note"]
+    )
     assert shown.loc["t4-sar", "note"] == "no IN-1K here" and shown.loc["t4-sar", "n"] == 0
 
 
@@ -133,7 +144,9 @@ def test_verdicts_follow_the_intervals_and_show_the_papers_figure(gain: float, v
         ((24.0, 25.0), ["outside our interval", "outside our interval"]),
     ],
 )
-def test_the_papers_magnitude_is_compared_at_the_papers_preset_only(gains_by_set: tuple[float, float], magnitudes: list[str]) -> None:
+def test_the_papers_magnitude_is_compared_at_the_papers_preset_only(
+    gains_by_set: tuple[float, float], magnitudes: list[str]
+) -> None:
     results = results_of(TABLE2, gain=0.0)
     for name, gain in zip(SETS, gains_by_set, strict=True):
         here = (results["dataset"] == name) & (results["row"] == "ViT + SAR") & (results["metric"] == "top1")
@@ -185,7 +198,10 @@ def test_agreement_in_words_counts_what_chance_would_give(tmp_path: Path) -> Non
     results = results_of(TABLE2)
     report.write_csv(results.assign(value=results["value"] * 1.0001), tmp_path / "table2.csv")
     words = report.agreement_in_words(report.agreement(results, TABLE2, tmp_path / "table2.csv"))
-    assert words == "4 cells beside the reference: 4 differs; of 4 compared by a 95 % interval, 0.2 are expected to differ by chance."
+    assert (
+        words
+        == "4 cells beside the reference: 4 differs; of 4 compared by a 95 % interval, 0.2 are expected to differ by chance."
+    )
 
 
 def test_text_fits_the_terminal_whatever_the_labels() -> None:
@@ -199,9 +215,23 @@ def test_text_fits_the_terminal_whatever_the_labels() -> None:
 
 
 def test_csv_round_trip_is_bit_exact(tmp_path: Path) -> None:
-    values = [0.1 + 0.2, 1 / 3, 1e-310, 5e-324, -0.0, math.nan, math.inf, np.nextafter(1, 2), float(np.float32(0.7)), 12345678.9]
+    values = [
+        0.1 + 0.2,
+        1 / 3,
+        1e-310,
+        5e-324,
+        -0.0,
+        math.nan,
+        math.inf,
+        np.nextafter(1, 2),
+        float(np.float32(0.7)),
+        12345678.9,
+    ]
     rows = ["0", "0.10", "nan", "NA", "1e3", "A", "ViT + SAR", "ViT, 80 epochs", 'quoted "x"', "λ"]
-    lines = [("table1a", row, "shapes", seed, "top1", value, "%", "0012e456") for seed, (row, value) in enumerate(zip(rows, values, strict=True))]
+    lines = [
+        ("table1a", row, "shapes", seed, "top1", value, "%", "0012e456")
+        for seed, (row, value) in enumerate(zip(rows, values, strict=True))
+    ]
     results = pd.DataFrame(lines, columns=list(COLUMNS))
     path = tmp_path / "laptop" / "table1.csv"
     report.write_csv(results, path)
@@ -239,5 +269,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_report_needs_no_plotting_library_and_nothing_of_jupyter() -> None:
-    code = "import sys, sarlib.report; print([m for m in ('seaborn', 'matplotlib', 'IPython', 'ipykernel', 'sarlib.experiments') if m in sys.modules])"
+    absent = ("seaborn", "matplotlib", "IPython", "ipykernel", "sarlib.experiments")
+    code = f"import sys, sarlib.report; print([name for name in {absent} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -29,7 +29,9 @@ def test_a_value_that_is_not_finite_is_left_out() -> None:
     assert mean_interval([1.0, math.nan, 2.0, math.inf, 4.0]) == mean_interval([1.0, 2.0, 4.0])
 
 
-@pytest.mark.parametrize(("sample", "mean"), [([], math.nan), ([math.nan], math.nan), ([3.5], 3.5)], ids=["none", "failed", "one"])
+@pytest.mark.parametrize(
+    ("sample", "mean"), [([], math.nan), ([math.nan], math.nan), ([3.5], 3.5)], ids=["none", "failed", "one"]
+)
 def test_fewer_than_two_values_have_no_interval(sample: list[float], mean: float) -> None:
     interval = mean_interval(sample)
     assert interval.mean == pytest.approx(mean, nan_ok=True)
@@ -54,7 +56,11 @@ def test_welch_interval_is_scipys() -> None:
 
 
 def frame(cells: dict[str, dict[int, float]]) -> pd.DataFrame:
-    lines = [("table2", row, "shapes", seed, "top1", value, "%", "") for row, values in cells.items() for seed, value in values.items()]
+    lines = [
+        ("table2", row, "shapes", seed, "top1", value, "%", "")
+        for row, values in cells.items()
+        for seed, value in values.items()
+    ]
     return pd.DataFrame(lines, columns=["table", "row", "dataset", "seed", "metric", "value", "unit", "key"])
 
 

@@ -28,8 +28,8 @@ unexport PYTHONHOME PYTHONPATH
 .PHONY: help environment $(PAPER) tables book lab test bench reference clean lock
 
 help: ## list the targets
+	@printf '  %-12s %s\n' '<name>' 'train what is missing, execute the notebook, print the table: $(call list,$(DECLARED))'
 	@awk -F ':.*## ' '/^[a-z][a-z]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
-	@printf '  %-12s %s\n' 'table1 …' 'train what is missing, execute the notebook, print the table: $(call list,$(DECLARED))'
 	@printf '\n  %s\n' 'Variables: PRESET=tiny|laptop|gpu|paper (default laptop) DATA=folder DATASETS="a;b" SEEDS=3 WORKERS=2 DEVICE=cpu|cuda GPUS=1'
 
 $(DECLARED): $(STAMP)
@@ -44,13 +44,13 @@ book: $(STAMP) ## build the book from your results, or the reference ones: book/
 	@$(PY) book/build.py
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
-	@$(PY) -m jupyterlab --notebook-dir=book/notebooks
+	@$(PY) -m jupyterlab --ServerApp.root_dir=book/notebooks
 
 test: $(STAMP) ## run the tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadgroup tests
 
 bench: $(STAMP) ## measure speed and memory: runs/bench/<device>.json
-	@$(PY) -m sarlib bench $(call option,device,DEVICE)
+	@$(if $(wildcard sarlib/bench*),$(PY) -m sarlib.bench $(call option,device,DEVICE),echo 'bench is not there yet' >&2; exit 2)
 
 reference: $(STAMP) ## make your results of PRESET the committed reference in runs/reference/ (with the settings they were made with)
 	@set -e; preset=$(call quote,$(PRESET)); \

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from nbformat import NotebookNode
@@ -55,11 +57,11 @@ def read_record(executed: NotebookNode, results: Path, *, store: Path) -> Record
     )
 
 
-def _different(values) -> tuple[str, ...]:
+def _different(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(values)))
 
 
-def _commit(provenance: dict) -> str:
+def _commit(provenance: dict[str, Any]) -> str:
     if not provenance["commit"]:
         return "unknown"
     return provenance["commit"][:7] + (" with changes" if provenance["dirty"] else "")

@@ -7,11 +7,10 @@ that was not executed, whose last run failed, or whose source has changed since 
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
@@ -22,6 +21,7 @@ from record import Record, read_record
 
 BOOK = ROOT / "book"
 MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
+KINDS = ("table", "figure", "appendix")
 STATUS_MARK = "<!-- status -->"
 YOURS, REFERENCE, NOBODY = "yours", "reference", "none"
 #: Cells that papermill adds to an executed notebook.
@@ -161,12 +161,17 @@ def status_table(pages: list[Page]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _in_order(notebooks: Path) -> Iterator[Path]:
-    """Source notebooks in the order of the paper: table2 before table10."""
-    return iter(sorted(notebooks.glob("*.ipynb"), key=lambda path: (path.stem.rstrip("0123456789"), len(path.stem), path.stem)))
+def _in_order(notebooks: Path) -> list[Path]:
+    """Source notebooks by kind, then by number: table2 before table10."""
+
+    def place(path: Path) -> tuple[int, int]:
+        kind = path.stem.rstrip("0123456789")
+        return KINDS.index(kind), int(path.stem.removeprefix(kind) or 0)
+
+    return sorted(notebooks.glob("*.ipynb"), key=place)
 
 
-def _table_of_contents(pages: list[Page]) -> dict:
+def _table_of_contents(pages: list[Page]) -> dict[str, Any]:
     """`book/_toc.yml`, with the notebook pages in the part that is empty there."""
     contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
     [part] = [part for part in contents["parts"] if not part.get("chapters")]
@@ -184,8 +189,3 @@ def _vendor_mathjax(folder: Path) -> None:
     [script] = [path for path in metadata.files("sphinx-mathjax-offline") if path.name == "tex-svg.js"]
     folder.mkdir(parents=True)
     shutil.copy(script.locate(), folder)
-
-
-if __name__ == "__main__":
-    for page in stage(Path(sys.argv[1]), runs=ROOT / "runs"):
-        print(page.file, page.whose, *page.warnings)

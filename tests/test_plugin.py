@@ -337,7 +337,7 @@ def test_other_refusals():
 
 
 def test_task():
-    """timm's own task plus the loss; its moving average, checkpoint and compilation work as before."""
+    """timm's own task plus the loss; its moving average and its checkpoint are as before."""
     x, y = images(), torch.tensor([0, 2])
     theirs = ClassificationTask(host(), torch.nn.CrossEntropyLoss(), verbose=False)
     task = SARTask(host(), torch.nn.CrossEntropyLoss(), weight=0.5, verbose=False)
@@ -346,6 +346,12 @@ def test_task():
     torch.testing.assert_close(found["loss"], expected["loss"] + 0.5 * task.sar.entropy)
     assert found["sar"].item() == pytest.approx(0.5 * task.sar.entropy.item()) and not found["sar"].requires_grad
     found["loss"].backward()
+    task.setup_ema()(x)
+    task.update_ema()
+    assert list(task.get_checkpoint_state()["state_dict"]) == list(theirs.get_checkpoint_state()["state_dict"])
+    task.get_trainable_module(ema=True).module.train()(x)
+    assert task.sar._maps == [], "the copy for the moving average records for itself"
+    del task.trainable_module_ema
     task.eval()
     assert task(x, y)["sar"] == 0
     assert list(task.state_dict()) == list(theirs.state_dict())

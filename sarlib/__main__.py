@@ -7,10 +7,9 @@ import sys
 from typing import NoReturn
 
 from sarlib import experiments, report, runs
-from sarlib.config import ConfigError
+from sarlib.config import ConfigError, TrainingError
 from sarlib.results import read_csv
 from sarlib.store import Store
-from sarlib.train import TrainingError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,6 +25,10 @@ class ConfigError(ValueError):
     """A declaration that cannot be run. The message is one line: what is wrong and what to do about it."""
 
 
+class TrainingError(RuntimeError):
+    """A training that cannot go on. The message is one line: which run, at which step, and what is left of it."""
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)

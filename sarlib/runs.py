@@ -23,10 +23,8 @@ from tqdm import tqdm
 
 from sarlib import data
 from sarlib.config import ConfigError, Run
-from sarlib.evaluate import evaluate, jaccard_references
 from sarlib.provenance import provenance
 from sarlib.store import Record, Store
-from sarlib.train import train
 
 PROGRESS_SECONDS = 1.0
 
@@ -76,6 +74,10 @@ def execute(run: Run, *, store: Store, root: Path | None, device: str, on_step: 
 
 
 def _train_and_keep(run: Run, *, store: Store, root: Path | None, device: torch.device, on_step: Any) -> Record:
+    # What trains brings timm and torchvision with it, seconds of imports that a run answered from the store can do without.
+    from sarlib.evaluate import evaluate, jaccard_references
+    from sarlib.train import train
+
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     images = data.load(run.data, seed=run.seed, root=root)

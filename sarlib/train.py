@@ -21,16 +21,12 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from sarlib import checkpoint, last_block, models
-from sarlib.config import Recipe, Run
+from sarlib.config import Recipe, Run, TrainingError
 from sarlib.data import Images
 from sarlib.data.batches import TrainBatches
 from sarlib.entropy import spatial_entropy
 from sarlib.evaluate import evaluate
 from sarlib.schedules import learning_rate, loss_weight
-
-
-class TrainingError(RuntimeError):
-    """A training that cannot go on; the message names the run, the step and what is left."""
 
 
 @dataclass

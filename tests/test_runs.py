@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sarlib import runs
+from sarlib import train as training
 from sarlib.config import ConfigError, Run
 from sarlib.runs import Machine, execute, execute_all
 from sarlib.store import Record, Store
@@ -36,8 +37,8 @@ def figures(records: dict[str, Record]) -> dict[str, dict[str, float]]:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keys of the runs that are really trained in this process."""
     keys: list[str] = []
-    original = runs.train
-    monkeypatch.setattr(runs, "train", lambda run, **rest: keys.append(run.key) or original(run, **rest))
+    original = training.train
+    monkeypatch.setattr(training, "train", lambda run, **rest: keys.append(run.key) or original(run, **rest))
     return keys
 
 
@@ -77,14 +78,14 @@ def test_two_processes_share_the_work(tmp_path: Path, smallest_run: Run) -> None
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from conftest import SMALLEST
-        from sarlib import runs
+        from sarlib import runs, train as training
         from sarlib.store import Store
-        original = runs.train
+        original = training.train
         def train(run, **rest):
             with open({str(tmp_path / "log")!r}, "a") as log:
                 log.write(run.key + "\\n")
             return original(run, **rest)
-        runs.train = train
+        training.train = train
         declared = [dataclasses.replace(SMALLEST, seed=seed) for seed in range(4)]
         records = runs.execute_all(declared, store=Store(Path({str(tmp_path / "store")!r})), root=None,
                                    machine=runs.Machine(device="cpu", workers=1, threads=1))

@@ -11,9 +11,9 @@ import torch
 
 from sarlib import data, last_block
 from sarlib import train as training
-from sarlib.config import Regularizer, Run
+from sarlib.config import Regularizer, Run, TrainingError
 from sarlib.entropy import spatial_entropy
-from sarlib.train import Trained, TrainingError, train
+from sarlib.train import Trained, train
 
 CPU = torch.device("cpu")
 

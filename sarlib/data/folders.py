@@ -7,7 +7,6 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from sarlib.config import ConfigError
 from sarlib.data.images import Images
@@ -80,6 +79,8 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _read_split(folder: Path, classes: tuple[str, ...]) -> Images:
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # seconds of imports, for real sets only
+
     files, labels = [], []
     for label, name in enumerate(classes):
         found = sorted(entry.path for entry in os.scandir(folder / name) if entry.name.lower().endswith(IMG_EXTENSIONS))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from filelock import FileLock
-from torchvision import datasets
 
 from sarlib.config import ConfigError
 from sarlib.data.images import Images
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 #: name -> layout below the data folder
 LAYOUTS = {
@@ -28,6 +32,9 @@ def lies_in(folder: str) -> bool:
 
 def read(root: Path, name: str) -> tuple[Images, Images]:
     """The whole training and test set; downloads what is missing. `ConfigError` with the expected layout where that fails."""
+    # torchvision takes seconds to import, which only these sets should cost.
+    from torchvision import datasets
+
     builders = {
         "cifar10": _cifar10,
         "cifar100": _cifar100,
@@ -37,33 +44,33 @@ def read(root: Path, name: str) -> tuple[Images, Images]:
     }
     build = builders[name]
     try:
-        return build(root, download=False)
+        return build(datasets, root, download=False)
     except (RuntimeError, OSError):
         pass  # absent or incomplete: fetch it
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"):
-            return build(root, download=True)
+            return build(datasets, root, download=True)
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         told = f"{name} is not below {root} and cannot be downloaded ({reason})"
         raise ConfigError(f"{told}; expected {LAYOUTS[name]}") from error
 
 
-def _cifar10(root: Path, *, download: bool) -> tuple[Images, Images]:
+def _cifar10(datasets: ModuleType, root: Path, *, download: bool) -> tuple[Images, Images]:
     return tuple(_in_memory(datasets.CIFAR10(root, train=train, download=download)) for train in (True, False))
 
 
-def _cifar100(root: Path, *, download: bool) -> tuple[Images, Images]:
+def _cifar100(datasets: ModuleType, root: Path, *, download: bool) -> tuple[Images, Images]:
     return tuple(_in_memory(datasets.CIFAR100(root, train=train, download=download)) for train in (True, False))
 
 
-def _in_memory(dataset: datasets.CIFAR10) -> Images:
+def _in_memory(dataset: CIFAR10) -> Images:
     pixels = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
     return Images(labels=torch.tensor(dataset.targets), classes=tuple(dataset.classes), pixels=pixels)
 
 
-def _flowers(root: Path, *, download: bool) -> tuple[Images, Images]:
+def _flowers(datasets: ModuleType, root: Path, *, download: bool) -> tuple[Images, Images]:
     """102 classes; as in the transfer literature the training and the validation split train together."""
     # `loader=Path` lists the files instead of decoding them.
     splits = ("train", "val", "test")
@@ -72,12 +79,12 @@ def _flowers(root: Path, *, download: bool) -> tuple[Images, Images]:
     return _files([*parts["train"], *parts["val"]], classes), _files(list(parts["test"]), classes)
 
 
-def _cars(root: Path, *, download: bool) -> tuple[Images, Images]:
+def _cars(datasets: ModuleType, root: Path, *, download: bool) -> tuple[Images, Images]:
     parts = [datasets.StanfordCars(root, split=split, download=download, loader=Path) for split in ("train", "test")]
     return tuple(_files(list(part), tuple(part.classes)) for part in parts)
 
 
-def _pets(root: Path, *, download: bool) -> tuple[Images, Images]:
+def _pets(datasets: ModuleType, root: Path, *, download: bool) -> tuple[Images, Images]:
     parts = [datasets.OxfordIIITPet(root, split=split, download=download) for split in ("trainval", "test")]
     # This class alone takes no loader; its lists of files and labels have no public name.
     return tuple(_files(list(zip(part._images, part._labels)), tuple(part.classes)) for part in parts)

@@ -6,6 +6,7 @@ that was not executed, whose last run failed, or whose source has changed since 
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,6 +22,8 @@ from record import Record, read_record
 
 BOOK = ROOT / "book"
 MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
+#: A cell of a frame that holds sentences; book.css lets these wrap and keeps numbers in one piece.
+LONG_CELL = re.compile(r"<td>([^<]{29,})</td>")
 KINDS = ("table", "figure", "appendix")
 STATUS_MARK = "<!-- status -->"
 YOURS, REFERENCE, NOBODY = "yours", "reference", "none"
@@ -128,6 +131,9 @@ def compose(page: Page, source: Path) -> NotebookNode:
     for cell in cells:
         if injected and "parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags = [*cell.metadata.tags, "remove-cell"]  # defaults that were not used
+        for output in cell.get("outputs", []):
+            if "text/html" in output.get("data", {}):
+                output.data["text/html"] = LONG_CELL.sub(r'<td class="text">\1</td>', output.data["text/html"])
     notebook.metadata.pop("widgets", None)
     notebook.cells = [title, nbformat.v4.new_markdown_cell(_banner(page), id="what-is-shown"), *cells]
     return notebook

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from itertools import chain, pairwise, repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,16 +17,19 @@ from adversarial_maps import adversarial, random_maps
 from scipy import ndimage
 
 from sarlib.bench import __main__ as command
-from sarlib.bench import bars, device, loss, maps, report, rivals, step
-from sarlib.bench.interleaved import Effort, Fact, Measurement, Side, Timing, Unequal, interleave, measure, orders, ratio, require_equal
+from sarlib.bench import bars, device, loss, maps, plan, report, rivals, step
+from sarlib.bench.interleaved import Check, Effort, Fact, Measurement, Side, Timing, Unequal
+from sarlib.bench.interleaved import interleave, measure, orders, ratio, require_equal
+from sarlib.bench.waits import WAITS, waits
 from sarlib.config import ConfigError
-from sarlib.entropy import components
+from sarlib.entropy import component_counts
 
 CPU = torch.device("cpu")
 
 
 class Clock:
-    """A clock that only runs when a side does. `drift` slows it down by that much a call, `first` is lost by who comes first."""
+    """A clock that only runs while one of two sides does. A call takes longer by `drift` each time; who comes first in a round
+    takes `first` times as long."""
 
     def __init__(self, *, drift: float = 0.0, first: float = 1.0) -> None:
         self.time, self.drift, self.first, self.calls = 0.0, drift, first, 0
@@ -35,8 +40,7 @@ class Clock:
 
     def side(self, name: str, seconds: float, *, repeats: int = 1) -> Side:
         def run() -> None:
-            before = 4 if self.calls >= 4 else 0  # two sides: a first call and a calibrating one each, then the rounds
-            slow = self.first if (self.calls - before) % 2 == 0 else 1.0
+            slow = self.first if self.calls % 2 == 0 else 1.0  # rounds begin after four calls: two of each side
             self.time += seconds * slow * (1 + self.drift * self.calls)
             self.calls += 1
             self.log.append(name)
@@ -50,9 +54,8 @@ def effort(rounds: int) -> Effort:
 
 def test_a_side_twice_as_slow_has_ratio_two_and_a_tight_interval() -> None:
     clock = Clock()
-    measured = measure(
-        "work", [clock.side("fast", 1.0), clock.side("slow", 2.0)], effort=effort(10), now=clock.now, settings={}, pairs=[("fast", "slow")]
-    )
+    sides = [clock.side("fast", 1.0), clock.side("slow", 2.0)]
+    measured = measure("work", sides, effort=effort(10), now=clock.now, settings={}, pairs=[("fast", "slow")])
     slow, fast = measured.ratios
     assert (slow.side, slow.over, fast.side, fast.over) == ("slow", "fast", "fast", "slow")
     assert slow.value == pytest.approx(2) and slow.low == pytest.approx(2) and slow.high == pytest.approx(2)
@@ -79,7 +82,7 @@ def test_interval_covers_the_true_ratio_of_noisy_sides() -> None:
     rng = np.random.default_rng(1)
     hits = 0
     for _ in range(40):
-        one, other = (Timing(name=name, samples=tuple(s * rng.lognormal(0, 0.1, 30)), calls=1) for name, s in (("one", 1.0), ("other", 1.3)))
+        one, other = (timing(str(seconds), seconds * rng.lognormal(0, 0.1, 30)) for seconds in (1.0, 1.3))
         found = ratio(other, one)
         assert found.low <= found.value <= found.high
         hits += found.low <= 1.3 <= found.high
@@ -111,13 +114,16 @@ def test_samples_are_seconds_per_piece_of_work_however_many_calls_they_take() ->
 
 def test_sides_that_differ_cannot_be_compared() -> None:
     ones = torch.ones(3)
-    check = require_equal("a", "b", what="loss", ours=ones * (1 + 1e-6), theirs=ones, tolerance=1e-5)
+    check = require_equal("a", "b", what="loss", found=ones * (1 + 1e-6), reference=ones, tolerance=1e-5)
     assert 0 < check.difference < 1e-5
-    for ours in (ones * 1.1, ones * torch.nan, torch.ones(4)):
+    for found in (ones * 1.1, ones * torch.nan, torch.ones(4)):
         with pytest.raises(Unequal, match="a and b differ in loss"):
-            require_equal("a", "b", what="loss", ours=ours, theirs=ones, tolerance=1e-5)
-    with pytest.raises(Unequal, match="gradient|loss"):
-        loss.require_equal_loss("halved", lambda maps: rivals.released(maps) / 2, maps.similarity_maps("random", images=1, heads=2, grid=7))
+            require_equal("a", "b", what="loss", found=found, reference=ones, tolerance=1e-5)
+    similarity = maps.similarity_maps("random", images=1, heads=2, grid=7)
+    with pytest.raises(Unequal, match="differ in loss"):
+        loss.require_equal_loss("halved", lambda maps: rivals.released(maps) / 2, similarity)
+    with pytest.raises(Unequal, match="differ in gradient"):
+        loss.require_equal_loss("detached", lambda maps: rivals.released(maps.detach()) + 0 * maps.sum(), similarity)
 
 
 EXACT = [rivals.released, rivals.released_tightened, rivals.released_with_scipy]
@@ -161,8 +167,8 @@ def test_maps_are_what_their_kind_says(grid: int) -> None:
         assert torch.equal(similarity, maps.similarity_maps(kind, images=5, heads=2, grid=grid))
         centred = similarity - similarity.mean((-2, -1), keepdim=True)
         assert (centred.abs().amin((-2, -1)) > 0.9 * maps.MARGIN * similarity.std((-2, -1))).all()
-    count = {kind: components(maps.similarity_maps(kind, images=20, heads=6, grid=grid)).amax((-2, -1)).float().mean() for kind in maps.KINDS}
-    assert count["smooth"] < count["random"]
+    random, smooth = (maps.similarity_maps(kind, images=20, heads=6, grid=grid) for kind in ("random", "smooth"))
+    assert component_counts(smooth).double().mean() < component_counts(random).double().mean()
 
 
 @pytest.mark.parametrize("grid", [7, 14, 28])
@@ -179,7 +185,8 @@ def test_steps_that_do_not_agree_are_not_timed(monkeypatch: pytest.MonkeyPatch) 
     model = step.timm.create_model("vit_small_patch16_224", img_size=32, embed_dim=24, depth=2, num_heads=2, num_classes=5)
     images, labels = torch.randn(2, 3, 32, 32), torch.tensor([1, 3])
     checks = step.require_equal_steps(model, images, labels)
-    assert {check.side for check in checks} == {step.CLASS_ROW, step.METHOD} and all(check.difference < 1e-4 for check in checks)
+    assert {check.side for check in checks} == {step.CLASS_ROW, step.METHOD}
+    assert all(check.difference < 1e-4 for check in checks)
     exact = step.last_block.class_attention
     monkeypatch.setattr(step.last_block, "class_attention", lambda attn, y: (exact(attn, y)[0] * 1.01, exact(attn, y)[1]))
     with pytest.raises(Unequal, match=step.CLASS_ROW):
@@ -197,11 +204,72 @@ def test_waits_of_the_host_are_counted_by_torchs_warnings(monkeypatch: pytest.Mo
             for _ in range(2):
                 warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
 
-    assert device.waits(run) == 2
+    assert waits(run) == 2
     assert modes == ["error", "warn", "error"]
 
 
-def timing(name: str, samples: list[float]) -> Timing:
+class Graph:
+    """Stands in for a CUDA graph: what runs while it is captured is run again at a replay."""
+
+    captured: Callable[[], object] = staticmethod(lambda: None)
+
+    def replay(self) -> None:
+        Graph.captured()
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls of torch.cuda that the benchmark makes, answered on a CPU."""
+    modes = ["default"]
+    for name, answer in {
+        "Stream": lambda: SimpleNamespace(wait_stream=lambda _: None),
+        "current_stream": lambda: SimpleNamespace(wait_stream=lambda _: None),
+        "stream": lambda _: contextlib.nullcontext(),
+        "graph": lambda _: contextlib.nullcontext(),
+        "CUDAGraph": Graph,
+        "synchronize": lambda *_: None,
+        "get_sync_debug_mode": lambda: modes[-1],
+        "set_sync_debug_mode": modes.append,
+        "reset_peak_memory_stats": lambda _: None,
+        "memory_allocated": lambda _: 100,
+        "max_memory_allocated": lambda _: 100 + 2**20,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+
+
+def test_a_replay_that_gives_something_else_is_not_timed(pretended_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome() -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor(3.0), torch.tensor([1.0, 2.0])
+
+    def captured() -> tuple[Side, Check]:
+        """Three runs to warm up, each with tensors of its own, then those that write to the graph's."""
+        answers = chain((outcome() for _ in range(3)), repeat(memory))
+        return device.captured(lambda: next(answers))
+
+    memory = outcome()
+    monkeypatch.setattr(Graph, "captured", staticmethod(lambda: [to.copy_(it) for to, it in zip(memory, outcome(), strict=True)]))
+    side, check = captured()
+    assert side.repeats == device.REPEATS and check.difference == 0
+    monkeypatch.setattr(Graph, "captured", staticmethod(lambda: None))
+    with pytest.raises(Unequal, match="CUDA graph"):
+        captured()
+
+
+def test_parts_for_a_gpu_measure_what_they_say(pretended_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cv2")
+    check = Check(side=device.GRAPH, against=loss.OURS, what="loss", difference=0.0, tolerance=0.0)
+    monkeypatch.setattr(device, "captured", lambda run: (Side(name=device.GRAPH, run=run), check))
+    trial = plan.trial()
+    measurements, facts = device.measure_device(trial, CPU)
+    assert [measurement.name for measurement in measurements].count(device.KERNEL) == len(trial.kernel_grids)
+    (host,) = (measurement for measurement in measurements if measurement.name == device.HOST)
+    assert host.settings["k"] == trial.rival_grid and {ratio.side for ratio in host.ratios} >= {loss.RELEASED}
+    assert {fact.name for fact in facts} == {WAITS, "peak memory over that of S"}
+    found = step._facts(Side(name="step", run=lambda: None), CPU, {"side": "step"})
+    assert [fact.value for fact in found] == [1.0, 0]
+
+
+def timing(name: str, samples: Iterable[float]) -> Timing:
     return Timing(name=name, samples=tuple(samples), calls=1)
 
 
@@ -212,7 +280,7 @@ def assembled(times: dict[str, list[float]], *, trial: bool = False, **settings:
         settings={"B": 256, "H": 6, "k": 14, "maps": "random", "threads": 1} | settings,
         timings=tuple(timings),
         ratios=tuple(ratio(other, timings[0]) for other in timings[1:]),
-        checks=(require_equal(loss.RELEASED, loss.OURS, what="loss", ours=torch.ones(1), theirs=torch.ones(1), tolerance=0.0),),
+        checks=(Check(side=loss.RELEASED, against=loss.OURS, what="loss", difference=0.0, tolerance=1e-5),),
     )
     fact = Fact(name="share", settings={"k": 14}, value=0.25, unit="share")
     return report.assemble([measurement], [fact], device=CPU, seconds=12.3, skipped=["the GPU: there is none"], trial=trial)
@@ -292,7 +360,11 @@ def test_bad_input_and_unequal_sides_end_in_one_line(
 ) -> None:
     assert command.main(["--device", "tpu", "--quick"]) == 2
     assert "unknown device" in capsys.readouterr().err
-    monkeypatch.setattr(command, "measure_loss", lambda *_: require_equal("a", "b", what="loss", ours=torch.ones(1), theirs=torch.zeros(1), tolerance=1))
+
+    def unequal(*_: object) -> None:
+        raise Unequal("a and b differ in loss")
+
+    monkeypatch.setattr(command, "measure_loss", unequal)
     assert command.main(["--device", "cpu", "--quick"]) == 1
     assert "a and b differ in loss" in capsys.readouterr().err
     monkeypatch.setenv("SAR_ENTROPY", "cpu")

@@ -49,7 +49,9 @@ def run(device: torch.device, *, trial: bool = False, compiled: bool = False) ->
     """Measure all that `device` has to offer. Raises `Unequal` where two sides of a comparison do not give equal results."""
     chosen = plan.trial(compiled=compiled) if trial else plan.full(device, compiled=compiled)
     parts = [measure_loss, measure_step, *([measure_device] if device.type == "cuda" else [])]
-    skipped = [] if device.type == "cuda" else ["kernel, host synchronisations, CUDA graphs, memory: they need a GPU (--device cuda)"]
+    skipped = []
+    if device.type != "cuda":
+        skipped.append("kernel, host synchronisations, CUDA graphs, memory: they need a GPU (--device cuda)")
     if True not in chosen.compiled:
         skipped.append("compiled training steps: on a CPU only with --compile")
     measurements, facts, start = [], [], time.monotonic()
@@ -66,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sarlib.bench", description="Measure what the method costs.")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the report goes (default: runs/bench/<device>.json)")
-    parser.add_argument("--quick", action="store_true", help="try the benchmark out: everything once, at sizes that mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a trial in seconds, at sizes that mean nothing")
     parser.add_argument("--compile", action="store_true", help="torch.compile the training steps too (always done on a GPU)")
     return parser
 

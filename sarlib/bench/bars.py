@@ -11,8 +11,10 @@ from sarlib.bench import device, loss, step
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """`side` over `over` (or the median seconds of `side`, where `over` is None) in the measurement `name` with these `settings`, on
-    devices whose kind is `kind` and whose name contains `product`: at least, or at most, `limit`."""
+    """A limit, `at_least` or at most, on `side` over `over` in the measurement `name` with these `settings`.
+
+    Without `over` it is on the median seconds of `side`. It counts on devices of this `kind` whose name contains `product`.
+    """
 
     what: str
     kind: str
@@ -28,6 +30,7 @@ class Bar:
 _SMALL = {"B": 256, "H": 6, "maps": "random", "threads": 1}
 _LARGE = {"B": 1024, "H": 6, "k": 14}
 _VIT = {"model": "vit_small_patch16_224"}
+_COMPILED = {**_VIT, "compiled": True}
 _GPU = {"kind": "cuda", "product": "H100"}
 
 BARS = (
@@ -41,9 +44,9 @@ BARS = (
         side=device.GRAPH, over=None, limit=30e-6, at_least=False),
     Bar(what="loss, released algorithm on the host over ours", **_GPU, name=device.HOST, settings=_LARGE,
         side=loss.RELEASED, over=device.GRAPH, limit=3000.0, at_least=True),
-    Bar(what="ViT-S/16 step, SAR on over off", **_GPU, name=step.NAME, settings={**_VIT, "compiled": True},
+    Bar(what="ViT-S/16 step, SAR on over off", **_GPU, name=step.NAME, settings=_COMPILED,
         side=step.METHOD, over=step.WITHOUT_SKIP, limit=1.002, at_least=False),
-    Bar(what="ViT-S/16 step with SAR over timm's without, compiled", **_GPU, name=step.NAME, settings={**_VIT, "compiled": True},
+    Bar(what="ViT-S/16 step with SAR over timm's without, compiled", **_GPU, name=step.NAME, settings=_COMPILED,
         side=step.METHOD, over=step.STOCK, limit=0.95, at_least=False),
 )  # fmt: skip
 

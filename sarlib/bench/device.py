@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,23 +13,20 @@ from sarlib.bench.interleaved import Check, Fact, Measurement, Side, clock, meas
 from sarlib.bench.loss import OURS, RELEASED, forward_backward, one_thread, require_equal_loss
 from sarlib.bench.maps import similarity_maps
 from sarlib.bench.plan import Plan
+from sarlib.bench.waits import WAITS, waits
 from sarlib.entropy import entropy_and_gradient, spatial_entropy
 
 KERNEL = "kernel against a copy"
 HOST = "loss against the released algorithm on the same host"
 GRAPH = f"{OURS}, CUDA graph"
 COPY = "copy of S"
-WAITS = "host synchronisations"
 
 #: Runs in one graph, so that launching the graph is not what is timed.
 REPEATS = 20
 
-#: The words of torch's warning at each wait; the one that announces the mode itself reads differently.
-_WAIT = "called a synchronizing"
-
 
 def measure_device(plan: Plan, device: torch.device) -> tuple[list[Measurement], list[Fact]]:
-    """The kernel on every grid of the plan, and the loss against the released algorithm; both on random maps that stay in the cache."""
+    """The kernel on every grid of the plan, and the loss against the released algorithm; random maps, which stay in the cache."""
     measurements, facts = [], []
     for grid in plan.kernel_grids:
         maps = similarity_maps("random", images=plan.kernel_batch, heads=plan.heads, grid=grid).to(device)
@@ -48,7 +44,7 @@ def measure_device(plan: Plan, device: torch.device) -> tuple[list[Measurement],
 
 
 def captured(run: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Side, Check]:
-    """`run`, which returns loss and gradient, `REPEATS` times in one CUDA graph, and the check that its replay gives what `run` does.
+    """`run`, which returns loss and gradient, `REPEATS` times in one CUDA graph, and the check that a replay gives the same.
 
     Capturing fails where anything in `run` waits for the device.
     """
@@ -67,22 +63,8 @@ def captured(run: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Side, Check]:
     graph.replay()
     pairs = zip(outcome, expected, strict=True)
     together, wanted = (torch.cat([tensor.flatten() for tensor in side]) for side in zip(*pairs, strict=True))
-    check = require_equal(GRAPH, OURS, what="loss and gradient", ours=together, theirs=wanted, tolerance=0.0)
+    check = require_equal(GRAPH, OURS, what="loss and gradient", found=together, reference=wanted, tolerance=0.0)
     return Side(name=GRAPH, run=graph.replay, repeats=REPEATS), check
-
-
-def waits(run: Callable[[], Any]) -> int:
-    """How often `run` makes the host wait for the device, as far as torch's synchronisation debug mode sees it."""
-    run()
-    before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            run()
-        finally:
-            torch.cuda.set_sync_debug_mode(before)
-    return sum(_WAIT in str(warning.message) for warning in caught)
 
 
 def _against_copy(maps: Tensor, graph: Side, check: Check, plan: Plan, settings: dict[str, Any]) -> Measurement:

@@ -1,7 +1,7 @@
 """Timing several ways of doing the same thing in turns, so that whatever else the machine does falls on all of them alike.
 
-In every round each side runs once. Their order is drawn anew and balanced: within as many rounds as there are sides, each side comes
-once at every position. A ratio is formed within a round, where both sides have met the same clock speed and the same neighbours.
+In every round each side runs once. Their order is drawn anew and balanced: within as many rounds as there are sides, each side
+comes once at every position. A ratio is formed within a round, where both sides have met the same clock speed and load.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long a comparison is measured: about `seconds`, within the limits on rounds. A sample lasts `sample_seconds` or longer."""
+    """How long a comparison is measured: about `seconds`, within the limits on rounds; a sample at least `sample_seconds`."""
 
     seconds: float
     rounds: tuple[int, int]
@@ -135,10 +135,10 @@ def measure(
 
 
 def interleave(sides: Sequence[Side], *, effort: Effort, now: Callable[[], float], seed: int = 0) -> tuple[Timing, ...]:
-    """One `Timing` a side, with as many samples each; the garbage collector waits meanwhile. A first call of each is not counted."""
+    """One `Timing` a side, with as many samples each; the garbage collector waits meanwhile. First calls are not counted."""
     calls, expected = [], 0.0
     for side in sides:
-        side.run()
+        side.run()  # may compile
         once = _elapsed(side.run, 1, now)
         calls.append(max(1, math.ceil(effort.sample_seconds / max(once, 1e-9))))
         expected += once * calls[-1]
@@ -146,9 +146,8 @@ def interleave(sides: Sequence[Side], *, effort: Effort, now: Callable[[], float
     for order in orders(len(sides), _rounds(effort, expected, len(sides)), seed=seed):
         for i in order:
             samples[i].append(_elapsed(sides[i].run, calls[i], now) / (calls[i] * sides[i].repeats))
-    return tuple(
-        Timing(name=side.name, samples=tuple(taken), calls=count) for side, taken, count in zip(sides, samples, calls, strict=True)
-    )
+    measured = zip(sides, samples, calls, strict=True)
+    return tuple(Timing(name=side.name, samples=tuple(taken), calls=count) for side, taken, count in measured)
 
 
 def orders(sides: int, rounds: int, *, seed: int = 0) -> Iterator[list[int]]:
@@ -170,18 +169,19 @@ def ratio(side: Timing, over: Timing) -> Ratio:
     return Ratio(side=side.name, over=over.name, value=math.exp(np.median(logs)), low=math.exp(low), high=math.exp(high))
 
 
-def require_equal(side: str, against: str, *, what: str, ours: Tensor, theirs: Tensor, tolerance: float) -> Check:
-    """Check that `ours` of `side` is `theirs` of `against`; the difference is relative to the largest value of `theirs`.
+def require_equal(side: str, against: str, *, what: str, found: Tensor, reference: Tensor, tolerance: float) -> Check:
+    """Check that `side` has `found` the `reference` of `against`; differences are relative to the reference's largest value.
 
-    Raises `Unequal` where it exceeds `tolerance`, is NaN, or the shapes differ.
+    Raises `Unequal` where one exceeds `tolerance` or is NaN, or the shapes differ.
     """
-    if ours.shape != theirs.shape:
-        raise Unequal(f"{side} and {against} differ in {what}: shapes {tuple(ours.shape)} and {tuple(theirs.shape)}")
-    ours, theirs = ours.detach().double().cpu(), theirs.detach().double().cpu()
-    scale = theirs.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
-    difference = ((ours - theirs).abs().max() / scale).item()
+    differ = f"{side} and {against} differ in {what}"
+    if found.shape != reference.shape:
+        raise Unequal(f"{differ}: shapes {tuple(found.shape)} and {tuple(reference.shape)}")
+    found, reference = found.detach().double().cpu(), reference.detach().double().cpu()
+    scale = reference.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    difference = ((found - reference).abs().max() / scale).item()
     if not difference <= tolerance:
-        raise Unequal(f"{side} and {against} differ in {what}: by {difference:.2g} of its largest value, allowed are {tolerance:.2g}")
+        raise Unequal(f"{differ}: by {difference:.2g} of its largest value, allowed are {tolerance:.2g}")
     return Check(side=side, against=against, what=what, difference=difference, tolerance=tolerance)
 
 
@@ -217,7 +217,7 @@ def _elapsed(run: Callable[[], Any], calls: int, now: Callable[[], float]) -> fl
 
 
 def _rounds(effort: Effort, expected: float, sides: int) -> int:
-    """As many as fit, in whole balanced blocks; at least the lower limit, rounded up to such a block."""
+    """As many as fit within the limits, in whole balanced blocks; fewer than one block only where the sides are that slow."""
     least, most = effort.rounds
-    fitting = min(most, int(effort.seconds / max(expected, 1e-9)))
-    return max(math.ceil(least / sides), fitting // sides) * sides
+    rounds = min(most, max(least, int(effort.seconds / max(expected, 1e-9))))
+    return rounds - rounds % sides if rounds >= sides else rounds

@@ -68,8 +68,8 @@ def require_equal_loss(name: str, loss: Loss, maps: Tensor) -> list[Check]:
     """Loss and gradient of a rival are ours on `maps`, or `Unequal` is raised."""
     ours, theirs = forward_backward(spatial_entropy, maps)(), forward_backward(loss, maps)()
     return [
-        require_equal(name, OURS, what=what, ours=their, theirs=our, tolerance=TOLERANCE)
-        for what, our, their in zip(("loss", "gradient"), ours, theirs, strict=True)
+        require_equal(name, OURS, what=what, found=found, reference=reference, tolerance=TOLERANCE)
+        for what, found, reference in zip(("loss", "gradient"), theirs, ours, strict=True)
     ]
 
 

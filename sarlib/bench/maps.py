@@ -12,8 +12,8 @@ from torch import Tensor
 #: Width of a blob of the smooth maps, in tokens (standard deviation of the Gaussian).
 SMOOTHNESS = 1.5
 
-#: No pixel is nearer to its map's mean than this, in standard deviations. A pixel that close is foreground or not depending on how
-#: the mean is rounded, and the 1e-9 that the released algorithm adds to it would show: the sides would rightly differ.
+#: No pixel is nearer to its map's mean than this, in standard deviations. A pixel that close is foreground or not depending on
+#: how the mean is rounded, and the 1e-9 that the released algorithm adds to it would show: the sides would rightly differ.
 MARGIN = 1e-4
 
 

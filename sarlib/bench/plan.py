@@ -14,9 +14,9 @@ from sarlib.bench.interleaved import Effort
 class Plan:
     """Sizes and efforts.
 
-    Loss: every batch size with every grid (side in tokens) and every kind of maps; the rivals on `rival_batch` in full, and on the
-    other batch sizes at grid `rival_grid` with random maps. Step: timm's `model` with `overrides` at batch `step_batch`; `compiled`
-    says which of the forms, eager and compiled, are measured. `kernel_grids`: where a GPU's kernel is set against a copy.
+    Loss: every batch size with every grid (side in tokens) and every kind of maps; the rivals on `rival_batch` in full, and on
+    the other batch sizes at grid `rival_grid` with random maps. Step: timm's `model` with `overrides` at batch `step_batch`,
+    eager (False) or compiled (True) or both. `kernel_grids`: where a GPU's kernel is set against a copy.
     """
 
     batches: tuple[int, ...] = (64, 256, 1024)
@@ -33,13 +33,13 @@ class Plan:
     compiled: tuple[bool, ...] = (False,)
     kernel_batch: int = 1024
     kernel_grids: tuple[int, ...] = (7, 14, 16, 28)
-    loss: Effort = Effort(seconds=8.0, rounds=(5, 60))
+    loss: Effort = Effort(seconds=6.0, rounds=(3, 60))
     alone: Effort = Effort(seconds=0.5, rounds=(5, 60))
-    step: Effort = Effort(seconds=100.0, rounds=(5, 400))
+    step: Effort = Effort(seconds=85.0, rounds=(5, 400))
 
 
 def full(device: torch.device, *, compiled: bool = False) -> Plan:
-    """The benchmark proper: under five minutes on two CPU cores, under ten on a GPU, where compiled steps always belong to it."""
+    """The benchmark proper: meant for five minutes on two CPU cores, ten on a GPU, where compiled steps always belong to it."""
     if device.type == "cuda":
         return Plan(step_batch=256, check_batch=8, compiled=(False, True), step=Effort(seconds=40.0, rounds=(10, 400)))
     return Plan(compiled=(False, True) if compiled else (False,))

@@ -1,12 +1,13 @@
 """A benchmark's report: a plain dictionary as JSON keeps it, one file a device, and the tables that a reader sees.
 
-Times are in seconds. What a page says of speed it takes from `comparisons` and `verdicts` of a report, never from anywhere else.
+Times are in seconds. What a page says of speed it takes from `comparisons` and `verdicts` of a report and from nowhere else.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -82,25 +83,26 @@ def read(path: Path) -> Report:
 
 
 def comparisons(report: Report) -> pd.DataFrame:
-    """One line a side of a measurement: its settings in words, median seconds, and its ratio over each other side that it was set
-    against with the interval (NaN for a side that is only a base); `difference` is the largest one of its checks."""
+    """One line a side of a measurement: its settings in words, median seconds, and its ratio over each other side that it was
+    set against with the interval (NaN for a side that is only a base); `difference` is the largest one of its checks."""
+    no_ratio = {"over": "", "value": math.nan, "low": math.nan, "high": math.nan}
     rows = []
     for measurement in report["measurements"]:
-        settings = ", ".join(f"{name} {value}" for name, value in measurement["settings"].items())
         for side in measurement["sides"]:
-            ratios = [ratio for ratio in measurement["ratios"] if ratio["side"] == side["name"]] or [{}]
             differences = [check["difference"] for check in measurement["checks"] if check["side"] == side["name"]]
-            for ratio in ratios:
+            for ratio in [ratio for ratio in measurement["ratios"] if ratio["side"] == side["name"]] or [no_ratio]:
                 rows.append(
                     {
                         "measurement": measurement["name"],
-                        "settings": settings,
+                        "settings": _in_words(measurement["settings"]),
                         "side": side["name"],
                         "median": side["median"],
-                        "over": ratio.get("over", ""),
-                        **{name: ratio.get(key, float("nan")) for name, key in (("ratio", "value"), ("low", "low"), ("high", "high"))},
+                        "over": ratio["over"],
+                        "ratio": ratio["value"],
+                        "low": ratio["low"],
+                        "high": ratio["high"],
                         "rounds": side["rounds"],
-                        "difference": max(differences, default=float("nan")),
+                        "difference": max(differences, default=math.nan),
                     }
                 )
     return pd.DataFrame(rows)
@@ -124,11 +126,17 @@ def text(report: Report) -> str:
     if report["facts"]:
         lines.append("")
     for fact in report["facts"]:
-        settings = ", ".join(f"{name} {value}" for name, value in fact["settings"].items())
-        lines.append(f"{fact['name']}: {fact['value']:.4g} {fact['unit']} ({settings})")
+        lines.append(f"{fact['name']}: {fact['value']:.4g} {fact['unit']} ({_in_words(fact['settings'])})")
     if report["bars"]:
-        lines += ["", "values and their 95 % intervals against the bars", verdicts(report).to_string(index=False, float_format="{:.4g}".format)]
-    return "\n".join(lines + [""] * bool(report["skipped"]) + [f"left out: {reason}" for reason in report["skipped"]])
+        table = verdicts(report).to_string(index=False, float_format="{:.4g}".format)
+        lines += ["", "values and their 95 % intervals against the bars", table]
+    if report["skipped"]:
+        lines += ["", *(f"left out: {reason}" for reason in report["skipped"])]
+    return "\n".join(lines)
+
+
+def _in_words(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Other ways to calculate the spatial entropy loss (Equation 9), as a user might take them; each is differentiated by autograd.
 
-All take maps (..., h, w) on any device and return the mean entropy, a scalar. They differ in how components are labelled and in how
-the mass of each is summed; each is written as fast as its idea permits.
+All take maps (..., h, w) on any device and return the mean entropy, a scalar. They differ in how components are labelled and in
+how the mass of each is summed; each is written as fast as its idea permits.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Labeller = Callable[[np.ndarray], tuple[np.ndarray, int]]
 def released(similarity: Tensor) -> Tensor:
     """The released trainer's algorithm, re-written from its description.
 
-    On the CPU one OpenCV call per image and head; per component one dense integer mask (h * w, int64), made by itself; the masks are
-    stacked and moved to the device of the maps. There, for all components at once: mass = sum of (ReLU(S - mean) + 1e-9) over
-    the mask, total = the same over the map's foreground, both from a copy of the map per component.
+    On the CPU one OpenCV call per image and head; per component one dense integer mask (h * w, int64), made by itself; all of
+    them are stacked and moved to the device of the maps. There, for all components at once: mass = sum of ReLU(S - mean) + 1e-9
+    over the mask, total = the same over the map's foreground, both from a copy of the map per component.
     """
     return _mask_by_mask(similarity, _opencv())
 
@@ -43,8 +43,8 @@ def released_with_scipy(similarity: Tensor) -> Tensor:
 
 
 def released_tightened(similarity: Tensor) -> Tensor:
-    """What can be had of `released` without another idea: still one OpenCV call a map and one dense mask a component, but boolean, all
-    masks of a map made by one comparison, and the totals summed from the masses."""
+    """What `released` can be without another idea: still one OpenCV call a map and one dense mask a component, but boolean
+    masks, those of a map made by one comparison, and the totals summed from the masses."""
     label = _opencv()
     maps, foreground = _flat(similarity)
     masks, counts = [], []
@@ -62,7 +62,7 @@ def released_tightened(similarity: Tensor) -> Tensor:
 def kornia_pooling(similarity: Tensor) -> Tensor:
     """With `kornia.contrib.connected_components`, batched and on the device of the maps; masses by one scatter-add.
 
-    Not exact: it spreads labels by a fixed number of max-pooling sweeps (100 by default, taken here) and cuts longer components up.
+    Not exact: it spreads labels by a fixed number of max-pooling sweeps (100, its default) and cuts longer components up.
     """
     maps, foreground = _flat(similarity)
     labels = kornia_labels(similarity)
@@ -73,8 +73,7 @@ def kornia_pooling(similarity: Tensor) -> Tensor:
 
 
 def kornia_labels(similarity: Tensor) -> Tensor:
-    """kornia's components of S > mean: int64 (N, h * w), a number in 0 ... h * w - 1 within each map, which on the background means
-    nothing."""
+    """kornia's components of S > mean: int64 (N, h * w), numbers in 0 ... h * w - 1 within each map; any on the background."""
     contrib = _optional("kornia.contrib", "kornia")
     _, foreground = _flat(similarity)
     h, w = similarity.shape[-2:]
@@ -92,7 +91,7 @@ def share_of_wrong_partitions(similarity: Tensor) -> tuple[float, Tensor]:
 
 
 def _first_pixels(labels: Tensor) -> Tensor:
-    """For each pixel the first pixel with its label: equal for two labellings (N, n) if and only if they are the same partition."""
+    """For each pixel the first pixel with its label: equal for two labellings (N, n) just where they are the same partition."""
     n = labels.shape[1]
     index = torch.arange(n, device=labels.device).expand_as(labels)
     first = torch.full((len(labels), n + 1), n, device=labels.device).scatter_reduce(1, labels, index, "amin")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sarlib.agreement import agreement, agreement_in_words
+from sarlib.agreement import MACHINE_METRICS, agreement, agreement_in_words
 from sarlib.cells import JACCARD_REFERENCES, MAIN_METRICS, Cell, Experiment, groups, paired, present, values
 from sarlib.claims import UNTESTABLE, ClaimTest, Judgement, judge
 from sarlib.notation import GAP, bounds, heading, number, plus_minus, signed
@@ -30,12 +30,12 @@ WIDTH = 100  # columns of a terminal
 
 
 def table(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    """Every metric's mean ± half-width of its 95 % interval as text, one line a cell in the order of the declaration.
+    """Every metric of the model: its mean ± half-width of its 95 % interval as text, one line a cell in the order of the declaration.
 
     Index (table, dataset, row), columns `n` (seeds) and one per metric with its unit. A metric that failed on some seeds says
     on how many its mean stands; a single seed has no ±; a cell without results shows gaps.
     """
-    metrics = [name for name in results["metric"].unique() if name not in JACCARD_REFERENCES]
+    metrics = [name for name in results["metric"].unique() if name not in (*JACCARD_REFERENCES, *MACHINE_METRICS)]
     metrics = sorted(metrics, key=lambda name: MAIN_METRICS.index(name) if name in MAIN_METRICS else len(MAIN_METRICS))
     lines = []
     for cell in experiment.cells:

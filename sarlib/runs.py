@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
@@ -141,8 +143,10 @@ def _side_by_side(runs: list[Run], *, store: Store, root: Path | None, machine: 
     context = multiprocessing.get_context("spawn")
     steps = context.Queue()
     ordered = sorted(runs, key=_images, reverse=True)
-    workers = min(machine.workers, len(ordered))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(machine.threads, steps)) as pool:
+    workers, stop = min(machine.workers, len(ordered)), context.Event()
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(machine.threads, steps, stop)
+    ) as pool, _stopping(pool, stop):
         futures: dict[Future[Record | None], Run] = {pool.submit(_in_worker, run, store, root, machine.device): run for run in ordered}
         listener = threading.Thread(target=_show_progress, args=(steps, bar, list(futures)), daemon=True)
         listener.start()
@@ -163,6 +167,17 @@ def _side_by_side(runs: list[Run], *, store: Store, root: Path | None, machine: 
     return records
 
 
+@contextmanager
+def _stopping(pool: ProcessPoolExecutor, stop: Any) -> Iterator[None]:
+    """If the body is interrupted, let no further run start and the running ones end at their next step."""
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
 def _show_progress(steps: Any, bar: tqdm, futures: list[Future]) -> None:
     while not all(future.done() for future in futures) or not steps.empty():
         try:
@@ -172,12 +187,17 @@ def _show_progress(steps: Any, bar: tqdm, futures: list[Future]) -> None:
 
 
 _steps: Any = None  # this worker's end of the progress queue
+_stop: Any = None  # set when the parent was interrupted
 
 
-def _start_worker(threads: int, steps: Any) -> None:
-    """Limit the worker's threads and tie its life to its parent's: a killed parent leaves no training behind."""
-    global _steps
-    _steps = steps
+def _start_worker(threads: int, steps: Any, stop: Any) -> None:
+    """Limit the worker's threads and tie its life to its parent's: a killed parent leaves no training behind.
+
+    Ctrl-C reaches every process of a terminal; here it is the parent's business.
+    """
+    global _steps, _stop
+    _steps, _stop = steps, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
 
@@ -195,6 +215,8 @@ def _in_worker(run: Run, store: Store, root: Path | None, device: str) -> Record
     def on_step(images: int) -> None:
         nonlocal pending, told
         pending += images
+        if _stop.is_set():
+            raise KeyboardInterrupt
         if time.monotonic() - told > PROGRESS_SECONDS:
             _steps.put(pending)
             pending, told = 0, time.monotonic()

@@ -86,6 +86,8 @@ class Store:
         write_durably(folder / "config.json", _json(run.to_dict()))
         write_durably(folder / "result.json", _json({"metrics": record.metrics, "provenance": record.provenance}))
         checkpoint.discard(folder)
+        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
 
     def history(self, run: Run) -> pd.DataFrame:
         """The run's metrics over its epochs: epoch, split, metric, value. `FileNotFoundError` if the run is not finished."""

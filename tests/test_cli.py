@@ -63,12 +63,13 @@ def test_a_table_needs_no_jupyter_package(runs_folder: Path) -> None:
     script = textwrap.dedent(
         """
         import sys
+        from importlib.machinery import PathFinder
         blocked = ("jupyter", "papermill", "IPython", "ipykernel", "nbformat", "nbclient", "seaborn", "matplotlib", "sklearn")
-        class Blocker:
-            def find_spec(self, name, path=None, target=None):
-                if name.startswith(blocked):
-                    raise ImportError(f"{name} is not to be imported")
-        sys.meta_path.insert(0, Blocker())
+        class WithoutThem(PathFinder):
+            @classmethod
+            def find_spec(cls, name, path=None, target=None):
+                return None if name.startswith(blocked) else PathFinder.find_spec(name, path, target)
+        sys.meta_path[:] = [WithoutThem if finder is PathFinder else finder for finder in sys.meta_path]
         from sarlib.__main__ import main
         sys.exit(main(sys.argv[1:]))
         """
@@ -98,3 +99,19 @@ def test_a_killed_table_loses_no_finished_run(runs_folder: Path) -> None:
     after = finished(runs_folder)
     assert len(after) == 20 and before.items() <= after.items()
     assert not list((runs_folder / "store").glob("*.corrupt*")) and not list((runs_folder / "store").rglob("*.tmp"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
+def test_ctrl_c_ends_at_once_and_says_what_is_kept(runs_folder: Path) -> None:
+    """SIGINT to the whole process group, as a terminal sends it, in the middle of long trainings."""
+    command = [sys.executable, "-m", "sarlib", "table2", "--preset", "laptop", "--device", "cpu", "--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((runs_folder / "store").glob("*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.strip().splitlines()[-1] == "sarlib: interrupted; finished runs are kept and the others resume"
+    assert "Traceback" not in told
+    assert list((runs_folder / "store").glob("*/checkpoint.pt"))

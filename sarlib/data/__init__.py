@@ -19,7 +19,7 @@ IN_FOLDERS = (*torchvision_sets.LAYOUTS, *folders.DOMAINNET, "imagenet", "imagen
 #: Sets of up to so many bytes are decoded into memory, larger ones stay files.
 MEMORY_LIMIT = 2 * 10**9
 
-__all__ = ["EMBEDDED", "IN_FOLDERS", "MEMORY_LIMIT", "SHAPES", "Images", "discover", "fingerprint", "load", "sizes"]
+__all__ = ["EMBEDDED", "IN_FOLDERS", "MEMORY_LIMIT", "SHAPES", "Images", "discover", "fingerprint", "inspect", "load"]
 
 
 def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Images, Images]:
@@ -50,10 +50,10 @@ def fingerprint(name: str, *, root: Path | None = None) -> str:
     return "" if name in EMBEDDED else digest(*_whole(name, root))
 
 
-def sizes(name: str, *, root: Path) -> tuple[int, int]:
-    """How many training and test images a set below `root` has; raises `ConfigError` as `load` does."""
+def inspect(name: str, *, root: Path) -> tuple[int, int, str]:
+    """Number of training and of test images, and the fingerprint, of a set below `root`; raises `ConfigError` as `load` does."""
     train, test = _whole(name, root)
-    return len(train), len(test)
+    return len(train), len(test), digest(train, test)
 
 
 def _whole(name: str, root: Path | None) -> tuple[Images, Images]:

@@ -46,7 +46,7 @@ class Preset:
             recipe = dataclasses.replace(recipe, warmup_epochs=warmup_epochs)
             regularizer = dataclasses.replace(regularizer, warmup_epochs=warmup_epochs)
         run = Run(
-            data=dataclasses.replace(data, fingerprint=datasets.fingerprint(data.name, root=root)),
+            data=data if data.fingerprint else dataclasses.replace(data, fingerprint=datasets.fingerprint(data.name, root=root)),
             model=dataclasses.replace(self.model, patch_size=patch_size or self.model.patch_size),
             recipe=recipe,
             augmentation=self.augmentation,

@@ -30,15 +30,15 @@ def low_data_settings(preset: Preset, root: Path | None) -> tuple[Setting, ...]:
     """
     settings = []
     for name in datasets.discover(root) if root is not None else ():
-        available, tested = datasets.sizes(name, root=root)
+        available, tested, fingerprint = datasets.inspect(name, root=root)
         subsets, most_tested = SUBSETS[preset.name]
         test_size = most_tested if most_tested is not None and most_tested < tested else None
         fitting = [subset for subset in subsets if subset[0] <= available] or [(available, *subsets[0][1:])]
         for size, epochs, warmup in fitting:
             pixels, patch = _input(preset.name, NATIVE_SIZE.get(name, PIXELS[preset.name]))
-            data = Data(name=name, image_size=pixels, train_size=size, test_size=test_size)
+            data = Data(name=name, image_size=pixels, train_size=size, test_size=test_size, fingerprint=fingerprint)
             settings.append(
-                preset.setting(f"{name}, {size} images", data, patch_size=patch, root=root, epochs=epochs, warmup_epochs=warmup)
+                preset.setting(f"{name}, {size} images", data, patch_size=patch, epochs=epochs, warmup_epochs=warmup)
             )
     return tuple(settings)
 

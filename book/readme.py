@@ -1,0 +1,112 @@
+"""Write the README's tables from the committed reference results: `python book/readme.py`.
+
+What stands between `<!-- NAME -->` and `<!-- /NAME -->` is made here, so that no figure of the README is typed by hand; a test
+holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from sarlib import experiments, report
+from sarlib.claims import VERDICTS
+from sarlib.durable import write_durably
+from sarlib.results import read_csv
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+REFERENCE = ROOT / "runs" / "reference"
+PRESET = "laptop"
+
+#: What the paper shows where, in its order.
+PLACES = {
+    "table1": "ablations: weight of the loss, epochs, components of SAR",
+    "table2": "training from scratch on small and medium data sets",
+    "table3": "shares of IN-100, and DRLoc",
+    "table4": "ImageNet-1K",
+    "table5": "detection, VOC 2007",
+    "table6": "segmentation, VOC",
+    "table7": "fine-tuning on four sets",
+    "table8": "ImageNet-A and ImageNet-C",
+    "table9": "T2T, PVT and CvT on IN-100",
+    "table10": "T2T, PVT and CvT on ImageNet-1K",
+    "table11": "attention masks against objects",
+    "figure1": "thresholded attention of four trainings",
+    "figure2": "how the entropy is computed",
+    "figure3": "accuracy against epochs",
+    "figure4": "the heads' attention maps",
+    "appendix": "self-supervised hosts, multi-label images, other losses",
+}
+
+
+def state() -> str:
+    """One line for each place: its command, and the verdicts of the reference results on embedded data."""
+    lines = ["| | what it is about | command | verdicts at `laptop` |", "|---|---|---|---|"]
+    for name, about in PLACES.items():
+        there = name in experiments.TABLES
+        command, verdicts = (f"`make {name}`", _verdicts(name)) if there else ("–", "not there yet")
+        lines.append(f"| {name.replace('table', 'Table ').replace('figure', 'Figure ').capitalize()} | {about} | {command} | {verdicts} |")
+    return "\n".join(lines)
+
+
+def _verdicts(name: str) -> str:
+    """How many claims met which verdict, e.g. "2 supported, 1 contradicted"."""
+    found = _reference(name)
+    if found is None:
+        return "declared; no reference results yet"
+    counts = Counter(report.verdicts(*found).verdict)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+
+
+def gains() -> str:
+    """Full SAR minus baseline on every data set of Table 2's reference results: top-1 points and Jaccard, paired by seed."""
+    results = read_csv(REFERENCE / PRESET / "table2.csv")
+    lines = ["| data set | seeds | top-1, points | Jaccard of the attention masks |", "|---|---|---|---|"]
+    for dataset in results.dataset.unique():
+        here = results[results.dataset == dataset]
+        by_row = {row: here[here.row == row] for row in here.row.unique()}
+        baseline, sar = by_row.values()
+        top1 = _difference(sar, baseline, "top1", decimals=1)
+        lines.append(f"| {dataset} | {here.seed.nunique()} | {top1} | {_difference(sar, baseline, 'jaccard', decimals=3)} |")
+    return "\n".join(lines)
+
+
+def _difference(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str, *, decimals: int) -> str:
+    from sarlib.statistics import mean_interval
+
+    one, other = (rows[rows.metric == metric].set_index("seed").value for rows in (ours, theirs))
+    if one.empty:
+        return "no masks"
+    interval = mean_interval((one - other).dropna())
+    return f"{interval.mean:+.{decimals}f} [{interval.low:+.{decimals}f}, {interval.high:+.{decimals}f}]"
+
+
+def _reference(name: str) -> tuple[pd.DataFrame, experiments.Experiment] | None:
+    """The table's reference results, and its declaration with as many seeds, on embedded data."""
+    path = REFERENCE / PRESET / f"{name}.csv"
+    if not path.exists():
+        return None
+    results = read_csv(path)
+    return results, experiments.declare(name, preset=PRESET, seeds=results.seed.nunique())
+
+
+BLOCKS = {"state": state, "gains": gains}
+
+
+def rendered(text: str) -> str:
+    """The README's text with every block made anew. `ValueError` if a block is missing."""
+    for name, make in BLOCKS.items():
+        text, n = re.subn(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", lambda found: found[1] + make() + found[2], text, flags=re.S)
+        if n != 1:
+            raise ValueError(f"README.md needs the block {name} once, it has it {n} times")
+    return text
+
+
+if __name__ == "__main__":
+    write_durably(README, rendered(README.read_text()).encode())
+    print(f"wrote {README.name}", file=sys.stderr)

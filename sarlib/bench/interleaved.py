@@ -151,12 +151,12 @@ def interleave(sides: Sequence[Side], *, effort: Effort, now: Callable[[], float
 
 
 def orders(sides: int, rounds: int, *, seed: int = 0) -> Iterator[list[int]]:
-    """The order of `sides` in each of `rounds` rounds: blocks of all rotations of a random permutation, in random order."""
+    """The order of `sides` in each of `rounds` rounds: blocks of all rotations of a permutation that is drawn for each block."""
     rng = np.random.default_rng(seed)
     for start in range(0, rounds, sides):
         permutation = rng.permutation(sides)
-        for shift in rng.permutation(sides)[: rounds - start]:
-            yield np.roll(permutation, shift).tolist()
+        for shift in range(min(sides, rounds - start)):
+            yield np.roll(permutation, -shift).tolist()
 
 
 def ratio(side: Timing, over: Timing) -> Ratio:

@@ -78,7 +78,7 @@ def kornia_labels(similarity: Tensor) -> Tensor:
     _, foreground = _flat(similarity)
     h, w = similarity.shape[-2:]
     labels = contrib.connected_components(foreground.view(-1, 1, h, w).float()).flatten(1)
-    return (labels - 1) % (h * w)
+    return labels % (h * w)  # they are numbered on from map to map
 
 
 def share_of_wrong_partitions(similarity: Tensor) -> tuple[float, Tensor]:

@@ -248,7 +248,8 @@ def test_a_replay_that_gives_something_else_is_not_timed(pretended_gpu: None, mo
         return device.captured(lambda: next(answers))
 
     memory = outcome()
-    monkeypatch.setattr(Graph, "captured", staticmethod(lambda: [to.copy_(it) for to, it in zip(memory, outcome(), strict=True)]))
+    replayed = staticmethod(lambda: [to.copy_(what) for to, what in zip(memory, outcome(), strict=True)])
+    monkeypatch.setattr(Graph, "captured", replayed)
     side, check = captured()
     assert side.repeats == device.REPEATS and check.difference == 0
     monkeypatch.setattr(Graph, "captured", staticmethod(lambda: None))

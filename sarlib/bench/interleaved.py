@@ -151,7 +151,7 @@ def interleave(sides: Sequence[Side], *, effort: Effort, now: Callable[[], float
 
 
 def orders(sides: int, rounds: int, *, seed: int = 0) -> Iterator[list[int]]:
-    """The order of `sides` in each of `rounds` rounds: blocks of all rotations of a permutation that is drawn for each block."""
+    """The order of `sides` in each of `rounds` rounds: blocks of all rotations of a permutation, drawn anew for each block."""
     rng = np.random.default_rng(seed)
     for start in range(0, rounds, sides):
         permutation = rng.permutation(sides)

@@ -177,7 +177,7 @@ def _autocast(images: Tensor) -> torch.autocast:
 
 
 def _facts(side: Side, device: torch.device, settings: dict[str, Any]) -> list[Fact]:
-    """Waits of the host in a step, and the memory it needs beside what lives between steps: all sides' models and optimizers."""
+    """Waits of the host in a step, and the memory it needs beside what lives between steps: all models and optimizers."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     side.run()

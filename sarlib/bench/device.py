@@ -26,7 +26,7 @@ REPEATS = 20
 
 
 def measure_device(plan: Plan, device: torch.device) -> tuple[list[Measurement], list[Fact]]:
-    """The kernel on every grid of the plan, the loss against the released algorithm; on random maps, which stay in the cache."""
+    """The kernel on every grid of the plan, the loss against the released algorithm; random maps, which stay in the cache."""
     measurements, facts = [], []
     for grid in plan.kernel_grids:
         maps = similarity_maps("random", images=plan.kernel_batch, heads=plan.heads, grid=grid).to(device)

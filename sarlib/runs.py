@@ -169,7 +169,7 @@ def _side_by_side(runs: list[Run], *, store: Store, root: Path | None, machine: 
 
 @contextmanager
 def _stopping(pool: ProcessPoolExecutor, stop: Any) -> Iterator[None]:
-    """If the body is interrupted, let no further run start and the running ones end at their next step."""
+    """If the body is interrupted, let no further run start and the running ones end where they are: checkpoints make that safe."""
     try:
         yield
     except BaseException:
@@ -187,22 +187,22 @@ def _show_progress(steps: Any, bar: tqdm, futures: list[Future]) -> None:
 
 
 _steps: Any = None  # this worker's end of the progress queue
-_stop: Any = None  # set when the parent was interrupted
 
 
 def _start_worker(threads: int, steps: Any, stop: Any) -> None:
-    """Limit the worker's threads and tie its life to its parent's: a killed parent leaves no training behind.
+    """Limit the worker's threads and tie its life to its parent's: a killed or interrupted parent leaves no training behind.
 
-    Ctrl-C reaches every process of a terminal; here it is the parent's business.
+    Ctrl-C reaches every process of a terminal; here it is the parent's business, which sets `stop`.
     """
-    global _steps, _stop
-    _steps, _stop = steps, stop
+    global _steps
+    _steps = steps
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
 
     def follow_parent() -> None:
-        parent.join()
+        while parent.is_alive() and not stop.wait(PROGRESS_SECONDS):
+            pass
         os._exit(1)
 
     threading.Thread(target=follow_parent, daemon=True).start()
@@ -215,8 +215,6 @@ def _in_worker(run: Run, store: Store, root: Path | None, device: str) -> Record
     def on_step(images: int) -> None:
         nonlocal pending, told
         pending += images
-        if _stop.is_set():
-            raise KeyboardInterrupt
         if time.monotonic() - told > PROGRESS_SECONDS:
             _steps.put(pending)
             pending, told = 0, time.monotonic()

@@ -105,12 +105,23 @@ def test_a_killed_table_loses_no_finished_run(runs_folder: Path) -> None:
 def test_ctrl_c_ends_at_once_and_says_what_is_kept(runs_folder: Path) -> None:
     """SIGINT to the whole process group, as a terminal sends it, in the middle of long trainings."""
     command = [sys.executable, "-m", "sarlib", "table2", "--preset", "laptop", "--device", "cpu", "--workers", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list((runs_folder / "store").glob("*/checkpoint.pt")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a script would inherit "ignored"
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list((runs_folder / "store").glob("*/checkpoint.pt")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert told.strip().splitlines()[-1] == "sarlib: interrupted; finished runs are kept and the others resume"
     assert "Traceback" not in told

@@ -100,7 +100,7 @@ def test_the_table_says_mean_half_width_and_on_how_many_seeds() -> None:
     bounds = stats.ttest_1samp(sample, 0).confidence_interval(0.95)
     first = shown.loc[("table2", SETS[0], "ViT")]
     assert first["top1 (%)"] == f"{sample.mean():.2f} ± {(bounds.high - bounds.low) / 2:.2f}" and first["n"] == 4
-    assert list(shown.columns) == ["n", "top1 (%)", "jaccard", "entropy (nats)", "components (per map)", "seconds (s)"]
+    assert list(shown.columns) == ["n", "top1 (%)", "jaccard", "entropy (nats)", "components (per map)"]
     assert shown.loc[("table2", SETS[1], "ViT"), "jaccard"] == "–"
     failed = results.assign(value=results["value"].mask((results["metric"] == "jaccard") & (results["seed"] > 1)))
     assert report.table(failed, TABLE2).loc[("table2", SETS[0], "ViT"), "jaccard"].endswith("(n=2)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,3 @@ def _describe(cell: Cell, *, seeds: int) -> dict[str, object]:
         "seeds": seeds,
         "key (seed 0)": run.key,
     }
-
-
-#: A table's declaration: given the preset's name and the folder of real data (or None), its cells and claims for `seeds` seeds.
-Declare = Callable[..., Experiment]

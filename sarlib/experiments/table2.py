@@ -55,7 +55,7 @@ def _settings(preset: Preset, root: Path | None) -> tuple[Setting, ...]:
         case _:
             names = ("stanford-cars", "domainnet-clipart", "domainnet-painting", "domainnet-sketch")
             return tuple(
-                preset.setting(name, Data(name=name, image_size=224), root=root, recipe=PAPER_RECIPE, warmup_epochs=None) for name in names
+                preset.setting(name, Data(name=name, image_size=224), root=root, recipe=PAPER_RECIPE) for name in names
             )
 
 

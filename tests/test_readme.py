@@ -28,7 +28,7 @@ def test_every_file_of_the_tree_exists() -> None:
     tree = README.split("## Where things are")[1].split("```")[1]
     inside = re.findall(r"\b([a-z_]+(?:\.py|\.yml|/))", tree)
     assert len(inside) > 15
-    for name in inside:
+    for name in set(inside) - {"store/"}:  # the reader's own: made by the first run
         assert any((ROOT / folder / name.rstrip("/")).exists() for folder in ("", "sarlib", "book", "runs")), name
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,10 @@ from typing import Any
 NUMERICS_VERSION = 1
 
 VARIANTS = ("A", "B", "C", "D")
-REGULARIZERS = ("none", "spatial_entropy")
-WEIGHT_SCHEDULES = ("constant", "warmup-cosine")
+ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
+REGULARIZERS = ("none", "spatial_entropy", "drloc", "total_variation", "disagreement", "softmax_entropy", "pixel_entropy")
+DRLOC_MODES = ("l1", "cross_entropy", "cross_entropy_bins")
+WEIGHT_SCHEDULES = ("constant", "warmup-cosine", "warmup-linear")
 CROPS = ("none", "pad", "resized")
 
 
@@ -78,8 +81,30 @@ class Augmentation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of a pyramid: its tokens are `stride` times fewer a side than those before it, and its keys and values come from a grid
+    that is once more `key_stride` times smaller a side."""
+
+    dim: int
+    depth: int
+    heads: int
+    stride: int
+    mlp_ratio: float = 4.0
+    key_stride: int = 1
+
+    def __post_init__(self) -> None:
+        for what in ("dim", "depth", "heads", "stride", "key_stride"):
+            _require(getattr(self, what) > 0, f"{what} of a stage must be positive, got {getattr(self, what)}")
+        _require(self.dim % self.heads == 0, f"dim {self.dim} of a stage is not divisible by {self.heads} heads")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which architecture. `variant` is the last block of Table 1c: A stock, B no MSA skip, C also no LayerNorm, D also no MLP skip."""
+    """Which architecture. `variant` is the last block of Table 1c: A stock, B no MSA skip, C also no LayerNorm, D also no MLP skip.
+
+    `patch_size` is the side of a token of the last block in pixels. A pyramid (pvt, cvt) has `stages`; `dim`, `depth`, `heads` and
+    `mlp_ratio` are then those of the last one.
+    """
 
     name: str = "vit"
     patch_size: int = 16
@@ -89,11 +114,31 @@ class Model:
     mlp_ratio: float = 4.0
     drop_path: float = 0.0
     variant: str = "A"
+    stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
+        _require(self.name in ARCHITECTURES, f"unknown model {self.name!r}; choose from {', '.join(ARCHITECTURES)}")
         _require(self.variant in VARIANTS, f"unknown last-block variant {self.variant!r}; choose from {', '.join(VARIANTS)}")
         _require(self.dim % self.heads == 0, f"dim {self.dim} is not divisible by {self.heads} heads")
         _require(self.patch_size > 0 and self.depth > 0, f"patch size and depth must be positive, got {self.patch_size}, {self.depth}")
+        _require(bool(self.stages) == (self.name in ("pvt", "cvt")), f"stages are for pvt and cvt, which need them; {self.name} has {len(self.stages)}")
+        if self.stages:
+            self._check_stages()
+
+    def _check_stages(self) -> None:
+        last = self.stages[-1]
+        stated = (self.dim, self.depth, self.heads, self.mlp_ratio)
+        _require(
+            stated == (last.dim, last.depth, last.heads, last.mlp_ratio),
+            f"dim, depth, heads and mlp_ratio of a pyramid are those of its last stage, {last}; got {stated}",
+        )
+        stride = math.prod(stage.stride for stage in self.stages)
+        _require(stride == self.patch_size, f"the strides of the stages multiply to {stride} pixels a token, not to patch_size {self.patch_size}")
+
+    @property
+    def key_stride(self) -> int:
+        """How many times fewer keys than tokens a side the last block has: S is that much smaller than the token grid."""
+        return self.stages[-1].key_stride if self.stages else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,41 +166,53 @@ class Recipe:
 @dataclass(frozen=True, kw_only=True)
 class Regularizer:
     """What is added to the cross entropy. `constant` is the paper's text; `warmup-cosine` is its released code: 0 -> weight over
-    `warmup_epochs`, then half a cosine down to 0 at the last epoch."""
+    `warmup_epochs`, then half a cosine down to 0 at the last epoch; `warmup-linear` falls in a straight line instead.
+
+    `pairs` (of tokens an image) and `mode` are DRLoc's.
+    """
 
     name: str = "none"
     weight: float = 0.0
     schedule: str = "constant"
     warmup_epochs: float = 0.0
+    pairs: int = 32
+    mode: str = "l1"
 
     def __post_init__(self) -> None:
         _require(self.name in REGULARIZERS, f"unknown regularizer {self.name!r}; choose from {', '.join(REGULARIZERS)}")
         _require(self.schedule in WEIGHT_SCHEDULES, f"unknown schedule {self.schedule!r}; choose from {', '.join(WEIGHT_SCHEDULES)}")
         _require(self.weight >= 0, f"the regularizer's weight must not be negative, got {self.weight}")
+        _require(self.mode in DRLOC_MODES, f"unknown mode {self.mode!r} of DRLoc; choose from {', '.join(DRLOC_MODES)}")
+        _require(self.pairs > 0, f"DRLoc needs at least one pair of tokens an image, got {self.pairs}")
         off = (self.name == "none", self.weight == 0)
         _require(all(off) or not any(off), f"regularizer {self.name!r} with weight {self.weight}: say name 'none' and weight 0 to turn it off")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training: everything that decides its numbers."""
+    """One training: everything that decides its numbers. `second` is a regulariser beside `regularizer`, as in SAR + DRLoc."""
 
     data: Data
     model: Model
     recipe: Recipe
     augmentation: Augmentation = field(default_factory=Augmentation)
     regularizer: Regularizer = field(default_factory=Regularizer)
+    second: Regularizer = Regularizer()
     seed: int = 0
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         size, patch = self.data.image_size, self.model.patch_size
         _require(size % patch == 0, f"an image of {size} x {size} px cannot be cut into patches of {patch} px: choose a multiple of {patch}")
+        grid, key_stride = size // patch, self.model.key_stride
+        _require(grid % key_stride == 0, f"a grid of {grid} x {grid} tokens has no keys at every {key_stride}th token: choose another image size")
+        off = self.regularizer.name == "none"
+        _require(not off or self.second.name == "none", "a run with one regulariser has it as `regularizer`; `second` is for another beside it")
 
     @property
     def grid(self) -> int:
-        """Side k of the similarity map S, in tokens."""
-        return self.data.image_size // self.model.patch_size
+        """Side k of the similarity map S, in keys."""
+        return self.data.image_size // self.model.patch_size // self.model.key_stride
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -163,9 +220,8 @@ class Run:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Run:
         """Inverse of `to_dict` after a trip through JSON. Unknown or missing fields raise `ConfigError`."""
-        parts = {"data": Data, "model": Model, "recipe": Recipe, "augmentation": Augmentation, "regularizer": Regularizer}
         try:
-            built = {name: _build(kind, fields[name]) for name, kind in parts.items()}
+            built = {name: _build(kind, fields[name]) for name, kind in _PARTS.items() if name in fields or name != "second"}
             return cls(seed=fields["seed"], **built)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"not a run's configuration: {error}") from error
@@ -185,10 +241,30 @@ def _departures(declaration: Any) -> dict[str, Any]:
     """The fields of a (nested) declaration that differ from their defaults, or have none."""
     values = {item.name: getattr(declaration, item.name) for item in dataclasses.fields(declaration)}
     defaults = {item.name: item.default for item in dataclasses.fields(declaration)}
-    return {
-        name: _departures(value) if dataclasses.is_dataclass(value) else value for name, value in values.items() if value != defaults[name]
-    }
+    return {name: _canonical(value) for name, value in values.items() if value != defaults[name]}
+
+
+def _canonical(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _departures(value)
+    return [_canonical(item) for item in value] if isinstance(value, tuple) else value
+
+
+_PARTS = {
+    "data": Data,
+    "model": Model,
+    "recipe": Recipe,
+    "augmentation": Augmentation,
+    "regularizer": Regularizer,
+    "second": Regularizer,
+}
 
 
 def _build(kind: type, fields: dict[str, Any]) -> Any:
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    return kind(**{name: _from_json(name, value) for name, value in fields.items()})
+
+
+def _from_json(name: str, value: Any) -> Any:
+    if name == "stages":
+        return tuple(stage if isinstance(stage, Stage) else Stage(**stage) for stage in value)
+    return tuple(value) if isinstance(value, list) else value

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from sarlib.config import Augmentation, ConfigError, Data, Model, Recipe, Regularizer, Run
+from sarlib.config import Augmentation, ConfigError, Data, Model, Recipe, Regularizer, Run, Stage
 
+PYRAMID = (Stage(dim=16, depth=1, heads=1, stride=4, key_stride=2), Stage(dim=32, depth=2, heads=2, stride=2, key_stride=2))
 
 #: For every field another valid value.
 OTHER = {
@@ -18,16 +19,22 @@ OTHER = {
     | {"betas": (0.8, 0.9), "clip": None, "ema": 0.9, "evaluations": 1},
     "augmentation": {"crop": "resized", "crop_padding": 3, "crop_scale": (0.1, 1.0), "flip": 0.0, "color_jitter": 0.4}
     | {"rand_augment": "rand-m9", "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "mix_switch": 0.1, "label_smoothing": 0.0},
-    "regularizer": {"weight": 0.1, "schedule": "constant", "warmup_epochs": 2},
+    "regularizer": {"weight": 0.1, "schedule": "constant", "warmup_epochs": 2, "pairs": 64, "mode": "cross_entropy"},
 }
+
+
+def pyramid(run: Run) -> Run:
+    """`run` with a pyramid of two stages in the place of its model."""
+    return dataclasses.replace(run, model=Model(name="pvt", patch_size=8, dim=32, depth=2, heads=2, stages=PYRAMID))
 
 
 def variations(run: Run) -> list[Run]:
     """Runs that differ from `run` in one field each, over all fields of all parts."""
     made = [dataclasses.replace(run, seed=run.seed + 1), dataclasses.replace(run, regularizer=Regularizer())]
+    made += [pyramid(run), dataclasses.replace(run, second=Regularizer(name="drloc", weight=0.5))]
     for part, values in OTHER.items():
         old = getattr(run, part)
-        assert {*values, *(["name"] if part == "regularizer" else [])} == {field.name for field in dataclasses.fields(old)}
+        assert {*values, *{"regularizer": ["name"], "model": ["stages"]}.get(part, [])} == {field.name for field in dataclasses.fields(old)}
         made += [dataclasses.replace(run, **{part: dataclasses.replace(old, **{name: value})}) for name, value in values.items()]
     return made
 
@@ -35,6 +42,20 @@ def variations(run: Run) -> list[Run]:
 def test_every_field_is_in_the_key(smallest_run: Run) -> None:
     runs = [smallest_run, *variations(smallest_run)]
     assert len({run.key for run in runs}) == len(runs)
+
+
+def test_every_field_of_a_stage_is_in_the_key(smallest_run: Run) -> None:
+    run = pyramid(smallest_run)
+    other = {"dim": 24, "depth": 3, "heads": 4, "mlp_ratio": 2.0, "key_stride": 1}
+    stages = [(dataclasses.replace(PYRAMID[0], **{name: value}), PYRAMID[1]) for name, value in other.items()]
+    turned = tuple(dataclasses.replace(stage, stride=stride) for stage, stride in zip(PYRAMID, (2, 4), strict=True))
+    runs = [run, *(dataclasses.replace(run, model=dataclasses.replace(run.model, stages=each)) for each in (*stages, turned))]
+    assert len({run.key for run in runs}) == len(runs)
+    assert Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+
+
+def test_the_grid_is_that_of_the_keys(smallest_run: Run) -> None:
+    assert pyramid(smallest_run).grid == smallest_run.data.image_size // 8 // 2
 
 
 def test_the_key_survives_json_and_field_order(smallest_run: Run) -> None:
@@ -65,12 +86,26 @@ def test_unknown_and_missing_fields_raise(smallest_run: Run) -> None:
         (lambda run: Data(name="digits", image_size=8, train_size=0), "train_size must be positive"),
         (lambda run: Model(dim=10, heads=3), "dim 10 is not divisible by 3 heads"),
         (lambda run: Model(variant="G"), "unknown last-block variant 'G'"),
+        (lambda run: Model(name="resnet"), "unknown model 'resnet'"),
+        (lambda run: Model(name="cvt"), "stages are for pvt and cvt, which need them; cvt has 0"),
+        (lambda run: Model(stages=PYRAMID), "vit has 2"),
+        (lambda run: Model(name="pvt", patch_size=8, stages=PYRAMID), "are those of its last stage"),
+        (lambda run: Model(name="pvt", patch_size=16, dim=32, depth=2, heads=2, stages=PYRAMID), "multiply to 8 pixels a token"),
+        (lambda run: Stage(dim=10, depth=1, heads=3, stride=2), "dim 10 of a stage is not divisible by 3 heads"),
+        (lambda run: Stage(dim=9, depth=0, heads=3, stride=2), "depth of a stage must be positive, got 0"),
+        (lambda run: dataclasses.replace(pyramid(run), data=Data(name="digits", image_size=24)), "no keys at every 2th token"),
         (lambda run: Recipe(epochs=0, batch_size=8, lr=1.0), "epochs and batch size must be positive"),
         (lambda run: Recipe(epochs=2, batch_size=8, lr=1.0, evaluations=3), "evaluations must be between 1 and 2"),
         (lambda run: Augmentation(crop="centre"), "unknown crop 'centre'"),
         (lambda run: Augmentation(flip=1.5), "flip must be between 0 and 1"),
         (lambda run: Regularizer(name="magic", weight=1.0), "unknown regularizer 'magic'"),
         (lambda run: Regularizer(name="spatial_entropy"), "say name 'none' and weight 0"),
+        (lambda run: Regularizer(name="drloc", weight=0.5, mode="l2"), "unknown mode 'l2' of DRLoc"),
+        (lambda run: Regularizer(name="drloc", weight=0.5, pairs=0), "at least one pair of tokens an image, got 0"),
+        (
+            lambda run: dataclasses.replace(run, regularizer=Regularizer(), second=Regularizer(name="drloc", weight=0.5)),
+            "`second` is for another beside it",
+        ),
         (lambda run: Regularizer(name="spatial_entropy", weight=-1.0), "must not be negative"),
     ],
 )

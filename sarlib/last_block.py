@@ -7,6 +7,7 @@ the row alone needs neither the keys (`sarlib.scores`) nor the values of the oth
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,12 +39,30 @@ ROWS = {
 }
 
 
-class Output(NamedTuple):
-    """`logits` (B, classes); `similarity` (B, H, h, w), float32, scaled, before softmax; `tokens` (B, h*w, dim) or None."""
+@dataclass(frozen=True)
+class Output:
+    """What `forward` finds. Unpacks into the first three.
+
+    logits: (B, classes).
+    similarity: (B, H, h, w), float32, scaled, before softmax.
+    tokens: the final patch tokens (B, n, dim), or None where they were not asked for.
+    heads: what the class token takes from each head of the last block, before the output projection: (B, H, head_dim).
+    """
 
     logits: Tensor
     similarity: Tensor
     tokens: Tensor | None
+    heads: Tensor
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        return iter((self.logits, self.similarity, self.tokens))
+
+
+class ClassRow(NamedTuple):
+    """The class token's part in an attention layer: `scores` (B, H, N), see `sarlib.scores`, and `heads` as in `Output`."""
+
+    scores: Tensor
+    heads: Tensor
 
 
 class LastBlock(nn.Module):
@@ -101,18 +120,27 @@ def forward(model: VisionTransformer, images: Tensor, *, tokens: bool = False) -
     x = _earlier_blocks(model, x)
     y = last.norm1(x)
     if tokens or not _head_reads_class_token_only(model):
-        attended, row = last.attn(y), scores(last.attn, y)
+        attended, row = last.attn(y), class_row(last.attn, y)
     else:
         attended, row = class_attention(last.attn, y)
         x = x[:, :1]
     x = model.norm(_finish(last, x, attended))
     prefix = model.num_prefix_tokens
-    similarity = on_grid(row[..., prefix:], model.patch_embed.dynamic_feat_size(images.shape[-2:]))
-    return Output(model.forward_head(x), similarity, x[:, prefix:] if tokens else None)
+    similarity = on_grid(row.scores[..., prefix:], model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+    return Output(model.forward_head(x), similarity, x[:, prefix:] if tokens else None, row.heads)
 
 
-def class_attention(attn: Attention, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Equation 3 for the [CLS] query alone: the layer's output (B, 1, dim) for that token, and its `scores` (B, H, N).
+def class_attention(attn: Attention, y: Tensor) -> tuple[Tensor, ClassRow]:
+    """Equation 3 for the [CLS] query alone: the layer's output (B, 1, dim) for that token, and its part in the layer."""
+    row = class_row(attn, y)
+    out = attn.norm(row.heads.flatten(1).unsqueeze(1))
+    if getattr(attn, "gate", None) is not None:
+        out = out * attn.gate(y[:, :1]).sigmoid()
+    return attn.proj_drop(attn.proj(out)), row
+
+
+def class_row(attn: Attention, y: Tensor) -> ClassRow:
+    """Attention of the [CLS] query before the output projection, y: (B, N, dim).
 
     The values of the other tokens are never formed: sum_j p_j v_j = W_v (sum_j p_j y_j) + b_v sum_j p_j.
     """
@@ -120,11 +148,17 @@ def class_attention(attn: Attention, y: Tensor) -> tuple[Tensor, Tensor]:
     p = attn.attn_drop(row.softmax(-1)).to(y.dtype)
     w_v, b_v = projection(attn, "v", attn.qkv.weight.dtype)
     # Dropout leaves p with another sum than 1, hence the bias times that sum.
-    out = torch.einsum("bhc,hdc->bhd", p @ y, w_v) + b_v * p.sum(-1, keepdim=True)
-    out = attn.norm(out.flatten(1).unsqueeze(1))
-    if getattr(attn, "gate", None) is not None:
-        out = out * attn.gate(y[:, :1]).sigmoid()
-    return attn.proj_drop(attn.proj(out)), row
+    return ClassRow(row, torch.einsum("bhc,hdc->bhd", p @ y, w_v) + b_v * p.sum(-1, keepdim=True))
+
+
+def query_key_gradient(model: nn.Module, loss: Tensor) -> Tensor:
+    """Gradient of `loss` on the last block's query and key weights, where cross entropy and regulariser meet: (2 dim, dim).
+
+    Keeps the graph of `loss`, and leaves `.grad` alone.
+    """
+    attn = model.blocks[-1].attn
+    (gradient,) = torch.autograd.grad(loss, attn.qkv.weight, retain_graph=True)
+    return gradient[: 2 * gradient.shape[1]]
 
 
 def _finish(block: Block | LastBlock, x: Tensor, attended: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from sarlib import config, models
 from sarlib.config import ConfigError
-from sarlib.last_block import ROWS, LastBlock, forward, remove_skip
+from sarlib.last_block import ROWS, LastBlock, forward, query_key_gradient, remove_skip
 from sarlib.scores import scores
 
 SMALL = dict(img_size=(12, 20), patch_size=4, num_classes=5, embed_dim=24, depth=3, num_heads=3)
@@ -79,6 +79,7 @@ def test_rows_follow_their_equations(variant):
         z2 = z2 + z1
     close(block(z), z2)
     close(model(x), model.head(model.norm(z2)[:, 0]))
+    close(forward(model, x).heads, (attention @ v)[:, :, 0])
 
 
 def test_b_with_its_skip_put_back_is_timm():
@@ -134,6 +135,7 @@ def test_class_token_alone_equals_all_tokens(variant, host):
     close(alone.logits, full.logits)
     close(full.logits, model(x))
     close(alone.similarity, full.similarity)
+    close(alone.heads, full.heads)
     for gradient, reference in zip(gradients, expected, strict=True):
         close(gradient, reference)
     assert alone.tokens is None
@@ -215,6 +217,14 @@ def test_similarity_is_q_dot_k(host):
     found = forward(model, x).similarity
     assert found.shape == (4, 3, *GRID)
     close(found.flatten(2), by_hand)
+
+
+def test_query_key_gradient_is_that_of_the_query_and_key_rows():
+    model = vit("C")
+    loss = forward(model, images()).logits.square().sum()
+    found = query_key_gradient(model, loss)
+    loss.backward()
+    close(found, model.blocks[-1].attn.qkv.weight.grad[:48])
 
 
 def test_similarity_has_the_orientation_of_the_image():

@@ -20,16 +20,23 @@ def loss_weight(regularizer: Regularizer, *, epoch: int, epochs: int) -> float:
     """Weight lambda of the regulariser during epoch `epoch` (from 0) of `epochs`.
 
     `constant` is the paper's text (section 4.1). `warmup-cosine` is its released code, stepped once an epoch: linear from 0 over
-    `warmup_epochs`, then half a cosine that ends at 0.
+    `warmup_epochs`, then half a cosine that ends at 0. `warmup-linear` falls in a straight line instead, as DRLoc's weight does in the
+    released code of Liu et al. 2021 (which lays the line out for 300 epochs even where it stops after 100).
     """
     if regularizer.schedule == "constant":
         return regularizer.weight
     if epoch < regularizer.warmup_epochs:
         return regularizer.weight * epoch / regularizer.warmup_epochs
     remaining = max(1.0, epochs - regularizer.warmup_epochs)
-    return regularizer.weight * _half_cosine((epoch - regularizer.warmup_epochs) / remaining)
+    fall = _line if regularizer.schedule == "warmup-linear" else _half_cosine
+    return regularizer.weight * fall((epoch - regularizer.warmup_epochs) / remaining)
 
 
 def _half_cosine(fraction: float) -> float:
     """1 at `fraction` 0, 0 at 1."""
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, fraction)))
+
+
+def _line(fraction: float) -> float:
+    """1 at `fraction` 0, 0 at 1."""
+    return 1.0 - min(1.0, fraction)

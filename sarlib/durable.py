@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from sarlib.config import TrainingError
 
-def write_durably(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+MIB = 2**20
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_durably(path: Path, content: bytes | Callable[[BinaryIO], None], *, previous: Path | None = None) -> None:
     """Replace `path` by `content` (bytes, or a function that writes to an open binary file) in one step.
 
-    Killed at any moment, `path` holds either what it held before or all of the new content. `OSError` if the folder cannot be written.
+    Killed at any moment, `path` holds either what it held before or all of the new content. With `previous`, what it held before stays
+    under that name (in the same folder); a kill may then leave `path` absent, but only with its old content whole in `previous`.
+    `OSError` if the folder cannot be written, the disk is full included: `path` is as before and nothing half-written is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -25,11 +35,37 @@ def write_durably(path: Path, content: bytes | Callable[[BinaryIO], None]) -> No
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)  # mkstemp makes files private; results are for everybody who may read the folder
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed. Only for who alone writes to `folder`."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def told_as_training_error(what: str, *, folder: Path, size: int, kept: str) -> Iterator[None]:
+    """Turn an `OSError` of the body into a `TrainingError` of one line.
+
+    It says that `what` cannot be written to `folder` and why: for want of space with `size` (bytes) and what is free. `kept` ends it with
+    what is left.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
+            advice = f"it needs {size / MIB:.1f} MiB and {free / MIB:.1f} MiB are free: make room and start again"
+        else:
+            advice = "put that right and start again"
+        raise TrainingError(f"{what} cannot be written to {folder} ({error.strerror or error}); {advice}; {kept}") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@
                  metrics.csv          epoch, split, metric, value
                  result.json          final metrics and provenance; written last: a folder with it is a finished run
                  weights.safetensors  the trained weights
-                 checkpoint.pt        only while the run is unfinished
+                 checkpoint*.pt       only while the run is unfinished
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sarlib import checkpoint
 from sarlib.config import ConfigError, Run
-from sarlib.durable import write_durably
+from sarlib.durable import sweep, told_as_training_error, write_durably
 
 TEXT_FILES = ("config.json", "metrics.csv", "result.json")
 
@@ -79,15 +79,25 @@ class Store:
             return None
 
     def write(self, run: Run, *, record: Record, history: list[dict[str, Any]], weights: dict[str, Tensor]) -> None:
-        """Keep a finished run: everything else first, `result.json` last, then the checkpoint is dropped."""
+        """Keep a finished run: everything else first, `result.json` last, then the checkpoints are dropped. The caller holds the `lock`.
+
+        Killed at any moment, there is the whole record or none, and in the latter case the checkpoints. `TrainingError` if the disk is
+        full or the folder not writable.
+        """
         folder = self.folder(run)
-        write_durably(folder / "weights.safetensors", serialize_tensors({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
-        write_durably(folder / "metrics.csv", pd.DataFrame(history).to_csv(index=False).encode())
-        write_durably(folder / "config.json", _json(run.to_dict()))
-        write_durably(folder / "result.json", _json({"metrics": record.metrics, "provenance": record.provenance}))
+        files = {
+            "weights.safetensors": serialize_tensors({name: tensor.contiguous().cpu() for name, tensor in weights.items()}),
+            "metrics.csv": pd.DataFrame(history).to_csv(index=False).encode(),
+            "config.json": _json(run.to_dict()),
+            "result.json": _json({"metrics": record.metrics, "provenance": record.provenance}),
+        }
+        size, kept = sum(map(len, files.values())), checkpoint.what_is_kept(folder)
+        with told_as_training_error(f"the record of run {run.key}", folder=folder, size=size, kept=kept):
+            sweep(folder)
+            (folder / "result.json").unlink(missing_ok=True)  # if a record is written over, old and new files are never taken for one
+            for name, content in files.items():
+                write_durably(folder / name, content)
         checkpoint.discard(folder)
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
 
     def history(self, run: Run) -> pd.DataFrame:
         """The run's metrics over its epochs: epoch, split, metric, value. `FileNotFoundError` if the run is not finished."""

@@ -1,7 +1,8 @@
-"""Augmentation of whole batches where they live: crop, flip, colour jitter, erasing, mixup, cutmix, soft labels.
+"""Augmentation of whole batches where they live: crop, flip, RandAugment or colour jitter, erasing, mixup, cutmix, soft labels.
 
 Two steps: `draw` takes every random number of a batch from one CPU generator, so that a batch is the same on every device;
-the other functions apply what was drawn. Names, ranges and defaults are timm's and torchvision's.
+the other functions apply what was drawn, without making the host wait for the device. Names, ranges, defaults and order are timm's and
+torchvision's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Generator, Tensor
 
 from sarlib.config import Augmentation, ConfigError
+from sarlib.data import rand_augment
+from sarlib.data.placement import place
+from sarlib.data.resize import resize_windows
 
 _PROPOSALS = 10  # of a random rectangle, before falling back
 _CROP_RATIO = (3 / 4, 4 / 3)
@@ -30,6 +34,7 @@ class Plan:
 
     window  (n, 4) int64    x, y, width, height cut from the source; x and y may reach into the reflected padding
     flip    (n,) bool       mirrored left to right
+    choice                  RandAugment's operations
     colour  (n, 3)          factors of brightness, contrast, saturation
     erased  (n, 4) int64    x, y, width, height filled with noise, width 0 for none
     noise   (3, size, size) standard normal
@@ -38,14 +43,15 @@ class Plan:
 
     window: Tensor | None = None
     flip: Tensor | None = None
+    choice: rand_augment.Choice | None = None
     colour: Tensor | None = None
     erased: Tensor | None = None
     noise: Tensor | None = None
     mixing: Mixing | None = None
 
-    def rows(self, rows: Tensor) -> Plan:
+    def rows(self, rows: Tensor | slice) -> Plan:
         """The plan for some of the n images; `mixing` stays that of the whole batch."""
-        parts = {name: getattr(self, name) for name in ("window", "flip", "colour", "erased")}
+        parts = {name: getattr(self, name) for name in ("window", "flip", "choice", "colour", "erased")}
         return dataclasses.replace(self, **{name: part[rows] for name, part in parts.items() if part is not None})
 
 
@@ -70,7 +76,10 @@ def draw(n: int, *, augmentation: Augmentation, size: int, generator: Generator)
         plan["window"] = _rectangles(n, size=size, area=area, ratio=_CROP_RATIO, fallback=size, generator=generator)
     if augmentation.flip:
         plan["flip"] = torch.rand(n, generator=generator) < augmentation.flip
-    if augmentation.color_jitter:
+    if augmentation.rand_augment:
+        policy = rand_augment.parse(augmentation.rand_augment)
+        plan["choice"] = rand_augment.draw(n, policy=policy, generator=generator)
+    elif augmentation.color_jitter:  # not both, as in timm
         low = max(0.0, 1 - augmentation.color_jitter)
         plan["colour"] = low + (1 + augmentation.color_jitter - low) * torch.rand(n, 3, generator=generator)
     if augmentation.erasing:
@@ -127,20 +136,41 @@ def partners(n: int) -> Tensor:
     return pair.clamp_max(n - 1)
 
 
+def apply(pixels: Tensor, plan: Plan, *, resized: bool, out: Tensor | None = None) -> Tensor:
+    """(n, 3, S, S) uint8 -> what the plan makes of it but for the mixing, normalised: (n, 3, S, S) float32, into `out` if given."""
+    x = crop_and_flip(pixels, plan, resized=resized)
+    if plan.choice is not None:
+        x = rand_augment.apply(x, plan.choice)
+    if plan.colour is not None:
+        x = jitter(x.float(), plan.colour)
+    x = normalise(x, out=out)
+    return x if plan.erased is None else erase(x, plan.erased, plan.noise)
+
+
 def crop_and_flip(pixels: Tensor, plan: Plan, *, resized: bool) -> Tensor:
-    """(n, 3, S, S) uint8 -> its windows, mirrored where planned, (n, 3, S, S) uint8, or float32 in 0..255 when `resized`."""
-    if resized:
+    """(n, 3, S, S) uint8 -> its windows, mirrored where planned, (n, 3, S, S) uint8; float32 in 0..255 when `resized`, except ahead of
+    RandAugment, which works on bytes."""
+    if resized and plan.choice is None:
         return _resize_windows(pixels, plan)
-    if plan.window is None and plan.flip is None:
-        return pixels
+    if resized:
+        return _flip(resize_windows(pixels, plan.window), plan)
+    if plan.window is None:
+        return _flip(pixels, plan)
     n, channels, size, _ = pixels.shape
-    rows, columns = torch.arange(size).expand(2, n, size)
-    if plan.window is not None:
-        rows, columns = _mirrored(rows + plan.window[:, 1:2]), _mirrored(columns + plan.window[:, :1])
+    at = torch.arange(size, device=pixels.device)
+    x, y = place(plan.window[:, :2], pixels.device).unbind(1)
+    rows, columns = _mirrored(at + y[:, None]), _mirrored(at + x[:, None])
     if plan.flip is not None:
-        columns = torch.where(plan.flip[:, None], columns.flip(1), columns)
-    at = (rows[:, :, None] * size + columns[:, None, :]).view(n, 1, size * size).to(pixels.device)
+        columns = torch.where(place(plan.flip, pixels.device)[:, None], columns.flip(1), columns)
+    at = (rows[:, :, None] * size + columns[:, None, :]).view(n, 1, size * size)
     return pixels.flatten(2).gather(2, at.expand(n, channels, size * size)).view_as(pixels)
+
+
+def _flip(pixels: Tensor, plan: Plan) -> Tensor:
+    if plan.flip is None:
+        return pixels
+    flipped = place(plan.flip.nonzero()[:, 0], pixels.device)
+    return pixels.index_copy(0, flipped, pixels.index_select(0, flipped).flip(3))
 
 
 def _mirrored(at: Tensor) -> Tensor:
@@ -152,8 +182,8 @@ def _mirrored(at: Tensor) -> Tensor:
 def _resize_windows(pixels: Tensor, plan: Plan) -> Tensor:
     """Resize each image's window to the whole image, bicubically."""
     size = pixels.shape[-1]
-    x, y, width, height = (plan.window.to(pixels.device, torch.float32) / size).unbind(1)
-    across = width if plan.flip is None else torch.where(plan.flip.to(pixels.device), -width, width)
+    x, y, width, height = (place(plan.window.float(), pixels.device) / size).unbind(1)
+    across = width if plan.flip is None else torch.where(place(plan.flip, pixels.device), -width, width)
     zero = torch.zeros_like(x)
     # normalised output coordinates -> normalised source coordinates, both from -1 to 1 over the image
     affine = torch.stack([across, zero, 2 * x + width - 1, zero, height, 2 * y + height - 1], dim=1).view(-1, 2, 3)
@@ -163,7 +193,7 @@ def _resize_windows(pixels: Tensor, plan: Plan) -> Tensor:
 
 def jitter(x: Tensor, colour: Tensor) -> Tensor:
     """Brightness, contrast, saturation, in this order, of (n, 3, S, S) float32 in 0..255."""
-    brightness, contrast, saturation = colour.to(x.device)[:, :, None, None, None].unbind(1)
+    brightness, contrast, saturation = place(colour, x.device)[:, :, None, None, None].unbind(1)
     x = (x * brightness).clamp_(0, 255)
     x = (_grey(x).mean((2, 3), keepdim=True) * (1 - contrast) + x * contrast).clamp_(0, 255)
     return (_grey(x) * (1 - saturation) + x * saturation).clamp_(0, 255)
@@ -174,30 +204,32 @@ def _grey(x: Tensor) -> Tensor:
     return 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
 
 
-def normalise(x: Tensor) -> Tensor:
-    """0..255, uint8 or float -> float32 with ImageNet's mean 0 and standard deviation 1, (n, 3, H, W)."""
-    mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=x.device)[:, None, None]
-    std = torch.tensor(IMAGENET_DEFAULT_STD, device=x.device)[:, None, None]
-    return torch.addcmul(-mean / std, x.float(), 1 / (255 * std))
+def normalise(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """0..255, uint8 or float -> float32 with ImageNet's mean 0 and standard deviation 1, (n, 3, H, W), into `out` if given."""
+    mean, std = (place(torch.tensor(part), x.device)[:, None, None] for part in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    return torch.addcmul(-mean / std, x.float(), 1 / (255 * std), out=out)
 
 
 def erase(x: Tensor, erased: Tensor, noise: Tensor) -> Tensor:
-    """Fill each image's rectangle with noise (Zhong et al. 2020, "pixel" mode): x normalised (n, 3, S, S)."""
-    left, top, width, height = erased.to(x.device)[:, :, None].unbind(1)
+    """Fill each image's rectangle with noise, in place (Zhong et al. 2020, "pixel" mode): x normalised (n, 3, S, S)."""
+    hit = erased[:, 2].nonzero()[:, 0]
+    left, top, width, height = place(erased[hit], x.device)[:, :, None].unbind(1)
     at = torch.arange(x.shape[-1], device=x.device)
     columns = (at >= left) & (at < left + width)
     rows = (at >= top) & (at < top + height)
-    return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], noise.to(x.device), x)
+    hit = place(hit, x.device)
+    filled = torch.where((rows[:, :, None] & columns[:, None, :])[:, None], place(noise, x.device), x.index_select(0, hit))
+    return x.index_copy_(0, hit, filled)
 
 
-def mix(x: Tensor, other: Tensor, mixing: Mixing) -> Tensor:
-    """Images x (n, 3, S, S) mixed with their partners' `other`."""
+def mix(x: Tensor, *, own: slice, other: Tensor, mixing: Mixing) -> Tensor:
+    """Images x[own] (n, 3, S, S) mixed with their partners x[other]; x is not what it was afterwards."""
     if mixing.box is None:
-        return x * mixing.share + other * (1 - mixing.share)
+        return (x[own] * mixing.share).add_(x.index_select(0, other).mul_(1 - mixing.share))
     x0, y0, x1, y1 = mixing.box
-    x = x.clone()
-    x[:, :, y0:y1, x0:x1] = other[:, :, y0:y1, x0:x1]
-    return x
+    theirs = x[:, :, y0:y1, x0:x1].index_select(0, other)
+    x[own, :, y0:y1, x0:x1] = theirs
+    return x[own]
 
 
 def soft_labels(labels: Tensor, *, classes: int, smoothing: float) -> Tensor:

@@ -61,8 +61,17 @@ def test_every_name_has_its_module_and_only_drloc_reads_patch_tokens() -> None:
     assert [name for name, module in modules.items() if module.needs_tokens] == ["drloc"]
     assert [name for name, module in modules.items() if list(module.parameters())] == ["drloc"]
     output = random_output()
-    assert modules["spatial_entropy"](output) == spatial_entropy(output.similarity)
-    assert len({round(module(output).item(), 4) for module in modules.values()}) == len(modules)
+    for function in OF_MAPS:
+        assert modules[function.__name__](output) == function(output.similarity)
+    assert modules["disagreement"](output) == disagreement(output.heads)
+
+
+@pytest.mark.parametrize("mode", DRLOC_MODES)
+def test_drloc_is_made_as_declared(mode: str) -> None:
+    module = build("drloc", mode=mode, pairs=11)
+    assert (module.mode, module.pairs, module.grid) == (mode, 11, (H, W))
+    widths = [(layer.in_features, layer.out_features) for layer in module.mlp if isinstance(layer, nn.Linear)]
+    assert widths == [(2 * DIM, 512), (512, 512), (512, 2 if mode == "l1" else H + W)]
 
 
 # Maps
@@ -327,8 +336,7 @@ def test_sar_and_drloc_together_are_two_modules() -> None:
     assert all(p.grad.norm() > 0 for p in both[1].parameters())
 
 
-def test_pairs_of_all_regularizers_are_distinct_objectives() -> None:
-    """No two push S the same way: a mix-up of names would show."""
+def test_no_two_of_the_losses_of_maps_push_s_the_same_way() -> None:
     directions = []
     for function in OF_MAPS:
         maps = random_maps().requires_grad_()

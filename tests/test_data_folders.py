@@ -22,6 +22,11 @@ from sarlib.data.splits import balanced
 CLASSES = ("ant", "bee", "cat")
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("SAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 def save(path, value=0, size=(8, 8)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (value % 256, 128, 0)).save(path)
@@ -87,7 +92,29 @@ def test_large_sets_stay_files_and_show_the_same_images(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "MEMORY_LIMIT", 6 * 3 * 64 - 1)
     as_files, _ = load(spec(train_size=6), seed=0, root=tmp_path)
     assert as_files.pixels is None and len(as_files.files) == 6
-    assert torch.equal(as_files.resident(8).pixels, in_memory.pixels)
+    shown = torch.stack([to_bytes(whole_view(as_files.picture(i), 8)) for i in range(6)])
+    assert torch.equal(shown, in_memory.pixels)
+
+
+def test_the_source_can_be_forced(tmp_path, monkeypatch):
+    tree(tmp_path)
+    monkeypatch.setenv("SAR_INPUT", "files")
+    train, test = load(spec(), seed=0, root=tmp_path)
+    assert train.pixels is None and test.pixels is None
+    monkeypatch.setattr(data, "MEMORY_LIMIT", 1)
+    for source in ("device", "memory"):
+        monkeypatch.setenv("SAR_INPUT", source)
+        assert load(spec(), seed=0, root=tmp_path)[0].image_size == (8, 8)
+    monkeypatch.setenv("SAR_INPUT", "gpu")
+    with pytest.raises(ConfigError, match="SAR_INPUT=gpu .*device, memory, files"):
+        load(spec(), seed=0, root=tmp_path)
+
+
+def test_pixels_of_another_size_are_decoded_however_many_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    _cifar10_archive(tmp_path)
+    monkeypatch.setattr(data, "MEMORY_LIMIT", 1)
+    assert load(spec(image_size=48), seed=0, root=tmp_path)[0].image_size == (48, 48)
 
 
 @pytest.mark.parametrize("size", [(30, 20), (20, 30), (7, 9)])

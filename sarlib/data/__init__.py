@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sarlib import config
-from sarlib.data import digits, folders, shapes, torchvision_sets
+from sarlib.data import cache, digits, folders, shapes, sources, torchvision_sets
 from sarlib.data.fingerprint import digest
 from sarlib.data.folders import discover
 from sarlib.data.images import Images
@@ -16,8 +16,9 @@ SHAPES = tuple(f"shapes-{style}" for style in STYLES)
 EMBEDDED = (*SHAPES, "digits")
 IN_FOLDERS = (*torchvision_sets.LAYOUTS, *folders.DOMAINNET, "imagenet", "imagenet100")
 
-#: Sets of up to so many bytes are decoded into memory, larger ones stay files.
-MEMORY_LIMIT = 2 * 10**9
+#: Sets in files are decoded once if that makes up to so many bytes (53,000 images of 224 px), else they stay files. It is the same on every
+#: machine, because the two give different batches: a random resized crop from the decoded square and from the whole photograph.
+MEMORY_LIMIT = 8 * 10**9
 
 __all__ = ["EMBEDDED", "IN_FOLDERS", "MEMORY_LIMIT", "SHAPES", "Images", "discover", "fingerprint", "inspect", "load"]
 
@@ -26,12 +27,13 @@ def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Ima
     """The training and the test set of a declaration; `root` is the folder that holds the image sets which are not embedded.
 
     `seed` draws the training subset (for procedural shapes, the training images); the test set never depends on it. Sets
-    that fit into `MEMORY_LIMIT` come as pixels of the declared size: shorter side resized (bicubic, antialiased), centre
-    cropped; a random resized crop then cuts from that square, not from the whole photograph.
+    that fit into `MEMORY_LIMIT` come as pixels of the declared size, a memory map that is made once (`sarlib.data.cache`): shorter
+    side resized (bicubic, antialiased), centre cropped; a random resized crop then cuts from that square, not from the whole
+    photograph. SAR_INPUT (`sarlib.data.sources`) decodes larger sets too, or none.
 
     Raises `ConfigError` for an unknown name, missing or misplaced data (with the expected layout), sizes beyond the set's,
-    classes that differ between training and test, a file that does not decode, and images that are not those of
-    `spec.fingerprint`.
+    classes that differ between training and test, a file that does not decode, decoded images that cannot be kept, and images that
+    are not those of `spec.fingerprint`.
     """
     if spec.name in SHAPES:
         return shapes.load(spec, seed=seed)
@@ -42,7 +44,7 @@ def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Ima
         told = f"the images of {spec.name} below {root} are not those that the run was declared for"
         raise config.ConfigError(f"{told}: declare it anew")
     train, test = subsets(*whole, spec=spec, seed=seed)
-    return _in_memory_if_small(train, spec.image_size), _in_memory_if_small(test, spec.image_size)
+    return _decoded_if_small(train, spec.image_size), _decoded_if_small(test, spec.image_size)
 
 
 def fingerprint(name: str, *, root: Path | None = None) -> str:
@@ -81,5 +83,8 @@ def _known(own: tuple[str, ...] = ()) -> str:
     return ", ".join(dict.fromkeys((*EMBEDDED, *IN_FOLDERS, *own)))
 
 
-def _in_memory_if_small(images: Images, image_size: int) -> Images:
-    return images.resident(image_size) if len(images) * 3 * image_size**2 <= MEMORY_LIMIT else images
+def _decoded_if_small(images: Images, image_size: int) -> Images:
+    source = sources.forced()
+    small = len(images) * 3 * image_size**2 <= MEMORY_LIMIT
+    stay_files = images.files is not None and (source == "files" or (source is None and not small))
+    return images if stay_files else cache.decoded(images, image_size)

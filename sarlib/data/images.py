@@ -1,4 +1,4 @@
-"""A labelled set of images: held in memory as bytes, or named by files that are decoded when they are needed."""
+"""A labelled set of images: bytes in memory or in a memory map, or files that are decoded when they are needed."""
 
 from __future__ import annotations
 
@@ -94,15 +94,6 @@ class Images:
         if self.pixels is not None:
             return Image.fromarray(self.pixels[index].permute(1, 2, 0).contiguous().numpy())
         return decode(self.files[index])
-
-    def resident(self, image_size: int) -> Images:
-        """The same images in memory at image_size x image_size, each as `whole_view` shows it; masks are left out."""
-        if self.image_size == (image_size, image_size):
-            return self
-        pixels = torch.empty(len(self), 3, image_size, image_size, dtype=torch.uint8)
-        for i in range(len(self)):
-            pixels[i] = to_bytes(whole_view(self.picture(i), image_size))
-        return Images(labels=self.labels, classes=self.classes, pixels=pixels)
 
 
 def decode(path: Path) -> Image.Image:

@@ -1,8 +1,11 @@
-"""The last block: Equations 1-3 and 10-11, rows A-D of Table 1c, and its class-token row, on timm's VisionTransformer.
+"""The last block: Equations 1-3 and 10-11, rows A-D of Table 1c, and its class-token row.
 
 Only the [CLS] row of the last block reaches the classifier, and the similarity map S of Equation 4 is that row before its
 softmax. `forward` therefore computes just that row unless the caller wants patch tokens. Both ways give the same numbers, but
 the row alone needs neither the keys (`sarlib.scores`) nor the values of the other tokens.
+
+A model is timm's VisionTransformer (T2T is one), or a `sarlib.models.pyramid.Pyramid`; either ends in timm's `Block`s. Their attention
+is timm's, or a layer with a method `attend` that says what the class token takes from it (CvT).
 """
 
 from __future__ import annotations
@@ -89,7 +92,7 @@ class LastBlock(nn.Module):
         return f"{self.row}"
 
 
-def remove_skip(model: VisionTransformer, variant: str) -> VisionTransformer:
+def remove_skip(model: nn.Module, variant: str) -> nn.Module:
     """Turns the last block of `model` into row A, B, C or D of Table 1c in place; returns the model. A changes nothing.
 
     The final LayerNorm stays. A stock state dict still loads strictly; in C and D its last `norm2` is passed over.
@@ -107,7 +110,7 @@ def remove_skip(model: VisionTransformer, variant: str) -> VisionTransformer:
     return model
 
 
-def forward(model: VisionTransformer, images: Tensor, *, tokens: bool = False) -> Output:
+def forward(model: nn.Module, images: Tensor, *, tokens: bool = False) -> Output:
     """Logits and similarity maps of `images` (B, 3, H, W), and with `tokens=True` the final patch tokens.
 
     The last block is computed for the class token alone unless `tokens` is set or the head reads more than that token; the
@@ -116,18 +119,29 @@ def forward(model: VisionTransformer, images: Tensor, *, tokens: bool = False) -
     """
     last = model.blocks[-1]
     _require_class_attention(model)
-    x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+    x, key_grid = _embed(model, images)
     x = _earlier_blocks(model, x)
-    y = last.norm1(x)
-    if tokens or not _head_reads_class_token_only(model):
-        attended, row = last.attn(y), class_row(last.attn, y)
-    else:
-        attended, row = class_attention(last.attn, y)
-        x = x[:, :1]
-    x = model.norm(_finish(last, x, attended))
+    full = tokens or not _head_reads_class_token_only(model)
+    attended, row = _attend(last.attn, last.norm1(x), tokens=full)
+    x = model.norm(_finish(last, x if full else x[:, :1], attended))
     prefix = model.num_prefix_tokens
-    similarity = on_grid(row.scores[..., prefix:], model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+    similarity = on_grid(row.scores[..., prefix:], key_grid)
     return Output(model.forward_head(x), similarity, x[:, prefix:] if tokens else None, row.heads)
+
+
+def _embed(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """The tokens (B, N, dim) that enter `model.blocks`, and the grid of the last block's keys."""
+    if isinstance(model, VisionTransformer):
+        x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+        return x, model.patch_embed.dynamic_feat_size(images.shape[-2:])
+    return model.embed(images), model.key_grid
+
+
+def _attend(attn: nn.Module, y: Tensor, *, tokens: bool) -> tuple[Tensor, ClassRow]:
+    """The attention layer's output for all tokens (B, N, dim) or the class token alone (B, 1, dim), and that token's part in it."""
+    if not isinstance(attn, Attention):
+        return attn.attend(y, tokens=tokens)
+    return (attn(y), class_row(attn, y)) if tokens else class_attention(attn, y)
 
 
 def class_attention(attn: Attention, y: Tensor) -> tuple[Tensor, ClassRow]:
@@ -139,16 +153,18 @@ def class_attention(attn: Attention, y: Tensor) -> tuple[Tensor, ClassRow]:
     return attn.proj_drop(attn.proj(out)), row
 
 
-def class_row(attn: Attention, y: Tensor) -> ClassRow:
-    """Attention of the [CLS] query before the output projection, y: (B, N, dim).
+def class_row(attn: nn.Module, y: Tensor, values: Tensor | None = None) -> ClassRow:
+    """Attention of the [CLS] query before the output projection.
 
+    y: what the layer projects keys from (B, N, dim), class token first; values: what it projects values from, `y` if None.
     The values of the other tokens are never formed: sum_j p_j v_j = W_v (sum_j p_j y_j) + b_v sum_j p_j.
     """
+    values = y if values is None else values
     row = scores(attn, y)
     p = attn.attn_drop(row.softmax(-1)).to(y.dtype)
-    w_v, b_v = projection(attn, "v", attn.qkv.weight.dtype)
+    w_v, b_v = projection(attn, "v", attn.proj.weight.dtype)
     # Dropout leaves p with another sum than 1, hence the bias times that sum.
-    return ClassRow(row, torch.einsum("bhc,hdc->bhd", p @ y, w_v) + b_v * p.sum(-1, keepdim=True))
+    return ClassRow(row, torch.einsum("bhc,hdc->bhd", p @ values, w_v) + b_v * p.sum(-1, keepdim=True))
 
 
 def query_key_gradient(model: nn.Module, loss: Tensor) -> Tensor:
@@ -157,6 +173,8 @@ def query_key_gradient(model: nn.Module, loss: Tensor) -> Tensor:
     Keeps the graph of `loss`, and leaves `.grad` alone.
     """
     attn = model.blocks[-1].attn
+    if not isinstance(attn, Attention):
+        return torch.cat(torch.autograd.grad(loss, [attn.q_proj.weight, attn.k_proj.weight], retain_graph=True))
     (gradient,) = torch.autograd.grad(loss, attn.qkv.weight, retain_graph=True)
     return gradient[: 2 * gradient.shape[1]]
 
@@ -182,7 +200,7 @@ def on_grid(row: Tensor, grid: tuple[int, int]) -> Tensor:
     return row.unflatten(-1, grid)
 
 
-def _earlier_blocks(model: VisionTransformer, x: Tensor) -> Tensor:
+def _earlier_blocks(model: nn.Module, x: Tensor) -> Tensor:
     *earlier, _ = model.blocks
     if model.grad_checkpointing and earlier:
         return checkpoint_seq(earlier, x)
@@ -191,15 +209,15 @@ def _earlier_blocks(model: VisionTransformer, x: Tensor) -> Tensor:
     return x
 
 
-def _head_reads_class_token_only(model: VisionTransformer) -> bool:
+def _head_reads_class_token_only(model: nn.Module) -> bool:
     return model.global_pool == "token" and not hasattr(model, "head_dist")
 
 
 def _require_class_attention(model: nn.Module) -> None:
-    if not isinstance(model, VisionTransformer) or not model.has_class_token:
+    if not (model.has_class_token if isinstance(model, VisionTransformer) else hasattr(model, "key_grid")):
         raise ConfigError(f"{type(model).__name__} has no class token for Equation 4: use a timm VisionTransformer with one")
     last = model.blocks[-1]
-    if _row(last) is None or type(last.attn) is not Attention:
+    if _row(last) is None or not (type(last.attn) is Attention or hasattr(last.attn, "attend")):
         raise ConfigError(f"the last block ({type(last).__name__}) is not timm's pre-norm Block with its standard attention")
 
 

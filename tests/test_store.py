@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from sarlib import checkpoint
-from sarlib.config import ConfigError, Run
+from sarlib.config import ConfigError, Run, TrainingError
 from sarlib.durable import write_durably
 from sarlib.store import Record, Store
 
@@ -86,17 +88,33 @@ def test_a_read_only_runs_folder_is_told(tmp_path: Path) -> None:
         Store(tmp_path / "store").require_writable()
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no checkpoint at all"])
-def test_a_broken_checkpoint_is_moved_aside_and_told(tmp_path: Path, capsys: pytest.CaptureFixture, damage: object) -> None:
-    checkpoint.save(tmp_path, {"key": "k", "model": {"w": torch.ones(1000)}})
-    path = tmp_path / checkpoint.FILE
-    path.write_bytes(damage(path.read_bytes()))
-    assert checkpoint.load(tmp_path, key="k", device=torch.device("cpu")) is None
-    assert "cannot be used" in capsys.readouterr().err
-    assert not path.exists() and path.with_suffix(".corrupt").exists()
+@pytest.mark.parametrize("call", range(8))
+def test_a_full_disk_keeps_a_finished_training_resumable(
+    store: Store, smallest_run: Run, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """At each fsync of the writing of a record: that of every file, and that of the folder after it."""
+    checkpoint.save(store.folder(smallest_run), {"key": smallest_run.key})
+    fsync, calls = os.fsync, itertools.count()
+
+    def fail(descriptor: int) -> None:
+        if next(calls) == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patched, pytest.raises(TrainingError) as error:
+        patched.setattr(os, "fsync", fail)
+        keep(store, smallest_run)
+    message = f"the record of run {smallest_run.key} cannot be written to {store.folder(smallest_run)} (No space left on device)"
+    assert str(error.value).startswith(message) and str(error.value).endswith("its last checkpoint is intact")
+    assert "\n" not in str(error.value) and not list(store.folder(smallest_run).glob(".*.tmp"))
+    assert checkpoint.load(store.folder(smallest_run), key=smallest_run.key, device=torch.device("cpu"))
+    keep(store, smallest_run)
+    assert store.read(smallest_run) is not None
 
 
-def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    checkpoint.save(tmp_path, {"key": "k"})
-    assert checkpoint.load(tmp_path, key="other", device=torch.device("cpu")) is None
-    assert "belongs to run k" in capsys.readouterr().err
+def test_writing_over_a_record_never_mixes_two(store: Store, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(store, smallest_run)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        keep(store, smallest_run)
+    assert store.read(smallest_run) is None

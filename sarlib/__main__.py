@@ -6,8 +6,10 @@ import argparse
 import sys
 from typing import NoReturn
 
-from sarlib import experiments, report, runs
+from sarlib import distributed, experiments, report
 from sarlib.config import ConfigError, TrainingError
+from sarlib.interruption import Interrupted
+from sarlib.machine import at_hand
 from sarlib.results import read_csv
 from sarlib.store import Store
 
@@ -19,9 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         experiment = experiments.declare(
             options.table, preset=options.preset, data=options.data, datasets=options.datasets, seeds=options.seeds
         )
-        runs.machine(device=options.device, workers=options.workers)
-        if options.gpus != 1:
-            raise ConfigError(f"a run is trained on one GPU so far: say GPUS=1 and WORKERS=n for n runs side by side, not GPUS={options.gpus}")
+        at_hand(device=options.device, workers=options.workers, gpus=options.gpus, cluster=options.cluster)
         Store(experiments.runs_folder() / "store").require_writable()
         options.action(experiment, options)
         return 0
@@ -31,14 +31,20 @@ def main(arguments: list[str] | None = None) -> int:
     except TrainingError as error:
         print(f"sarlib: {error}", file=sys.stderr)
         return 1
+    except Interrupted as stop:
+        print(f"sarlib: {stop}", file=sys.stderr)
+        return 0  # so that a scheduler queues it again instead of calling it failed
     except KeyboardInterrupt:
         print("sarlib: interrupted; finished runs are kept and the others resume", file=sys.stderr)
         return 130
 
 
 def _run(experiment: experiments.Experiment, options: argparse.Namespace) -> None:
-    results = experiments.run(experiment, workers=options.workers, device=options.device)
-    print(report.text(results, experiment))
+    results = experiments.run(
+        experiment, workers=options.workers, device=options.device, gpus=options.gpus, cluster=options.cluster
+    )
+    if distributed.leads():
+        print(report.text(results, experiment))
 
 
 def _check(experiment: experiments.Experiment, options: argparse.Namespace) -> None:
@@ -70,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: the preset's)")
     parser.add_argument("--workers", type=int, metavar="N", help="runs side by side (default: one a core; one on a GPU)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs a run (default: 1)")
+    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs (on a CPU: processes) that train one run together (default: 1)")
+    parser.add_argument("--cluster", metavar="FILE", help="make every run a job of the cluster that this YAML file describes")
     action = parser.add_mutually_exclusive_group()
     action.set_defaults(action=_run)
     for flag, function, text in (

@@ -18,25 +18,32 @@ from sarlib.attention import (
 from sarlib.config import ConfigError
 from sarlib.data.batches import evaluation_batches
 from sarlib.data.images import Images
+from sarlib.distributed import ALONE, Ranks
 from sarlib.entropy import component_counts, map_entropy
 
 
-def evaluate(model: nn.Module, images: Images, *, batch_size: int, image_size: int, device: torch.device) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, images: Images, *, batch_size: int, image_size: int, device: torch.device, ranks: Ranks = ALONE
+) -> dict[str, float]:
     """Means over `images`, in evaluation mode (the model's mode is put back), in bfloat16 on a GPU as in training.
 
     top1, top5 (%; top5 with more than five classes), loss (cross entropy, nats), entropy (Equation 7, nats a map), components
     (Equation 6, a map), and where the images have masks jaccard (0 to 1, Table 11) over the images that show an object.
+    Several `ranks` share the images, each of which counts once, and all get the same means.
     """
+    own = images if ranks.size == 1 else images.subset(ranks.share(len(images)) or range(1))
     training = model.training
     model.eval()
     try:
         batches = [
-            _measure(model, pixels, images, indices)
-            for pixels, indices in evaluation_batches(images, batch_size=batch_size, image_size=image_size, device=device)
+            _measure(model, pixels, own, indices)
+            for pixels, indices in evaluation_batches(own, batch_size=batch_size, image_size=image_size, device=device)
         ]
     finally:
         model.train(training)
-    measured = {name: torch.cat([batch[name] for batch in batches]).double() for name in batches[0]}
+    mine = {name: torch.cat([batch[name] for batch in batches]).double().cpu() for name in batches[0]}
+    mine = {name: values[: len(ranks.share(len(images)))] for name, values in mine.items()}  # with fewer images than ranks some have none
+    measured = {name: torch.cat([each[name] for each in ranks.gather(mine)]) for name in mine}
     if "jaccard" in measured:
         measured["jaccard"] = _of_images_with_objects(measured["jaccard"])
     return {name: values.mean().item() for name, values in measured.items()}

@@ -1,8 +1,9 @@
-"""The training loop: one run from its declaration to trained weights, exactly resumable.
+"""The training loop: one run from its declaration to trained weights, exactly resumable, alone or on many processes.
 
-Order of things: 1 images, 2 model and optimizer from the seed, 3 what a checkpoint holds replaces both, 4 epochs of steps, 5 evaluation.
+Order of things: 1 images, 2 model, regularisers and optimizer from the seed, 3 what a checkpoint holds replaces them, 4 epochs of steps, 5 evaluation.
 Every random number is drawn from a stream named by (seed, epoch, step), never from a state that lives between steps: a run that was
-interrupted continues with the very numbers it would have had, and needs no random state in its checkpoint.
+interrupted continues with the very numbers it would have had, and needs no random state in its checkpoint. The global batches are
+the same for any number of processes, so a run may also be resumed on more or fewer of them.
 """
 
 from __future__ import annotations
@@ -11,48 +12,43 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from sarlib import checkpoint, last_block, models
-from sarlib.config import Recipe, Run, TrainingError
+from sarlib import losses, models
+from sarlib.config import ConfigError, Recipe, Regularizer, Run, TrainingError
 from sarlib.data import Images
 from sarlib.data.batches import TrainBatches
-from sarlib.entropy import spatial_entropy
+from sarlib.distributed import ALONE, Ranks
 from sarlib.evaluate import evaluate
+from sarlib.interruption import Interrupted, listening
+from sarlib.last_block import query_key_gradient
+from sarlib.objective import Objective
+from sarlib.progress import Progress, State
 from sarlib.schedules import learning_rate, loss_weight
 
-
-@dataclass
-class Progress:
-    """Where a training is: everything a checkpoint holds beside the tensors. `history` has one row a measurement:
-    epoch, split (train or test), metric, value."""
-
-    epoch: int = 0
-    step: int = 0  # steps done within `epoch`
-    seconds: float = 0.0
-    losses: list[list[float]] = field(default_factory=list)  # (task, regulariser) of the steps done within `epoch`
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def record(self, split: str, measured: dict[str, float]) -> None:
-        self.history += [{"epoch": self.epoch, "split": split, "metric": name, "value": value} for name, value in measured.items()]
+#: On a GPU the losses are read, and the processes agree on stopping and saving, only so often (in steps): each time waits for the GPU.
+READ_EVERY = {"cuda": 25, "cpu": 1}
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: the raw weights, their moving average if the recipe keeps one, the history, and the seconds that training and
-    evaluating took."""
+    """What a training leaves: the raw weights, their moving average if the recipe keeps one, the history, the seconds that training and
+    evaluating took, and how many of them it waited for data. `source` says where its batches came from."""
 
     model: nn.Module
     average: nn.Module | None
     history: list[dict[str, Any]]
     seconds: float
+    waited: float
+    source: str
 
 
 def train(
@@ -61,17 +57,24 @@ def train(
     images: tuple[Images, Images],
     device: torch.device,
     folder: Path,
+    ranks: Ranks = ALONE,
+    pieces: int = 1,
+    compiled: bool = False,
     on_step: Callable[[int], None] = lambda images: None,
     checkpoint_seconds: float = 10.0,
 ) -> Trained:
     """Train `run` on `images` (train, test), resuming from the checkpoint in `folder` if there is one.
 
-    `on_step` is called after every step with the number of images that it covered (and once at a resume, with those already done).
-    A checkpoint is written at the first step after every `checkpoint_seconds`. `TrainingError` if a loss is not finite.
+    Each of the `ranks` takes its share of every batch, in `pieces` one after the other where memory is short; the gradient is that of the
+    whole batch either way. `compiled`: by torch.compile. `on_step` is called in the first process after every step with the number of
+    images that the step covered in all processes (and once at a resume, with those already done). A checkpoint is written at the first step
+    after every `checkpoint_seconds`, and when a signal asks the process to stop: `Interrupted` is raised then, in every process at
+    the same step. `TrainingError` if a loss is not finite, `ConfigError` if processes and pieces do not divide the batch.
     """
     training, test = images
     recipe = run.recipe
-    model, optimizer = _build(run, classes=len(training.classes), device=device)
+    objective, optimizer = _build(run, classes=len(training.classes), device=device)
+    model = objective.model
     average = copy.deepcopy(model).requires_grad_(False) if recipe.ema else None
     batches = TrainBatches(
         training,
@@ -80,39 +83,57 @@ def train(
         image_size=run.data.image_size,
         seed=run.seed,
         device=device,
+        rank=ranks.rank,
+        world_size=ranks.size,
     )
-    progress = _resume(run, folder=folder, device=device, model=model, optimizer=optimizer, average=average)
-    on_step((progress.epoch * batches.steps_per_epoch + progress.step) * recipe.batch_size)
+    state = State(run, folder=folder, objective=objective, optimizer=optimizer, average=average)
+    progress = state.resume(device, ranks)
+    images_a_step = min(recipe.batch_size, len(training))
+    _require_pieces(images_a_step // ranks.size, pieces)
+    on_step((progress.epoch * batches.steps_per_epoch + progress.step) * images_a_step)
+    step_losses = _parallel(objective, device=device, ranks=ranks, compiled=compiled)
 
+    read_every = READ_EVERY[device.type]
     clock = saved = time.monotonic()
-    while progress.epoch < recipe.epochs:
-        model.train()
-        weight = loss_weight(run.regularizer, epoch=progress.epoch, epochs=recipe.epochs)
-        for pixels, targets in batches.epoch(progress.epoch, start=progress.step):
-            torch.manual_seed(stream(run.seed, "model", progress.epoch, progress.step))
-            step = progress.epoch * batches.steps_per_epoch + progress.step
-            _set_learning_rate(optimizer, learning_rate(recipe, step=step, steps_per_epoch=batches.steps_per_epoch))
-            task, regularizer = _losses(run, model, pixels, targets)
-            if progress.step == 0:
-                progress.record("train", _gradient_norms(model, task, regularizer))
-            optimizer.zero_grad(set_to_none=True)
-            (task + weight * regularizer).backward()
-            if recipe.clip is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            optimizer.step()
-            if average is not None:
-                _update_average(average, model, decay=recipe.ema)
+    unread: list[Tensor] = []
+    with listening() as asked:
+        while progress.epoch < recipe.epochs:
+            objective.train()
+            weights = [loss_weight(part, epoch=progress.epoch, epochs=recipe.epochs) for part in _regularizers(run)]
+            waiting = time.monotonic()
+            for pixels, targets in batches.epoch(progress.epoch, start=progress.step):
+                progress.waited += time.monotonic() - waiting
+                torch.manual_seed(stream(run.seed, "model", progress.epoch, progress.step, *([ranks.rank] if ranks.rank else [])))
+                step = progress.epoch * batches.steps_per_epoch + progress.step
+                _set_learning_rate(optimizer, learning_rate(recipe, step=step, steps_per_epoch=batches.steps_per_epoch))
+                optimizer.zero_grad(set_to_none=True)
+                note = progress if progress.step == 0 else None
+                unread.append(_backward(step_losses, pixels, targets, weights=weights, pieces=pieces, ranks=ranks, note=note))
+                if recipe.clip is not None:
+                    nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip)
+                optimizer.step()
+                if average is not None:
+                    _update_average(average, model, decay=recipe.ema)
+                progress.step += 1
+                on_step(images_a_step)
 
-            progress.losses.append(_finite(run, progress, task, regularizer))
-            progress.step += 1
-            on_step(len(pixels))
-            if time.monotonic() - saved > checkpoint_seconds:
-                progress.seconds, clock = progress.seconds + time.monotonic() - clock, time.monotonic()
-                _save(run, folder=folder, model=model, optimizer=optimizer, average=average, progress=progress)
-                saved = time.monotonic()
-        _close_epoch(run, progress, model=model, test=test, device=device, weight=weight)
+                if progress.step % read_every == 0:
+                    _read(run, progress, unread, ranks=ranks)
+                    stop, due = ranks.max(asked.number, ranks.first and time.monotonic() - saved > checkpoint_seconds)
+                    if stop or due:
+                        progress.seconds, clock = progress.seconds + time.monotonic() - clock, time.monotonic()
+                        if ranks.first:
+                            state.save(progress)
+                        saved = time.monotonic()
+                    if stop:
+                        raise Interrupted.by(stop)
+                waiting = time.monotonic()
+            _read(run, progress, unread, ranks=ranks)
+            _close_epoch(run, progress, model=model, test=test, device=device, weights=weights, ranks=ranks)
     progress.seconds += time.monotonic() - clock
-    return Trained(model=model, average=average, history=progress.history, seconds=progress.seconds)
+    return Trained(
+        model=model, average=average, history=progress.history, seconds=progress.seconds, waited=progress.waited, source=getattr(batches, "source", "")
+    )
 
 
 def stream(seed: int, *names: str | int) -> int:
@@ -121,12 +142,44 @@ def stream(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _build(run: Run, *, classes: int, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """Model and optimizer from the seed. Rows that share a seed share the initial weights of all parameters that they share."""
+def _regularizers(run: Run) -> list[Regularizer]:
+    return [part for part in (run.regularizer, run.second) if part.name != "none"]
+
+
+def build_objective(run: Run, *, classes: int) -> Objective:
+    """Model and regularisers of a run from torch's global random state."""
+    model, side = run.model, run.data.image_size // run.model.patch_size
+    network = models.create(model, classes=classes, image_size=run.data.image_size)
+    regularizers = [losses.create(part, dim=model.dim, heads=model.heads, grid=(side, side)) for part in _regularizers(run)]
+    return Objective(network, regularizers)
+
+
+def _build(run: Run, *, classes: int, device: torch.device) -> tuple[Objective, torch.optim.Optimizer]:
+    """Objective and optimizer from the seed. Rows that share a seed share the initial weights of all parameters that they share."""
     torch.manual_seed(stream(run.seed, "initialisation"))
-    model = models.create(run.model, classes=classes, image_size=run.data.image_size).to(device)
-    groups = param_groups_weight_decay(model, run.recipe.weight_decay, no_weight_decay_list=model.no_weight_decay())
-    return model, torch.optim.AdamW(groups, lr=run.recipe.lr, betas=run.recipe.betas, fused=True)
+    objective = build_objective(run, classes=classes).to(device)
+    decay, model = run.recipe.weight_decay, objective.model
+    groups = param_groups_weight_decay(model, decay, no_weight_decay_list=model.no_weight_decay())
+    if own := list(objective.regularizers.parameters()):
+        groups.append({"params": own, "weight_decay": decay})
+    return objective, torch.optim.AdamW(groups, lr=run.recipe.lr, betas=run.recipe.betas, fused=True)
+
+
+def _require_pieces(images: int, pieces: int) -> None:
+    if images % pieces:
+        raise ConfigError(f"a process's share of {images} images a step cannot be cut into {pieces} equal pieces")
+
+
+def _parallel(objective: Objective, *, device: torch.device, ranks: Ranks, compiled: bool) -> nn.Module:
+    """What is called in a step: `objective` itself, with gradients averaged over processes where there are several, and compiled if asked."""
+    if ranks.size > 1:
+        own = [device] if device.type == "cuda" else None
+        objective = DistributedDataParallel(objective, device_ids=own, gradient_as_bucket_view=True)
+    if compiled:
+        # The first step of an epoch looks at gradients before its backward pass, which therefore may not reuse their buffers.
+        torch._functorch.config.donated_buffer = False
+        objective = torch.compile(objective)
+    return objective
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -134,81 +187,84 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def _losses(run: Run, model: nn.Module, pixels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy with soft targets, and the unweighted regulariser (0 where the run has none). Two scalars, float32."""
-    with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=pixels.device.type == "cuda"):
-        output = last_block.forward(model, pixels)
-    task = F.cross_entropy(output.logits.float(), targets)
-    return task, spatial_entropy(output.similarity) if run.regularizer.name == "spatial_entropy" else task.new_zeros(())
+def _backward(
+    step_losses: nn.Module,
+    pixels: Tensor,
+    targets: Tensor,
+    *,
+    weights: list[float],
+    pieces: int,
+    ranks: Ranks,
+    note: Progress | None,
+) -> Tensor:
+    """Leaves the gradient of the weighted losses of a batch in the parameters; returns the losses, as `Objective` does.
+
+    Piece by piece, each weighted so that their sum is the mean over the batch; the processes exchange gradients with the last one. `note` is
+    told the norms of the first piece's gradients.
+    """
+    total = torch.zeros(1 + len(weights), device=pixels.device)
+    for i, piece in enumerate(zip(pixels.chunk(pieces), targets.chunk(pieces), strict=True)):
+        with step_losses.no_sync() if ranks.size > 1 and i < pieces - 1 else nullcontext():
+            found = step_losses(*piece)
+            if note is not None and i == 0:
+                note.record("train", _gradient_norms(step_losses, found))
+            weighted = found[0]
+            for loss, weight in zip(found[1:], weights, strict=True):
+                weighted = weighted + weight * loss
+            (weighted / pieces).backward()
+        total += found.detach() / pieces
+    return total
 
 
-def _gradient_norms(model: nn.Module, task: Tensor, regularizer: Tensor) -> dict[str, float]:
-    """Norms of both losses' gradients on the last block's query and key rows: where the two meet. The regulariser's is unweighted."""
-    weight = model.blocks[-1].attn.qkv.weight
-    query_and_key = slice(0, 2 * weight.shape[1])
+def _gradient_norms(step_losses: nn.Module, found: Tensor) -> dict[str, float]:
+    """Norms of the losses' gradients on the last block's query and key rows: where they meet. The regularisers' are unweighted."""
+    objective = getattr(step_losses, "_orig_mod", step_losses)
+    model = getattr(objective, "module", objective).model
     norms = {}
-    for name, loss in (("gradient_task", task), ("gradient_regularizer", regularizer)):
-        if loss.requires_grad:
-            (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True)
-            norms[name] = gradient[query_and_key].norm().item()
+    for name, loss in zip(("gradient_task", "gradient_regularizer", "gradient_second"), found):
+        norms[name] = query_key_gradient(model, loss).norm().item()
     return norms
 
 
-def _finite(run: Run, progress: Progress, task: Tensor, regularizer: Tensor) -> list[float]:
-    """Both losses as numbers, or `TrainingError` at the first step that has none."""
-    values = torch.stack([task.detach(), regularizer.detach()]).tolist()
-    if not all(map(torch.isfinite, torch.tensor(values))):
-        raise TrainingError(
-            f"run {run.key}: the loss is not finite at epoch {progress.epoch}, step {progress.step} "
-            f"(cross entropy {values[0]}, {run.regularizer.name} {values[1]}); the last checkpoint before it is kept"
-        )
-    return values
+def _read(run: Run, progress: Progress, unread: list[Tensor], *, ranks: Ranks) -> None:
+    """Moves the losses of the last steps from the device to `progress`, as means over processes; `TrainingError` at the first that is not finite."""
+    if not unread:
+        return
+    values = ranks.mean(torch.stack(unread).cpu())
+    for i, losses_of_step in enumerate(values.tolist()):
+        if not values[i].isfinite().all():
+            step = progress.step - len(unread) + i
+            named = zip(("cross entropy", *(part.name for part in _regularizers(run))), losses_of_step, strict=True)
+            told = ", ".join(f"{name} {value}" for name, value in named)
+            raise TrainingError(
+                f"run {run.key}: the loss is not finite at epoch {progress.epoch}, step {step} ({told}; "
+                f"the batch is that of seed {run.seed}); the last checkpoint before it is kept"
+            )
+    progress.losses += values.tolist()
+    unread.clear()
 
 
 def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
+    """Moves the averaged parameters by 1 - decay towards the model's; buffers (running statistics) are taken as they are."""
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1.0 - decay)
+        for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)
 
 
-def _close_epoch(run: Run, progress: Progress, *, model: nn.Module, test: Images, device: torch.device, weight: float) -> None:
+def _close_epoch(
+    run: Run, progress: Progress, *, model: nn.Module, test: Images, device: torch.device, weights: list[float], ranks: Ranks
+) -> None:
     """Book the epoch's means, evaluate where the recipe says so, and step to the next epoch."""
-    task, regularizer = torch.tensor(progress.losses, dtype=torch.float64).mean(0).tolist()
-    progress.record("train", {"loss": task, "regularizer": regularizer, "weight": weight})
+    means = torch.tensor(progress.losses, dtype=torch.float64).mean(0).tolist()
+    names = zip(("regularizer", "second"), ("weight", "second_weight"), means[1:] or [0.0], weights or [0.0])
+    progress.record("train", {"loss": means[0]} | {key: value for name, scale, mean, weight in names for key, value in ((name, mean), (scale, weight))})
     progress.epoch, progress.step, progress.losses = progress.epoch + 1, 0, []
     if progress.epoch in evaluation_epochs(run.recipe):
-        size = run.data.image_size
-        progress.record("test", evaluate(model, test, batch_size=run.recipe.batch_size * 4, image_size=size, device=device))
+        size, batch = run.data.image_size, run.recipe.batch_size * 4
+        progress.record("test", evaluate(model, test, batch_size=batch, image_size=size, device=device, ranks=ranks))
 
 
 def evaluation_epochs(recipe: Recipe) -> set[int]:
     """After how many epochs the test set is evaluated: `recipe.evaluations` times, evenly spaced, the last time at the end."""
     return {round(recipe.epochs * i / recipe.evaluations) for i in range(1, recipe.evaluations + 1)}
-
-
-def _save(
-    run: Run, *, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None, progress: Progress
-) -> None:
-    checkpoint.save(
-        folder,
-        {
-            "key": run.key,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "average": average.state_dict() if average is not None else None,
-            "progress": vars(progress),
-        },
-    )
-
-
-def _resume(
-    run: Run, *, folder: Path, device: torch.device, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None
-) -> Progress:
-    """Put what a checkpoint holds in place of the fresh state; a fresh `Progress` if there is none."""
-    state = checkpoint.load(folder, key=run.key, device=device)
-    if state is None:
-        return Progress()
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    if average is not None:
-        average.load_state_dict(state["average"])
-    return Progress(**state["progress"])

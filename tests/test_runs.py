@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sarlib import runs
 from sarlib import train as training
 from sarlib.config import ConfigError, Run
-from sarlib.runs import Machine, execute, execute_all
+from sarlib.execution import execute
+from sarlib.machine import Machine, at_hand
+from sarlib.runs import execute_all
 from sarlib.store import Record, Store
 
 ONE = Machine(device="cpu", workers=1, threads=1)
@@ -79,6 +80,7 @@ def test_two_processes_share_the_work(tmp_path: Path, smallest_run: Run) -> None
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from conftest import SMALLEST
         from sarlib import runs, train as training
+        from sarlib.machine import Machine
         from sarlib.store import Store
         original = training.train
         def train(run, **rest):
@@ -88,7 +90,7 @@ def test_two_processes_share_the_work(tmp_path: Path, smallest_run: Run) -> None
         training.train = train
         declared = [dataclasses.replace(SMALLEST, seed=seed) for seed in range(4)]
         records = runs.execute_all(declared, store=Store(Path({str(tmp_path / "store")!r})), root=None,
-                                   machine=runs.Machine(device="cpu", workers=1, threads=1))
+                                   machine=Machine(device="cpu", workers=1, threads=1))
         assert len(records) == 4
         """
     )
@@ -123,11 +125,11 @@ def test_a_corrupt_record_is_trained_again(store: Store, smallest_run: Run, trai
 )
 def test_bad_machines_are_refused(device: str, workers: int | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        runs.machine(device=device, workers=workers)
+        at_hand(device=device, workers=workers)
 
 
 def test_workers_share_the_cores() -> None:
-    cores = runs.machine(device="cpu", workers=1).threads
-    default = runs.machine(device="cpu")
+    cores = at_hand(device="cpu", workers=1).threads
+    default = at_hand(device="cpu")
     assert (default.workers, default.threads) == (cores, 1)
-    assert runs.machine(device="cpu", workers=2 * cores).threads == 1
+    assert at_hand(device="cpu", workers=2 * cores).threads == 1

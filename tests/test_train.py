@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from sarlib import data, last_block
+from sarlib import checkpoint, data, last_block, losses
 from sarlib import train as training
-from sarlib.config import Regularizer, Run, TrainingError
+from sarlib.config import ConfigError, Regularizer, Run, TrainingError
 from sarlib.entropy import spatial_entropy
+from sarlib.interruption import Interrupted
 from sarlib.train import Trained, train
 
 CPU = torch.device("cpu")
@@ -73,7 +76,7 @@ def test_the_seed_decides_everything(tmp_path: Path, smallest_run: Run) -> None:
 
 def test_rows_with_one_seed_start_from_the_same_weights(smallest_run: Run) -> None:
     stock = dataclasses.replace(smallest_run, model=dataclasses.replace(smallest_run.model, variant="A"))
-    ours, theirs = (training._build(run, classes=10, device=CPU)[0].state_dict() for run in (smallest_run, stock))
+    ours, theirs = (training._build(run, classes=10, device=CPU)[0].model.state_dict() for run in (smallest_run, stock))
     assert set(ours) <= set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -110,26 +113,73 @@ def test_history_holds_what_the_recipe_promises(tmp_path: Path, smallest_run: Ru
 
 
 def test_gradient_norms_are_those_of_the_query_and_key_rows(smallest_run: Run) -> None:
-    model, _ = training._build(smallest_run, classes=10, device=CPU)
-    pixels, targets = torch.randn(4, 3, 32, 32), torch.eye(10)[:4]
-    task, regularizer = training._losses(smallest_run, model.eval(), pixels, targets)
-    norms = training._gradient_norms(model, task, regularizer)
-    regularizer.backward(retain_graph=True)
-    gradient = model.blocks[-1].attn.qkv.weight.grad
+    objective, _ = training._build(smallest_run, classes=10, device=CPU)
+    found = objective.eval()(torch.randn(4, 3, 32, 32), torch.eye(10)[:4])
+    norms = training._gradient_norms(objective, found)
+    found[1].backward(retain_graph=True)
+    gradient = objective.model.blocks[-1].attn.qkv.weight.grad
     assert norms["gradient_regularizer"] == pytest.approx(gradient[:32].norm().item(), rel=1e-5)
     assert gradient[32:].abs().max() == 0, "values take no part in S"
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = iter([1.0] * 4)
-    monkeypatch.setattr(training, "spatial_entropy", lambda similarity: similarity.mean() * next(calls, float("nan")))
-    with pytest.raises(TrainingError, match=f"run {smallest_run.key}: the loss is not finite at epoch 1, step 1"):
+    break_at_step(4, monkeypatch)
+    with pytest.raises(TrainingError, match=f"run {smallest_run.key}: the loss is not finite at epoch 1, step 1 .*spatial_entropy nan.*seed 0"):
         fit(smallest_run, tmp_path)
-    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    kept = checkpoint.load(tmp_path, key=smallest_run.key, device=CPU)
     assert (kept["progress"]["epoch"], kept["progress"]["step"]) == (1, 1)
-    assert all(tensor.isfinite().all() for tensor in kept["model"].values())
+    assert all(tensor.isfinite().all() for tensor in kept["objective"].values())
+
+
+def break_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From this step on (0, 1, ...) the regulariser of a run is not a number."""
+    factors = iter([1.0] * step)
+    monkeypatch.setitem(losses.FUNCTIONS, "spatial_entropy", ("similarity", lambda maps: maps.mean() * next(factors, float("nan"))))
+
+
+def test_losses_read_seldom_are_the_same(tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU losses are read every so many steps: the history, and the step that an error names, do not depend on it."""
+    often = fit(smallest_run, tmp_path / "often")
+    monkeypatch.setitem(training.READ_EVERY, "cpu", 2)
+    seldom = fit(smallest_run, tmp_path / "seldom")
+    assert same_bits(often, seldom) and often.history == seldom.history
+    break_at_step(4, monkeypatch)
+    with pytest.raises(TrainingError, match="at epoch 1, step 1 "):
+        fit(smallest_run, tmp_path / "broken")
+
+
+def test_pieces_give_the_gradient_of_the_whole(tmp_path: Path, with_recipe: Callable[..., Run]) -> None:
+    run = without_drop_path(with_recipe())
+    images = data.load(run.data, seed=0, root=None)
+    whole, pieces = (train(run, images=images, device=CPU, folder=tmp_path / str(n), pieces=n) for n in (1, 4))
+    for one, other in zip(whole.model.parameters(), pieces.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="8 images a step cannot be cut into 3 equal pieces"):
+        train(run, images=images, device=CPU, folder=tmp_path, pieces=3)
+
+
+def without_drop_path(run: Run) -> Run:
+    return dataclasses.replace(run, model=dataclasses.replace(run.model, drop_path=0.0))
+
+
+def test_a_signal_saves_and_the_next_start_goes_on(tmp_path: Path, smallest_run: Run) -> None:
+    images = data.load(smallest_run.data, seed=0, root=None)
+    whole = fit(smallest_run, tmp_path / "whole")
+    done = []
+
+    def on_step(covered: int) -> None:
+        done.append(covered)
+        if len(done) == 5:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with pytest.raises(Interrupted, match="SIGUSR1"):
+        train(smallest_run, images=images, device=CPU, folder=tmp_path / "stopped", on_step=on_step)
+    assert len(done) == 5, "stops after the step in hand"
+    resumed = []
+    assert same_bits(whole, train(smallest_run, images=images, device=CPU, folder=tmp_path / "stopped", on_step=resumed.append))
+    assert resumed[0] == 4 * 8
 
 
 def test_mixed_precision_is_for_the_gpu_only(smallest_run: Run) -> None:
-    model, _ = training._build(smallest_run, classes=10, device=CPU)
-    assert last_block.forward(model, torch.randn(2, 3, 32, 32)).logits.dtype == torch.float32
+    objective, _ = training._build(smallest_run, classes=10, device=CPU)
+    assert last_block.forward(objective.model, torch.randn(2, 3, 32, 32)).logits.dtype == torch.float32

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from sarlib import runs
 from sarlib.bench import plan, report
 from sarlib.bench.device import measure_device
 from sarlib.bench.interleaved import Unequal
@@ -18,6 +17,7 @@ from sarlib.bench.loss import measure_loss
 from sarlib.bench.step import measure_step
 from sarlib.config import ConfigError
 from sarlib.experiments import runs_folder
+from sarlib.machine import at_hand
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if os.environ.get("SAR_ENTROPY"):
             raise ConfigError("SAR_ENTROPY forces one path of the loss: unset it, the benchmark measures what a user gets")
-        machine = runs.machine(device=options.device, workers=1)
+        machine = at_hand(device=options.device, workers=1)
         torch.set_num_threads(1 if options.quick else machine.threads)
         outcome = run(torch.device(machine.device), trial=options.quick, compiled=options.compile)
         path = options.out or runs_folder() / "bench" / report.file_name(outcome)

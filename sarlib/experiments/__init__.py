@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from sarlib import runs
+from sarlib import distributed, runs
 from sarlib.config import ConfigError
 from sarlib.experiments import table1, table2
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.presets import PRESETS, preset as preset_named
 from sarlib.experiments.results import tidy
+from sarlib.machine import at_hand
 from sarlib.results import read_csv, write_csv
 from sarlib.store import TEXT_FILES, Store
 
@@ -69,17 +70,25 @@ def declare(
     return experiment.only(dataset.strip() for dataset in chosen)
 
 
-def run(experiment: Experiment, *, workers: int | None = None, device: str = "auto") -> pd.DataFrame:
+def run(
+    experiment: Experiment,
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    gpus: int | None = None,
+    cluster: str | Path | None = None,
+) -> pd.DataFrame:
     """Train what is missing, write `runs/<preset>/<name>.csv` and return the tidy results.
 
-    `workers` and `device` as in `sarlib.runs.machine`.
+    `workers`, `device`, `gpus` and `cluster` as in `sarlib.machine.at_hand`.
     """
-    machine = runs.machine(device=device, workers=workers)
+    machine = at_hand(device=device, workers=workers, gpus=gpus, cluster=cluster)
     records = runs.execute_all(
         experiment.runs(), store=Store(runs_folder() / "store"), root=experiment.data_root, machine=machine, title=experiment.name
     )
     results = tidy(experiment, records)
-    write_csv(results, csv_path(experiment))
+    if distributed.leads():
+        write_csv(results, csv_path(experiment))
     return results
 
 

@@ -1,0 +1,105 @@
+"""One run, from its declaration to its record: answered from the store, resumed, or trained."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sarlib import data, distributed
+from sarlib.config import ConfigError, Run
+from sarlib.distributed import ALONE, Ranks
+from sarlib.provenance import provenance
+from sarlib.store import Record, Store
+
+
+def execute(
+    run: Run,
+    *,
+    store: Store,
+    root: Path | None,
+    device: str,
+    ranks: Ranks = ALONE,
+    pieces: int = 1,
+    on_step: Any = lambda images: None,
+) -> Record:
+    """The record of one run: from the store, or by (resumed) training. Waits if another process is at it.
+
+    `root` is the folder of real data sets; `ranks`, `pieces` and `on_step` as in `train`. All ranks get the record.
+    """
+    with store.lock(run) if ranks.first else nullcontext():
+        return execute_locked(run, store=store, root=root, device=device, ranks=ranks, pieces=pieces, on_step=on_step)
+
+
+def execute_locked(
+    run: Run, *, store: Store, root: Path | None, device: str, ranks: Ranks = ALONE, pieces: int = 1, on_step: Any
+) -> Record:
+    """As `execute`, for a caller that holds the lock of `run` already."""
+    record = ranks.broadcast(store.read(run) if ranks.first else None)
+    if record is not None:
+        return record
+    own = distributed.device_of(device)
+    return _train_and_keep(run, store=store, root=root, device=own, ranks=ranks, pieces=pieces, on_step=on_step)
+
+
+def _train_and_keep(
+    run: Run, *, store: Store, root: Path | None, device: torch.device, ranks: Ranks, pieces: int, on_step: Any
+) -> Record:
+    # What trains brings timm and torchvision with it, seconds of imports that a run answered from the store can do without.
+    from sarlib.evaluate import evaluate, jaccard_references
+    from sarlib.throughput import cost
+    from sarlib.train import train
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    compiled = _compiled(device)
+    images = data.load(run.data, seed=run.seed, root=root)
+    trained = train(
+        run, images=images, device=device, folder=store.folder(run), ranks=ranks, pieces=pieces, compiled=compiled, on_step=on_step
+    )
+    size, batch = run.data.image_size, run.recipe.batch_size * 4
+    metrics = {row["metric"]: row["value"] for row in trained.history if row["split"] == "test" and row["epoch"] == run.recipe.epochs}
+    if trained.average is not None:
+        average = evaluate(trained.average, images[1], batch_size=batch, image_size=size, device=device, ranks=ranks)
+        metrics |= {f"{name}_average": value for name, value in average.items()}
+    record = None
+    if ranks.first:
+        metrics |= jaccard_references(images[1], (run.grid, run.grid), heads=run.model.heads)
+        rate = images_seen(run, available=len(images[0])) / trained.seconds
+        metrics |= {"seconds": trained.seconds, "images_per_second": rate}
+        setup = {"processes": ranks.size, "pieces": pieces, "compiled": compiled, "input": trained.source}
+        spent = cost(run, classes=len(images[0].classes), images_per_second=rate, device=device, processes=ranks.size)
+        spent |= {"data_wait": trained.waited / trained.seconds, **_memory(device)}
+        record = Record(run=run, metrics=metrics, provenance=provenance(device) | setup | spent)
+        store.write(run, record=record, history=trained.history, weights=trained.model.state_dict())
+    return ranks.broadcast(record)
+
+
+def _compiled(device: torch.device) -> bool:
+    """Whether the training step goes through torch.compile: on a GPU, unless SAR_COMPILE=0 or 1 says otherwise."""
+    forced = os.environ.get("SAR_COMPILE", "")
+    if forced not in ("", "0", "1"):
+        raise ConfigError(f"SAR_COMPILE={forced!r}: set it to 0 or 1, or unset it")
+    return forced == "1" if forced else device.type == "cuda"
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """Peak memory of the run in MiB: on the GPU where there is one, else of the process since it started."""
+    if device.type == "cuda":
+        return {"peak_memory_mib": torch.cuda.max_memory_allocated(device) / 2**20}
+    if sys.platform == "win32":
+        return {}
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+
+
+def images_seen(run: Run, available: int | None = None) -> int:
+    """Training images that a run sees, of a set that holds `available` of them; without it, as far as its declaration tells."""
+    size = available or run.data.train_size or 50_000
+    return run.recipe.epochs * (size - size % min(size, run.recipe.batch_size))

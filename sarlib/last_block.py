@@ -4,8 +4,8 @@ Only the [CLS] row of the last block reaches the classifier, and the similarity 
 softmax. `forward` therefore computes just that row unless the caller wants patch tokens. Both ways give the same numbers, but
 the row alone needs neither the keys (`sarlib.scores`) nor the values of the other tokens.
 
-A model is timm's VisionTransformer (T2T is one), or a `sarlib.models.pyramid.Pyramid`; either ends in timm's `Block`s. Their attention
-is timm's, or a layer with a method `attend` that says what the class token takes from it (CvT).
+A model is timm's VisionTransformer (T2T is one) or a `sarlib.models.pyramid.Pyramid`; either ends in timm's `Block`s. Their
+attention is timm's, or a layer with a method `attend` that says what the class token takes from it (CvT).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _embed(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
 
 
 def _attend(attn: nn.Module, y: Tensor, *, tokens: bool) -> tuple[Tensor, ClassRow]:
-    """The attention layer's output for all tokens (B, N, dim) or the class token alone (B, 1, dim), and that token's part in it."""
+    """The layer's output for all tokens (B, N, dim) or the class token alone (B, 1, dim), and that token's part in it."""
     if not isinstance(attn, Attention):
         return attn.attend(y, tokens=tokens)
     return (attn(y), class_row(attn, y)) if tokens else class_attention(attn, y)

@@ -18,8 +18,8 @@ from sarlib.models.t2t import T2T
 def create(model: config.Model, *, classes: int, image_size: int) -> nn.Module:
     """An untrained network, initialised from torch's global random state; `image_size` in pixels.
 
-    Raises `ConfigError` for a name without architecture, for an image that the patches or the keys of a stage do not tile, and for
-    one whose similarity map would be a single token.
+    Raises `ConfigError` for a name without architecture, for an image that the patches or the keys of a stage do not tile, and
+    for one whose similarity map would be a single key.
     """
     if model.name not in ARCHITECTURES:
         raise ConfigError(f"unknown model {model.name!r}; choose from {', '.join(ARCHITECTURES)}")

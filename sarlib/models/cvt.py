@@ -1,5 +1,8 @@
-"""Convolutional vision Transformer (Wu et al., 2021, arXiv:2103.15808): overlapping convolutions make the tokens, depthwise ones what
-queries, keys and values are projected from. No position embeddings; the class token joins in the last stage."""
+"""Convolutional vision Transformer (Wu et al., 2021, arXiv:2103.15808).
+
+Overlapping convolutions make the tokens, depthwise ones what queries, keys and values are projected from. There are no position
+embeddings; the class token joins in the last stage.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,11 @@ from sarlib.models.pyramid import Pyramid, Stage, linear_drop_path, stage_grids
 
 
 class ConvolutionalAttention(nn.Module):
-    """Attention with a convolution before each projection (Section 3.2); keys and values lie on a grid `key_stride` times smaller a side.
+    """Attention with a convolution before each projection (Section 3.2): (B, [1 +] grid^2, dim) -> the same shape.
 
-    (B, [1 +] grid^2, dim) -> same. The class token, where there is one, passes the convolutions by. The scores are scaled by
-    1 / sqrt(dim), not 1 / sqrt(head_dim), as in the authors' code. The parameters have timm's names, for `sarlib.scores`.
+    Keys and values lie on a grid `key_stride` times smaller a side. The class token, where there is one, passes the convolutions
+    by. The scores are scaled by 1 / sqrt(dim), not 1 / sqrt(head_dim), as in the authors' code; S keeps that scale, being what
+    the softmax sees. The projections have timm's names, for `sarlib.scores`.
     """
 
     def __init__(self, dim: int, *, heads: int, grid: int, key_stride: int, class_token: bool) -> None:
@@ -40,7 +44,7 @@ class ConvolutionalAttention(nn.Module):
         return self._all_tokens(y, self._convolve(self.conv_proj_k, y), self._convolve(self.conv_proj_v, y))
 
     def attend(self, y: Tensor, *, tokens: bool) -> tuple[Tensor, ClassRow]:
-        """The layer's output (B, N, dim) for all tokens, or (B, 1, dim) for the class token alone, and that token's part in it."""
+        """The layer's output for all tokens (B, N, dim) or the class token alone (B, 1, dim), and that token's part in it."""
         keys, values = self._convolve(self.conv_proj_k, y), self._convolve(self.conv_proj_v, y)
         row = class_row(self, keys, values)
         if tokens:
@@ -48,7 +52,9 @@ class ConvolutionalAttention(nn.Module):
         if self.training:
             with torch.no_grad():  # the patches' queries are not needed, their running statistics are
                 self._convolve(self.conv_proj_q, y)
-        return self.proj(row.heads.flatten(1).unsqueeze(1)), row
+        # What makes them gets gradients of zero, as with all tokens: weight decay and DistributedDataParallel mind None.
+        nothing = 0.0 * sum(parameter.sum() for parameter in self.conv_proj_q.parameters())
+        return self.proj(row.heads.flatten(1).unsqueeze(1) + nothing), row
 
     def _all_tokens(self, y: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         queries = self._convolve(self.conv_proj_q, y)
@@ -71,17 +77,16 @@ def _depthwise(dim: int, *, stride: int) -> nn.Sequential:
 def cvt(model: config.Model, *, classes: int, image_size: int) -> Pyramid:
     """An untrained CvT with the stages of `model`.
 
-    Windows overlap by all but one pixel of a stride: 7 px wide at stride 4, 3 at stride 2, as published. Stochastic depth rises linearly
-    over the last stage; the others have none (the authors' configuration of CvT-13).
+    Windows overlap by all but one pixel of a stride: 7 px wide at stride 4, 3 at stride 2, as published. Stochastic depth rises
+    linearly over the last stage; the others have none (the authors' configuration of CvT-13).
     """
     grids = stage_grids(model, image_size)
     channels = [3, *(stage.dim for stage in model.stages)]
     stages = []
     for stage, grid, channels_in in zip(model.stages, grids, channels, strict=False):
         last = stage is model.stages[-1]
-        embed = nn.Conv2d(
-            channels_in, stage.dim, kernel_size=2 * stage.stride - 1, stride=stage.stride, padding=stage.stride // 2
-        )
+        window = 2 * stage.stride - 1
+        embed = nn.Conv2d(channels_in, stage.dim, window, stride=stage.stride, padding=stage.stride // 2)
         rates = linear_drop_path(model.drop_path if last else 0.0, stage.depth)
         blocks = _blocks(stage, grid, rates, class_token=last)
         stages.append(Stage(embed, nn.LayerNorm(stage.dim), blocks, grid=grid, class_token=last, positions=False))

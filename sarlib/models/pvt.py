@@ -1,5 +1,8 @@
-"""Pyramid Vision Transformer, version 1 (Wang et al., 2021, arXiv:2102.12122): attention to a grid of fewer keys, learned positions in
-every stage. The class token joins in the last stage, whose attention is the ordinary one."""
+"""Pyramid Vision Transformer, version 1 (Wang et al., 2021, arXiv:2102.12122).
+
+Attention to a grid of fewer keys, and learned positions in every stage. The class token joins in the last one, whose attention is
+the ordinary one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from sarlib.models.pyramid import Pyramid, Stage, linear_drop_path, stage_grids
 
 
 class SpatialReductionAttention(nn.Module):
-    """Every token attends to keys and values made from `key_stride` x `key_stride` tokens each (Section 3.3). (B, grid^2, dim) -> same."""
+    """Attention to keys and values made from `key_stride` x `key_stride` tokens each (Section 3.3): (B, grid^2, dim) -> same."""
 
     def __init__(self, dim: int, *, heads: int, grid: int, key_stride: int) -> None:
         super().__init__()
@@ -30,14 +33,15 @@ class SpatialReductionAttention(nn.Module):
 
     def forward(self, y: Tensor, **_: None) -> Tensor:  # timm's Block names two masks, both None
         fewer = self.norm(self.sr(y.mT.unflatten(2, self.grid)).flatten(2).mT)
-        q, k, v = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in (self.q(y), *self.kv(fewer).chunk(2, dim=-1)))
+        projected = (self.q(y), *self.kv(fewer).chunk(2, dim=-1))
+        q, k, v = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in projected)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 def pvt(model: config.Model, *, classes: int, image_size: int) -> Pyramid:
     """An untrained PVT with the stages of `model`; stochastic depth rises linearly over all blocks.
 
-    Raises `ConfigError` for a last stage with `key_stride`, where the class token has no place in the grid that would be reduced.
+    Raises `ConfigError` for a last stage with `key_stride`: the class token has no place in a grid that is to be reduced.
     """
     if model.key_stride != 1:
         raise ConfigError(f"the class token joins pvt in its last stage, whose key_stride must be 1, got {model.key_stride}")

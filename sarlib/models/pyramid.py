@@ -21,7 +21,14 @@ class Stage(nn.Module):
     """
 
     def __init__(
-        self, patch_embed: nn.Conv2d, norm: nn.Module, blocks: Iterable[nn.Module], *, grid: int, class_token: bool, positions: bool
+        self,
+        patch_embed: nn.Conv2d,
+        norm: nn.Module,
+        blocks: Iterable[nn.Module],
+        *,
+        grid: int,
+        class_token: bool,
+        positions: bool,
     ) -> None:
         super().__init__()
         dim = patch_embed.out_channels
@@ -48,7 +55,8 @@ class Stage(nn.Module):
 class Pyramid(nn.Module):
     """Stages, a norm and a linear head on the class token; images (B, 3, H, W) -> logits (B, classes).
 
-    The attributes are those that `sarlib.last_block` asks for; `blocks` are those of the last stage, `key_grid` is that of its keys.
+    The attributes are those that `sarlib.last_block` asks for: `blocks` are those of the last stage, `key_grid` is where its last
+    block's keys lie, rows and columns.
     """
 
     num_prefix_tokens = 1
@@ -92,8 +100,8 @@ class Pyramid(nn.Module):
         return {name for name, _ in self.named_parameters() if name.endswith("cls_token")}
 
     def _initialise(self) -> None:
-        """Linear weights, class token and positions from a normal distribution of 0.02, as in the authors' code; biases 0. Convolutions
-        keep torch's own."""
+        """As in the authors' code: linear weights, class token and positions normal with deviation 0.02, biases 0, convolutions
+        as torch makes them."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)

@@ -1,5 +1,7 @@
-"""Tokens-to-Token ViT (Yuan et al., 2021, arXiv:2101.11986) with the Performer as T2T transformer: overlapping windows of pixels, then of
-tokens, become tokens of a narrow ViT, whose blocks are timm's."""
+"""Tokens-to-Token ViT (Yuan et al., 2021, arXiv:2101.11986) with the Performer as T2T transformer.
+
+Overlapping windows of pixels, then of tokens, become the tokens of a ViT, whose blocks are timm's.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from sarlib import config
 from sarlib.config import ConfigError
 
-#: Strides of the three soft splits by the pixels a side of a final token: as published at 16; smaller tokens give up the later ones.
+#: Strides of the three soft splits by the pixels a side of a final token: 16 is published, smaller tokens give up the later ones.
 SOFT_SPLITS = {16: (4, 2, 2), 8: (4, 2, 1), 4: (4, 1, 1)}
 TOKEN_DIM = 64
 
@@ -42,10 +44,10 @@ class T2T(VisionTransformer):
 
 
 class TokensToToken(nn.Module):
-    """Section 3.1: (B, 3, H, W) -> tokens (B, h*w, embed_dim), by three soft splits with a Performer after the first and the second.
+    """Section 3.1: (B, 3, H, W) -> tokens (B, h*w, embed_dim): three soft splits, a Performer after the first and the second.
 
-    Made by timm's VisionTransformer, which also names settings of its own patch embedding. Raises `ConfigError` for a `patch_size` that
-    `SOFT_SPLITS` has no rule for.
+    Made by timm's VisionTransformer, which also names settings of its own patch embedding. Raises `ConfigError` for a
+    `patch_size` that `SOFT_SPLITS` has no rule for.
     """
 
     def __init__(self, *, img_size: int, patch_size: int, embed_dim: int, **_: Any) -> None:
@@ -78,7 +80,8 @@ def soft_split(x: Tensor, *, kernel: int, stride: int) -> Tensor:
 class Performer(nn.Module):
     """One transformer layer with linear attention (Choromanski et al., 2021, arXiv:2009.14794): (B, N, in_dim) -> (B, N, dim).
 
-    One head; the skip goes from the values, as the input is wider than the output. Dropout 0.1 after attention and MLP, as published.
+    One head; the skip starts at the values, as the input is wider than the output. Dropout 0.1 after attention and MLP, as in the
+    authors' code.
     """
 
     def __init__(self, in_dim: int, dim: int) -> None:
@@ -116,7 +119,8 @@ def sinusoids(positions: int, dim: int) -> Tensor:
 
 
 def from_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' state dict (github.com/yitu-opensource/T2T-ViT, `81.5_T2T_ViT_14.pth.tar`: its `state_dict_ema`) by the names used here."""
+    """The authors' state dict (github.com/yitu-opensource/T2T-ViT, `state_dict_ema` of `81.5_T2T_ViT_14.pth.tar`) by the names
+    used here."""
     return {_rename(name): value for name, value in state.items()}
 
 

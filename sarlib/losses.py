@@ -136,7 +136,7 @@ def cycle_back(logits: Tensor, target: Tensor) -> Tensor:
 
 
 #: DRLoc's modes that have an output for every distance, and what compares those with the true one.
-CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": F.cross_entropy, "cross_entropy_bins": cycle_back}
+CRITERIA: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": F.cross_entropy, "cycle_back": cycle_back}
 
 
 class DRLoc(nn.Module):
@@ -147,7 +147,7 @@ class DRLoc(nn.Module):
 
     l1: two numbers, against |dy| / (h - 1) and |dx| / (w - 1); the mean absolute error over images, pairs and both axes.
     cross_entropy: per axis a class for each distance in tokens; the mean over images and pairs, the axes summed.
-    cross_entropy_bins: the same outputs, compared by `cycle_back`.
+    cycle_back: the same outputs, compared by `cycle_back`.
 
     The sources differ. Liu et al.'s paper divides by k (its Equation 1) and sums the axes; their released code averages the
     axes, and its models leave its option to divide by k - 1 off, so that they regress distances in tokens: multiply the weight

@@ -40,3 +40,8 @@ def _half_cosine(fraction: float) -> float:
 def _line(fraction: float) -> float:
     """1 at `fraction` 0, 0 at 1."""
     return 1.0 - min(1.0, fraction)
+
+
+def evaluation_epochs(recipe: Recipe) -> set[int]:
+    """After how many epochs the test set is evaluated: `recipe.evaluations` times, evenly spaced, the last time at the end."""
+    return {round(recipe.epochs * i / recipe.evaluations) for i in range(1, recipe.evaluations + 1)}

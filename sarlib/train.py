@@ -32,7 +32,7 @@ from sarlib.interruption import Interrupted, listening
 from sarlib.last_block import query_key_gradient
 from sarlib.objective import Objective
 from sarlib.progress import Progress, State
-from sarlib.schedules import learning_rate, loss_weight
+from sarlib.schedules import evaluation_epochs, learning_rate, loss_weight
 
 #: On a GPU the losses are read, and the processes agree on stopping and saving, only so often (in steps): each time waits for the GPU.
 READ_EVERY = {"cuda": 25, "cpu": 1}
@@ -263,8 +263,3 @@ def _close_epoch(
     if progress.epoch in evaluation_epochs(run.recipe):
         size, batch = run.data.image_size, run.recipe.batch_size * 4
         progress.record("test", evaluate(model, test, batch_size=batch, image_size=size, device=device, ranks=ranks))
-
-
-def evaluation_epochs(recipe: Recipe) -> set[int]:
-    """After how many epochs the test set is evaluated: `recipe.evaluations` times, evenly spaced, the last time at the end."""
-    return {round(recipe.epochs * i / recipe.evaluations) for i in range(1, recipe.evaluations + 1)}

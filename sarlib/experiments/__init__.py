@@ -16,7 +16,7 @@ import pandas as pd
 
 from sarlib import distributed, runs
 from sarlib.config import ConfigError
-from sarlib.experiments import table1, table2
+from sarlib.experiments import figure3, table1, table2, table4
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.presets import PRESETS, preset as preset_named
 from sarlib.experiments.results import tidy
@@ -38,7 +38,7 @@ __all__ = [
     "runs_folder",
 ]
 
-TABLES = {"table1": table1, "table2": table2}
+TABLES = {"table1": table1, "table2": table2, "table4": table4, "figure3": figure3}
 
 
 def declare(
@@ -83,10 +83,9 @@ def run(
     `workers`, `device`, `gpus` and `cluster` as in `sarlib.machine.at_hand`.
     """
     machine = at_hand(device=device, workers=workers, gpus=gpus, cluster=cluster)
-    records = runs.execute_all(
-        experiment.runs(), store=Store(runs_folder() / "store"), root=experiment.data_root, machine=machine, title=experiment.name
-    )
-    results = tidy(experiment, records)
+    store = Store(runs_folder() / "store")
+    records = runs.execute_all(experiment.runs(), store=store, root=experiment.data_root, machine=machine, title=experiment.name)
+    results = tidy(experiment, records, store=store)
     if distributed.leads():
         write_csv(results, csv_path(experiment))
     return results

@@ -18,11 +18,12 @@ ROWS = {"A": ("A", False), "B": ("B", False), "C": ("C", False), "D": ("D", Fals
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A data set under the name that the tables print, the baseline's run on it (seed 0), and SAR's loss there."""
+    """A data set under the name that the tables print, the baseline's run on it (seed 0), SAR's loss and its rival DRLoc there."""
 
     dataset: str
     baseline: Run
     regularizer: Regularizer
+    rival: Regularizer
 
     def row(self, name: str, *, weight: float | None = None) -> Run:
         """The run of row A to F of Table 1c in this setting. `weight` overrides lambda; 0 is the row without the loss."""
@@ -34,6 +35,12 @@ class Setting:
             regularizer=dataclasses.replace(self.regularizer, weight=chosen) if regularized and chosen > 0 else Regularizer(),
         )
 
+    def drloc(self, *, with_sar: bool = False) -> Run:
+        """The baseline with DRLoc (Liu et al. 2021); `with_sar`: row F with DRLoc beside SAR's loss."""
+        if with_sar:
+            return dataclasses.replace(self.row("F"), second=self.rival)
+        return dataclasses.replace(self.baseline, regularizer=self.rival)
+
     def trained_for(self, epochs: int) -> Setting:
         """The same setting with another number of epochs; warm-ups stay as they are."""
         return dataclasses.replace(
@@ -43,13 +50,17 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One place of a table: `run` is its training with seed 0, `baseline` the row that it is compared with (None: it is one itself)."""
+    """One place of a table: `run` is its training with seed 0, `baseline` the row that it is compared with (None: it is one itself).
+
+    With an `epoch`, the place shows what was measured after that many epochs instead of at the end.
+    """
 
     table: str
     row: str
     dataset: str
     run: Run
     baseline: str | None = None
+    epoch: int | None = None
 
     def with_seed(self, seed: int) -> Run:
         return dataclasses.replace(self.run, seed=seed)

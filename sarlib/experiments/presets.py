@@ -9,6 +9,7 @@ from pathlib import Path
 from sarlib import data as datasets
 from sarlib.config import Augmentation, ConfigError, Data, Model, Recipe, Regularizer, Run
 from sarlib.experiments.declaration import Setting
+from sarlib.recipes import DEIT_AUGMENTATION, DRLOC, LIU_RECIPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +35,27 @@ class Preset:
         epochs: int | None = None,
         warmup_epochs: float | None = None,
     ) -> Setting:
-        """The baseline's run on `data`, named `dataset` in the table. `warmup_epochs` is for the learning rate and lambda alike.
+        """The baseline's run on `data`, named `dataset` in the table. `warmup_epochs` is for the learning rate, lambda and DRLoc's weight alike.
 
         Real data below `root` is fingerprinted, so that other images under an old name are another run. `ConfigError` if it is absent.
         """
         recipe = recipe or self.recipe
-        regularizer = self.regularizer
+        regularizer, rival = self.regularizer, DRLOC["vit"]
+        if self.name != "paper":  # whose 20 epochs of warm-up are of some hundred
+            rival = dataclasses.replace(rival, warmup_epochs=regularizer.warmup_epochs)
         if epochs is not None:
             recipe = dataclasses.replace(recipe, epochs=epochs, evaluations=min(epochs, recipe.evaluations))
         if warmup_epochs is not None:
             recipe = dataclasses.replace(recipe, warmup_epochs=warmup_epochs)
             regularizer = dataclasses.replace(regularizer, warmup_epochs=warmup_epochs)
+            rival = dataclasses.replace(rival, warmup_epochs=warmup_epochs)
         run = Run(
             data=data if data.fingerprint else dataclasses.replace(data, fingerprint=datasets.fingerprint(data.name, root=root)),
             model=dataclasses.replace(self.model, patch_size=patch_size or self.model.patch_size),
             recipe=recipe,
             augmentation=self.augmentation,
         )
-        return Setting(dataset=dataset, baseline=run, regularizer=regularizer)
+        return Setting(dataset=dataset, baseline=run, regularizer=regularizer, rival=rival)
 
 
 TINY = Preset(
@@ -83,36 +87,6 @@ GPU = Preset(
     recipe=Recipe(epochs=60, batch_size=256, lr=1e-3, warmup_epochs=6, clip=1.0, evaluations=4),
     augmentation=Augmentation(crop="resized", crop_scale=(0.3, 1.0), flip=0.5, label_smoothing=0.1, mixup=0.8, cutmix=1.0),
     regularizer=Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=6),
-)
-
-DEIT_AUGMENTATION = Augmentation(
-    crop="resized",
-    flip=0.5,
-    color_jitter=0.4,
-    rand_augment="rand-m9-mstd0.5-inc1",
-    erasing=0.25,
-    mixup=0.8,
-    cutmix=1.0,
-    mix_switch=0.5,
-    label_smoothing=0.1,
-)
-
-#: Liu et al. 2021 (their Swin recipe), which the paper uses for IN-100. The cosine is laid out for the epochs that are trained; the
-#: released loop of Liu et al. lays it out for 300 epochs and stops after 100.
-LIU_RECIPE = Recipe(
-    epochs=100, batch_size=1024, lr=5e-4 * 1024 / 512, warmup_epochs=20, warmup_lr=5e-7, min_lr=5e-6, weight_decay=0.05, clip=5.0
-)
-
-#: DeiT as the authors' released trainer runs it, without repeated augmentation.
-DEIT_RECIPE = Recipe(
-    epochs=300,
-    batch_size=1024,
-    lr=5e-4 * 1024 / 512,
-    warmup_epochs=5,
-    warmup_lr=1e-6,
-    min_lr=1e-5,
-    weight_decay=0.05,
-    ema=0.99996,
 )
 
 PAPER = Preset(

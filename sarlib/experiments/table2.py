@@ -8,8 +8,9 @@ from pathlib import Path
 from sarlib.claims import ClaimTest, Contrast
 from sarlib.config import Data
 from sarlib.experiments.declaration import Cell, Experiment, Setting
-from sarlib.experiments.presets import DEIT_RECIPE, Preset
+from sarlib.experiments.presets import Preset
 from sarlib.experiments.real import low_data_settings
+from sarlib.recipes import DEIT_RECIPE
 
 TITLE = "Training from scratch on small and medium data sets"
 BASELINE, SAR = "ViT", "ViT + SAR"

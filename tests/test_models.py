@@ -312,6 +312,19 @@ def test_performer_approximates_softmax_attention() -> None:
     torch.testing.assert_close(layer._linear_attention(q, k, v), (q @ k.mT).softmax(-1) @ v, atol=0.02, rtol=0.02)
 
 
+def test_performer_layer_by_hand() -> None:
+    """Keys, queries and values in that order, all pairs of tokens written out, the skip from the values."""
+    torch.manual_seed(0)
+    layer = t2t.Performer(10, 6).double().eval()
+    x = torch.randn(2, 5, 10, dtype=torch.float64)
+    y = F.layer_norm(x, (10,))
+    k, q, v = (F.linear(y, layer.kqv.weight[i : i + 6], layer.kqv.bias[i : i + 6]) for i in (0, 6, 12))
+    phi_k, phi_q = ((u @ layer.w.mT - u.square().sum(-1, keepdim=True) / 2).exp() for u in (k, q))
+    weights = (phi_q[:, :, None] * phi_k[:, None]).sum(-1)
+    z = v + layer.proj(weights @ v / weights.sum(-1, keepdim=True))
+    close(layer(x), z + layer.mlp(F.layer_norm(z, (6,))), 1e-6)
+
+
 def test_performer_features_are_orthogonal_and_fixed() -> None:
     w = t2t.Performer(147, 64).w
     assert w.shape == (32, 64) and not w.requires_grad

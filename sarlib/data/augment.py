@@ -136,15 +136,21 @@ def partners(n: int) -> Tensor:
     return pair.clamp_max(n - 1)
 
 
-def apply(pixels: Tensor, plan: Plan, *, resized: bool, out: Tensor | None = None) -> Tensor:
-    """(n, 3, S, S) uint8 -> what the plan makes of it but for the mixing, normalised: (n, 3, S, S) float32, into `out` if given."""
+def apply(pixels: Tensor, plan: Plan, *, resized: bool, other: Tensor, out: Tensor | None = None) -> Tensor:
+    """(n, 3, S, S) uint8 -> what the plan makes of it, normalised: (n, 3, S, S) float32, in `out` if given.
+
+    `other` (n,), on the device, says where among the n images each one's mixing partner is.
+    """
     x = crop_and_flip(pixels, plan, resized=resized)
     if plan.choice is not None:
         x = rand_augment.apply(x, plan.choice)
     if plan.colour is not None:
         x = jitter(x.float(), plan.colour)
-    x = normalise(x, out=out)
-    return x if plan.erased is None else erase(x, plan.erased, plan.noise)
+    blended = plan.mixing is not None and plan.mixing.box is None
+    x = normalise(x, out=None if blended else out)
+    if plan.erased is not None:
+        erase(x, plan.erased, plan.noise)
+    return x if plan.mixing is None else mix(x, other, plan.mixing, out=out)
 
 
 def crop_and_flip(pixels: Tensor, plan: Plan, *, resized: bool) -> Tensor:
@@ -153,7 +159,7 @@ def crop_and_flip(pixels: Tensor, plan: Plan, *, resized: bool) -> Tensor:
     if resized and plan.choice is None:
         return _resize_windows(pixels, plan)
     if resized:
-        return _flip(resize_windows(pixels, plan.window), plan)
+        return resize_windows(pixels, plan.window, plan.flip)
     if plan.window is None:
         return _flip(pixels, plan)
     n, channels, size, _ = pixels.shape
@@ -210,7 +216,7 @@ def normalise(x: Tensor, *, out: Tensor | None = None) -> Tensor:
     return torch.addcmul(-mean / std, x.float(), 1 / (255 * std), out=out)
 
 
-def erase(x: Tensor, erased: Tensor, noise: Tensor) -> Tensor:
+def erase(x: Tensor, erased: Tensor, noise: Tensor) -> None:
     """Fill each image's rectangle with noise, in place (Zhong et al. 2020, "pixel" mode): x normalised (n, 3, S, S)."""
     hit = erased[:, 2].nonzero()[:, 0]
     left, top, width, height = place(erased[hit], x.device)[:, :, None].unbind(1)
@@ -219,19 +225,23 @@ def erase(x: Tensor, erased: Tensor, noise: Tensor) -> Tensor:
     rows = (at >= top) & (at < top + height)
     hit = place(hit, x.device)
     filled = torch.where((rows[:, :, None] & columns[:, None, :])[:, None], place(noise, x.device), x.index_select(0, hit))
-    return x.index_copy_(0, hit, filled)
+    x.index_copy_(0, hit, filled)
 
 
-def mix(x: Tensor, *, own: slice, other: Tensor, mixing: Mixing) -> Tensor:
-    """Images x[own] (n, 3, S, S) mixed with their partners x[other]; x is not what it was afterwards."""
+def mix(x: Tensor, other: Tensor, mixing: Mixing, *, out: Tensor | None = None) -> Tensor:
+    """Images x (n, 3, S, S) mixed with their partners x[other]: by mixup in a new tensor or `out`, by cutmix in place."""
     if mixing.box is None:
-        return (x[own] * mixing.share).add_(x.index_select(0, other).mul_(1 - mixing.share))
+        return torch.mul(x, mixing.share, out=out).add_(x.index_select(0, other).mul_(1 - mixing.share))
     x0, y0, x1, y1 = mixing.box
-    theirs = x[:, :, y0:y1, x0:x1].index_select(0, other)
-    x[own, :, y0:y1, x0:x1] = theirs
-    return x[own]
+    x[:, :, y0:y1, x0:x1] = x[:, :, y0:y1, x0:x1].index_select(0, other)
+    return x
 
 
 def soft_labels(labels: Tensor, *, classes: int, smoothing: float) -> Tensor:
     """(n,) int64 -> (n, classes) float32: `smoothing` goes from the label to all classes alike (Szegedy et al. 2016)."""
     return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+
+
+def mix_labels(target: Tensor, other: Tensor, mixing: Mixing) -> Tensor:
+    """(n, classes): each image's target and its partner's in the shares that `mix` gives their pixels."""
+    return target * mixing.share + target.index_select(0, other) * (1 - mixing.share)

@@ -7,7 +7,7 @@ number of ranks. That is what makes an interrupted run resumable and a run on se
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from torch import Tensor
 from sarlib.config import Augmentation, ConfigError
 from sarlib.data import augment, sources, streams
 from sarlib.data.images import Images
+from sarlib.data.pieces import in_pieces
 from sarlib.data.pictures import AugmentedPictures, WholePictures
-from sarlib.data.placement import place
+from sarlib.data.placement import fresh, place
 
-#: What of a batch is augmented at a time on a CPU, in bytes of float32: few enough to stay in its cache, many enough to keep its cores busy.
-_PIECE = 2**23
+#: Bytes of float32 that a core augments at a time: few enough to stay in its cache, enough to be worth the calls.
+_PIECE = 2**22
 
 _ORDER, _BATCH, _PICTURE = 0, 1, 2  # what a random stream is for
 
@@ -77,51 +78,56 @@ class TrainBatches:
         self._rows, self._own, self._other = self._share(rank, world_size)
 
     def _share(self, rank: int, world_size: int) -> tuple[Tensor, slice, Tensor]:
-        """Rows of the global batch this rank prepares, and where among them its own images and their mixing partners are."""
+        """Rows of the global batch this rank prepares, and where among them its own images and everybody's mixing partners are."""
         size = self._batch // world_size
-        own = torch.arange(rank * size, (rank + 1) * size)
-        other = augment.partners(self._batch)[own]
+        own, other = torch.arange(rank * size, (rank + 1) * size), augment.partners(self._batch)
         mixed = self._augmentation.mixup > 0 or self._augmentation.cutmix > 0
-        rows = torch.unique(torch.cat([own, other])) if mixed else own
+        rows = torch.unique(torch.cat([own, other[own]])) if mixed else own
         first = int(torch.searchsorted(rows, own[0]))
-        return rows, slice(first, first + size), torch.searchsorted(rows, other).to(self._device) if mixed else None
+        return rows, slice(first, first + size), torch.searchsorted(rows, other[rows]).to(self._device)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches `start`, start + 1, ... of an epoch, on the device: normalised x (B, 3, S, S), target (B, classes)."""
         order = torch.randperm(len(self._images), generator=_generator(_ORDER, self._seed, epoch, 0))
         batches = [order[step * self._batch :][: self._batch][self._rows] for step in range(start, self.steps_per_epoch)]
-        for step, index, source in zip(range(start, self.steps_per_epoch), batches, self._sources(epoch, batches)):
+        for step, index, shown in zip(range(start, self.steps_per_epoch), batches, self._shown(epoch, batches)):
             generator = _generator(_BATCH, self._seed, epoch, step)
             plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
-            yield self._finish(source, self._labels[place(index, self._device)], plan)
+            yield self._finish(shown, self._labels[place(index, self._device)], plan.rows(self._rows))
 
-    def _sources(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """(rows, 3, S, S) uint8 on the device for each batch."""
+    def _shown(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[Callable[[slice], Tensor]]:
+        """For each batch what gives a piece of it: (n, 3, S, S) uint8 on the device."""
         if self.source == "device":
-            return (self._pixels[place(index, self._device)] for index in batches)
+            for index in batches:
+                index = place(index, self._device)
+                yield lambda piece, index=index: self._pixels.index_select(0, index[piece])
+            return
         if self.source == "memory":
-            return streams.from_memory(self._pixels, batches, device=self._device)
-        seeded = [[(i, _seed(_PICTURE, self._seed, epoch, i)) for i in index.tolist()] for index in batches]
-        return streams.from_files(self._pictures, seeded, workers=self._workers, device=self._device)
+            stream = streams.from_memory(self._pixels, batches, device=self._device)
+        else:
+            seeded = [[(i, _seed(_PICTURE, self._seed, epoch, i)) for i in index.tolist()] for index in batches]
+            stream = streams.from_files(self._pictures, seeded, workers=self._workers, device=self._device)
+        for pixels in stream:
+            yield pixels.__getitem__
 
-    def _finish(self, pixels: Tensor, labels: Tensor, plan: augment.Plan) -> tuple[Tensor, Tensor]:
-        x = self._augmented(pixels, plan.rows(self._rows))
-        target = augment.soft_labels(labels, classes=len(self._images.classes), smoothing=self._augmentation.label_smoothing)
-        if plan.mixing is None:
-            return x, target
-        share = plan.mixing.share
-        x = augment.mix(x, own=self._own, other=self._other, mixing=plan.mixing)
-        return x, target[self._own] * share + target[self._other] * (1 - share)
+    def _finish(self, shown: Callable[[slice], Tensor], labels: Tensor, plan: augment.Plan) -> tuple[Tensor, Tensor]:
+        n, classes = len(labels), len(self._images.classes)
+        x = fresh((n, 3, self._size, self._size), device=self._device)
+        target = fresh((n, classes), device=self._device)
 
-    def _augmented(self, pixels: Tensor, plan: augment.Plan) -> Tensor:
-        resized = self._augmentation.crop == "resized"
-        n = len(pixels)
-        step = max(1, _PIECE // (4 * pixels[0].numel())) if pixels.device.type == "cpu" else n
-        x = torch.empty(pixels.shape, device=pixels.device)
-        for start in range(0, n, step):
-            piece = slice(start, start + step)
-            augment.apply(pixels[piece], plan.rows(piece), resized=resized, out=x[piece])
-        return x
+        def finish(piece: slice) -> None:
+            # Both images of a pair are among the rows, or none, and pieces are even: partners are in one piece.
+            other = self._other[piece] - piece.start
+            part = plan.rows(piece)
+            augment.apply(shown(piece), part, resized=self._augmentation.crop == "resized", other=other, out=x[piece])
+            soft = augment.soft_labels(labels[piece], classes=classes, smoothing=self._augmentation.label_smoothing)
+            target[piece] = soft if plan.mixing is None else augment.mix_labels(soft, other, plan.mixing)
+
+        if self._device.type == "cpu":
+            in_pieces(finish, n, step=max(2, _PIECE // (4 * x[0].numel()) // 2 * 2))
+        else:
+            finish(slice(0, n))
+        return x[self._own], target[self._own]
 
 
 def evaluation_batches(

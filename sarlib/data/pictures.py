@@ -69,13 +69,13 @@ def _transforms(augmentation: Augmentation, size: int) -> list[Callable[[Image.I
     if augmentation.rand_augment:
         fill = tuple(round(255 * mean) for mean in IMAGENET_DEFAULT_MEAN)
         settings = {"translate_const": int(size * 0.45), "img_mean": fill, "interpolation": Image.Resampling.BICUBIC}
-        steps.append(_posterize_at_least_one_bit(rand_augment_transform(augmentation.rand_augment, settings)))
+        steps.append(posterize_at_least_one_bit(rand_augment_transform(augmentation.rand_augment, settings)))
     elif augmentation.color_jitter:
         steps.append(transforms.ColorJitter(*[augmentation.color_jitter] * 3))
     return steps
 
 
-def _posterize_at_least_one_bit(policy: RandAugment) -> RandAugment:
+def posterize_at_least_one_bit(policy: RandAugment) -> RandAugment:
     """timm's strongest posterisation keeps 0 bits, which current Pillow rejects: keep one."""
     for op in policy.ops:
         if op.name.startswith("Posterize"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,9 @@ _ROUNDING = 1e-3  # of an interpolated value, so that 100 - 1e-5 is 100 when it 
 _MAPPED = ("AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Contrast", "Brightness")
 _BLENDED = ("Color", "Sharpness")
 _MOVED = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
+
+#: Of each operation of `PLAIN`, and last of none (-1), in the order in which a layer puts its images side by side.
+_PLACE = torch.tensor([(*_MAPPED, *_BLENDED, *_MOVED, "none").index(name) for name in (*PLAIN, "none")])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,40 +156,52 @@ def _argument(name: str, strength: Tensor, sign: Tensor) -> Tensor:
 
 
 def apply(pixels: Tensor, choice: Choice) -> Tensor:
-    """(n, 3, S, S) uint8, each image through its layers one after the other, as a new tensor."""
-    pixels = pixels.clone()
+    """(n, 3, S, S) uint8, each image through its layers one after the other, as a new tensor.
+
+    Every layer brings the images that it treats alike side by side.
+    """
+    position = torch.arange(len(pixels))  # where each image is
     for operation, argument in zip(choice.operation.unbind(1), choice.argument.unbind(1), strict=True):
+        order = _PLACE[operation].argsort(stable=True)
+        pixels = pixels.index_select(0, place(position[order], pixels.device))
+        position = order.argsort()
+        spans = _spans(operation[order], argument[order])
         for names, treat in ((_MAPPED, _map), (_BLENDED, _blend), (_MOVED, _move)):
-            rows = torch.isin(operation, torch.tensor([PLAIN.index(name) for name in names])).nonzero()[:, 0]
-            if len(rows):
-                rows = rows[operation[rows].argsort(stable=True)]  # images with one operation side by side
-                at = place(rows, pixels.device)
-                treated = treat(pixels.index_select(0, at), _spans(operation[rows], argument[rows]))
-                pixels.index_copy_(0, at, treated)
-    return pixels
+            alike = [span for span in spans if span.name in names]
+            if alike:
+                own = pixels[alike[0].start : alike[-1].stop]
+                own.copy_(treat(own, alike))
+    return pixels.index_select(0, place(position, pixels.device))
 
 
 @dataclass(frozen=True)
 class _Span:
-    """Neighbouring images of a group that have one operation; `argument` (k,) on the CPU."""
+    """Neighbouring images start:stop that have one operation; `argument` (k,) on the CPU."""
 
     name: str
-    images: slice
+    start: int
+    stop: int
     argument: Tensor
 
 
 def _spans(operation: Tensor, argument: Tensor) -> list[_Span]:
     spans, start = [], 0
     for index, count in zip(*(part.tolist() for part in operation.unique_consecutive(return_counts=True)), strict=True):
-        images = slice(start, start + count)
-        spans.append(_Span(PLAIN[index], images, argument[images]))
+        name = PLAIN[index] if index >= 0 else "none"
+        spans.append(_Span(name, start, start + count, argument[start : start + count]))
         start += count
     return spans
 
 
+def _with_images(spans: list[_Span], pixels: Tensor) -> Iterator[tuple[_Span, Tensor]]:
+    """Each span with its part of `pixels`, which begin where the first span does."""
+    for span in spans:
+        yield span, pixels[span.start - spans[0].start : span.stop - spans[0].start]
+
+
 def _map(pixels: Tensor, spans: list[_Span]) -> Tensor:
     """Replace every value by what its image's and channel's table holds for it: pixels (k, 3, S, S) uint8."""
-    tables = torch.cat([_tables(span, pixels[span.images]).expand(-1, 3, -1) for span in spans])
+    tables = torch.cat([_tables(span, own).expand(-1, 3, -1) for span, own in _with_images(spans, pixels)])
     first = 256 * torch.arange(3 * len(pixels), dtype=torch.int32, device=pixels.device).view(-1, 3, 1, 1)
     return tables.flatten().index_select(0, (pixels + first).flatten()).view_as(pixels)
 
@@ -241,12 +257,11 @@ def _equalised(pixels: Tensor) -> Tensor:
 
 def _blend(pixels: Tensor, spans: list[_Span]) -> Tensor:
     """Away from or towards the grey or the smoothed image: pixels (k, 3, S, S) uint8."""
-    out = torch.empty_like(pixels)
-    for span in spans:
-        own = pixels[span.images]
+    blended = []
+    for span, own in _with_images(spans, pixels):
         plain = _grey(own) if span.name == "Color" else _smoothed(own)
-        out[span.images] = _blended(plain, own, place(span.argument, pixels.device)[:, None, None, None])
-    return out
+        blended.append(_blended(plain, own, place(span.argument, pixels.device)[:, None, None, None]))
+    return torch.cat(blended)
 
 
 def _blended(plain: Tensor, value: Tensor, factor: Tensor) -> Tensor:
@@ -284,16 +299,16 @@ def _move(pixels: Tensor, spans: list[_Span]) -> Tensor:
     size = pixels.shape[-1]
     affine = place(torch.cat([_affine(span, size) for span in spans]), pixels.device)
     middle = torch.arange(size, device=pixels.device) + 0.5
-    grid = affine.new_empty(len(pixels), size, size, 2)
+    planes = []
     for axis in (0, 1):
         across, down, shift = affine[:, axis].unbind(1)
-        columns, rows = across[:, None] * middle, down[:, None] * middle + shift[:, None]
-        torch.add(rows[:, :, None], columns[:, None, :], out=grid[..., axis])
-    inside = ((grid >= 0) & (grid < size)).all(-1)[:, None]
-    grid.mul_(2 / size).sub_(1)
-    moved = F.grid_sample(pixels.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
-    fill = place(torch.tensor(FILL, dtype=torch.uint8), pixels.device)[:, None, None]
-    return torch.where(inside, moved.add_(_ROUNDING).clamp_(0, 255).to(torch.uint8), fill)
+        planes.append((down[:, None] * middle + shift[:, None])[:, :, None] + (across[:, None] * middle)[:, None, :])
+    x, y = planes
+    inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
+    grid = torch.stack(planes, dim=-1).mul_(2 / size).sub_(1)
+    fill = place(torch.tensor(FILL, dtype=torch.float32), pixels.device)[:, None, None]
+    moved = F.grid_sample(pixels - fill, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return moved.mul_(inside.float()[:, None]).add_(fill + _ROUNDING).clamp_(0, 255).to(torch.uint8)
 
 
 def _affine(span: _Span, size: int) -> Tensor:

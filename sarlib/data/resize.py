@@ -15,24 +15,30 @@ from sarlib.data.placement import place
 _CUBIC = -0.5
 
 
-def resize_windows(pixels: Tensor, window: Tensor) -> Tensor:
-    """(n, 3, S, S) uint8 and windows (n, 4) of x, y, width, height within it, on the CPU -> (n, 3, S, S) uint8."""
-    return one_by_one(pixels, window) if pixels.device.type == "cpu" else all_together(pixels, window)
+def resize_windows(pixels: Tensor, window: Tensor, flip: Tensor | None = None) -> Tensor:
+    """(n, 3, S, S) uint8, of each image its window of (n, 4) x, y, width, height, mirrored left to right where `flip` (n,) says so; window
+    and flip lie on the CPU -> (n, 3, S, S) uint8."""
+    flip = torch.zeros(len(window), dtype=torch.bool) if flip is None else flip
+    return one_by_one(pixels, window, flip) if pixels.device.type == "cpu" else all_together(pixels, window, flip)
 
 
-def one_by_one(pixels: Tensor, window: Tensor) -> Tensor:
+def one_by_one(pixels: Tensor, window: Tensor, flip: Tensor) -> Tensor:
     size = pixels.shape[-1]
     resized = torch.empty_like(pixels)
-    for image, target, (x, y, width, height) in zip(pixels.split(1), resized.split(1), window.tolist(), strict=True):
+    drawn = zip(window.tolist(), flip.tolist(), strict=True)
+    for image, target, ((x, y, width, height), mirrored) in zip(pixels.split(1), resized.split(1), drawn, strict=True):
         part = image[:, :, y : y + height, x : x + width]
+        part = part.flip(3) if mirrored else part
         target.copy_(F.interpolate(part, size=(size, size), mode="bicubic", antialias=True))
     return resized
 
 
-def all_together(pixels: Tensor, window: Tensor) -> Tensor:
+def all_together(pixels: Tensor, window: Tensor, flip: Tensor) -> Tensor:
     x, y, width, height = place(window.float(), pixels.device).unbind(1)
     size = pixels.shape[-1]
-    wide = pixels.float() @ _weights(x, width, size).mT[:, None]
+    across = _weights(x, width, size)
+    across = torch.where(place(flip, pixels.device)[:, None, None], across.flip(1), across)
+    wide = pixels.float() @ across.mT[:, None]
     # Pillow keeps bytes between the two directions too
     return _to_bytes(_weights(y, height, size)[:, None] @ _to_bytes(wide).float())
 

@@ -19,18 +19,19 @@ quote = '$(subst ','\'',$(1))'
 option = $(if $(strip $($(2))),--$(1) $(call quote,$($(2))))
 list = $(subst $() $(),$(comma) ,$(strip $(1)))
 ARGUMENTS = $(strip $(call option,preset,PRESET) $(call option,data,DATA) $(call option,datasets,DATASETS) \
-	$(call option,seeds,SEEDS) $(call option,workers,WORKERS) $(call option,device,DEVICE) $(call option,gpus,GPUS))
+	$(call option,seeds,SEEDS) $(call option,workers,WORKERS) $(call option,device,DEVICE) $(call option,gpus,GPUS) \
+	$(call option,cluster,CLUSTER))
 
 # The packages and the notebook kernel are those of this environment, whatever the user or the machine has installed beside it.
 export JUPYTER_PATH := $(CURDIR)/$(VENV)/share/jupyter
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help environment $(PAPER) tables book lab test bench reference clean lock
+.PHONY: help environment $(PAPER) tables book lab test bench gpu-check reference clean lock
 
 help: ## list the targets
 	@printf '  %-12s %s\n' '<name>' 'train what is missing, execute the notebook, print the table: $(call list,$(DECLARED))'
-	@awk -F ':.*## ' '/^[a-z][a-z]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
-	@printf '\n  %s\n' 'Variables: PRESET=tiny|laptop|gpu|paper (default laptop) DATA=folder DATASETS="a;b" SEEDS=3 WORKERS=2 DEVICE=cpu|cuda GPUS=1'
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@printf '\n  %s\n' 'Variables: PRESET=tiny|laptop|gpu|paper (default laptop) DATA=folder DATASETS="a;b" SEEDS=3 WORKERS=2 DEVICE=cpu|cuda GPUS=1 CLUSTER=file.yml'
 
 $(DECLARED): $(STAMP)
 	@$(PY) book/execute.py $@ $(ARGUMENTS)
@@ -51,6 +52,9 @@ test: $(STAMP) ## run the tests
 
 bench: $(STAMP) ## measure speed and memory: runs/bench/<device>.json
 	@$(PY) -m sarlib.bench $(call option,device,DEVICE)
+
+gpu-check: $(STAMP) ## all that a borrowed GPU is wanted for, in ten minutes, into the folder OUT; again to go on
+	@$(PY) -m sarlib.gpu_check $(call option,out,OUT) $(call option,data,DATA) $(call option,device,DEVICE)
 
 reference: $(STAMP) ## make your results of PRESET the committed reference in runs/reference/ (with the settings they were made with)
 	@set -e; preset=$(call quote,$(PRESET)); \

@@ -99,9 +99,9 @@ def notebook_parameters(arguments: list[str]) -> tuple[str, dict[str, object]]:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--gpus")
+    parser.add_argument("--gpus", type=int)
+    parser.add_argument("--cluster")
     parameters = vars(parser.parse_args(arguments))
-    del parameters["gpus"]  # a notebook has no say in it
     return parameters.pop("name"), parameters
 
 

@@ -49,17 +49,24 @@ class Request:
         return self.number > 0
 
 
+_outer: Request | None = None  # of the outermost `listening`
+
+
 @contextmanager
 def listening() -> Iterator[Request]:
     """Within the body, the signals of the protocol do not end the process but are noted in what is yielded.
 
-    Handlers are put back at the end. Python delivers signals to the main thread only: elsewhere nothing is ever requested, and the
-    handlers stay as they are.
+    Handlers are put back at the end; a `listening` within another shares its request. Python delivers signals to the main thread only:
+    elsewhere nothing is ever requested, and the handlers stay as they are.
     """
-    request = Request()
+    global _outer
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield Request()
         return
+    if _outer is not None:
+        yield _outer
+        return
+    request = _outer = Request()
 
     def note(number: int, frame: object) -> None:
         request.number = request.number or number
@@ -68,5 +75,6 @@ def listening() -> Iterator[Request]:
     try:
         yield request
     finally:
+        _outer = None
         for number, handler in earlier.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # None: it was not set from Python

@@ -5,6 +5,7 @@ Each started process finds RANK, LOCAL_RANK, WORLD_SIZE and the address of the f
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -17,9 +18,13 @@ from typing import Any
 import yaml
 
 from sarlib.config import ConfigError, TrainingError
-from sarlib.interruption import Interrupted
+from sarlib.interruption import SIGNALS as REQUESTS, Interrupted
+
+#: Every signal that the launcher of processes handles.
+SIGNALS = tuple({*REQUESTS, *(getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name))})
 
 POLL_SECONDS = 1.0
+RESTARTS = 1000  # of a job at its time limit
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ def torchrun(work: Callable[[Any], None], job: Any, *, processes: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # The launcher passes on the signals that it handles; by default the clusters' warnings are not among them and would end it.
+    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2")
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -66,6 +73,7 @@ def torchrun(work: Callable[[Any], None], job: Any, *, processes: int) -> None:
         monitor_interval=0.1,
         start_method="spawn",
     )
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}  # which the launcher replaces and does not put back
     try:
         elastic_launch(config, _started)(work, job)
     except ChildFailedError as error:
@@ -75,6 +83,9 @@ def torchrun(work: Callable[[Any], None], job: Any, *, processes: int) -> None:
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise Interrupted.by(error.sigval) from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _started(work: Callable[[Any], None], job: Any) -> None:
@@ -131,7 +142,9 @@ def submit(
 
     logs.mkdir(parents=True, exist_ok=True)
     try:
-        executor = submitit.AutoExecutor(folder=logs / "%j", cluster=None if on.executor == "auto" else on.executor)
+        # By default a job that reaches its time limit for the fourth time is given up; a long training needs many.
+        restarts = {} if on.executor == "auto" else {f"{on.executor}_max_num_timeout": RESTARTS}
+        executor = submitit.AutoExecutor(folder=logs / "%j", cluster=None if on.executor == "auto" else on.executor, **restarts)
         executor.update_parameters(**{"tasks_per_node": processes, "gpus_per_node": processes if gpus else 0, **on.parameters})
     except (ValueError, NameError, TypeError, RuntimeError) as error:
         raise ConfigError(f"the cluster's executor {on.executor!r} refuses its parameters: {str(error).strip().splitlines()[0]}") from error

@@ -24,7 +24,7 @@ from sarlib.statistics import mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["agreement", "agreement_in_words", "differences", "figure", "read_csv", "table", "text", "verdicts", "write_csv"]
+__all__ = ["agreement", "agreement_in_words", "curves", "differences", "epochs_to_reach", "figure", "read_csv", "table", "text", "verdicts", "write_csv"]
 
 WIDTH = 100  # columns of a terminal
 
@@ -127,6 +127,20 @@ def figure(results: pd.DataFrame, experiment: Experiment, *, table: str | None =
     from sarlib import figures
 
     return figures.figure(results, experiment, table=table)
+
+
+def curves(results: pd.DataFrame, experiment: Experiment) -> Figure:
+    """`sarlib.curves.figure`."""
+    from sarlib import curves
+
+    return curves.figure(results, experiment)
+
+
+def epochs_to_reach(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """`sarlib.curves.epochs_to_reach`."""
+    from sarlib import curves
+
+    return curves.epochs_to_reach(results, experiment)
 
 
 def _values_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from sarlib import distributed, launch
 from sarlib.config import Run, TrainingError
 from sarlib.execution import execute, images_seen
+from sarlib.interruption import Interrupted, listening
 from sarlib.machine import Machine
 from sarlib.store import Record, Store
 from sarlib.workers import side_by_side
@@ -61,11 +62,17 @@ class Job:
 
 
 def work(job: Job) -> dict[str, Record]:
-    """Trains the job's runs one after the other, together with the processes that this one was started with. Records by key."""
+    """Trains the job's runs one after the other, together with the processes that this one was started with. Records by key.
+
+    `Interrupted` if a signal asks to stop, also while data are loaded or between two runs.
+    """
     torch.set_num_threads(job.machine.threads)
-    records = {}
-    with distributed.joined(distributed.device_of(job.machine.device)) as ranks, _progress_bar(job, shown=ranks.first) as bar:
+    records, device = {}, distributed.device_of(job.machine.device)
+    with listening() as asked, distributed.joined(device) as ranks, _progress_bar(job, shown=ranks.first) as bar:
         for run in job.runs:
+            (number,) = ranks.max(asked.number)
+            if number:
+                raise Interrupted.by(number)
             records[run.key] = execute(
                 run,
                 store=job.store,

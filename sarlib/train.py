@@ -22,7 +22,7 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sarlib import losses, models
+from sarlib import checkpoint, losses, models
 from sarlib.config import ConfigError, Recipe, Regularizer, Run, TrainingError
 from sarlib.data import Images
 from sarlib.data.batches import TrainBatches
@@ -108,17 +108,16 @@ def train(
                 _set_learning_rate(optimizer, learning_rate(recipe, step=step, steps_per_epoch=batches.steps_per_epoch))
                 optimizer.zero_grad(set_to_none=True)
                 note = progress if progress.step == 0 else None
-                unread.append(_backward(step_losses, pixels, targets, weights=weights, pieces=pieces, ranks=ranks, note=note))
-                if recipe.clip is not None:
-                    nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip)
+                found = _backward(step_losses, pixels, targets, weights=weights, pieces=pieces, ranks=ranks, note=note)
+                unread.append(torch.cat([found, _clip(objective, recipe.clip)]))
                 optimizer.step()
                 if average is not None:
                     _update_average(average, model, decay=recipe.ema)
                 progress.step += 1
                 on_step(images_a_step)
 
-                if progress.step % read_every == 0:
-                    _read(run, progress, unread, ranks=ranks)
+                if (step + 1) % read_every == 0:
+                    _read(run, progress, unread, ranks=ranks, folder=folder)
                     stop, due = ranks.max(asked.number, ranks.first and time.monotonic() - saved > checkpoint_seconds)
                     if stop or due:
                         progress.seconds, clock = progress.seconds + time.monotonic() - clock, time.monotonic()
@@ -128,7 +127,7 @@ def train(
                     if stop:
                         raise Interrupted.by(stop)
                 waiting = time.monotonic()
-            _read(run, progress, unread, ranks=ranks)
+            _read(run, progress, unread, ranks=ranks, folder=folder)
             _close_epoch(run, progress, model=model, test=test, device=device, weights=weights, ranks=ranks)
     progress.seconds += time.monotonic() - clock
     return Trained(
@@ -216,6 +215,15 @@ def _backward(
     return total
 
 
+def _clip(objective: Objective, limit: float | None) -> Tensor:
+    """Scales the gradient down to a norm of at most `limit`; returns its norm before that, (1,)."""
+    gradients = [parameter.grad for parameter in objective.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if limit is not None:
+        nn.utils.clip_grads_with_norm_(objective.parameters(), limit, norm)
+    return norm[None].float()
+
+
 def _gradient_norms(step_losses: nn.Module, found: Tensor) -> dict[str, float]:
     """Norms of the losses' gradients on the last block's query and key rows: where they meet. The regularisers' are unweighted."""
     objective = getattr(step_losses, "_orig_mod", step_losses)
@@ -226,21 +234,23 @@ def _gradient_norms(step_losses: nn.Module, found: Tensor) -> dict[str, float]:
     return norms
 
 
-def _read(run: Run, progress: Progress, unread: list[Tensor], *, ranks: Ranks) -> None:
-    """Moves the losses of the last steps from the device to `progress`, as means over processes; `TrainingError` at the first that is not finite."""
+def _read(run: Run, progress: Progress, unread: list[Tensor], *, ranks: Ranks, folder: Path) -> None:
+    """Moves the losses of the last steps from the device to `progress`, as means over processes.
+
+    `unread` holds the losses and the norm of the gradient of each step; `TrainingError` at the first that is not finite.
+    """
     if not unread:
         return
     values = ranks.mean(torch.stack(unread).cpu())
-    for i, losses_of_step in enumerate(values.tolist()):
-        if not values[i].isfinite().all():
-            step = progress.step - len(unread) + i
-            named = zip(("cross entropy", *(part.name for part in _regularizers(run))), losses_of_step, strict=True)
-            told = ", ".join(f"{name} {value}" for name, value in named)
+    for step, found in enumerate(values, start=progress.step - len(unread)):
+        if not found.isfinite().all():
+            names = ("cross entropy", *(part.name for part in _regularizers(run)), "gradient norm")
+            told = ", ".join(f"{name} {value}" for name, value in zip(names, found.tolist(), strict=True))
             raise TrainingError(
                 f"run {run.key}: the loss is not finite at epoch {progress.epoch}, step {step} ({told}; "
-                f"the batch is that of seed {run.seed}); the last checkpoint before it is kept"
+                f"the batch is that of seed {run.seed}); {checkpoint.what_is_kept(folder)}"
             )
-    progress.losses += values.tolist()
+    progress.losses += values[:, :-1].tolist()
     unread.clear()
 
 

@@ -42,7 +42,7 @@ def test_source_is_valid_and_holds_no_output(source: Path) -> None:
 @each_source
 def test_source_is_thin(source: Path) -> None:
     notebook = nbformat.read(source, 4)
-    assert len(notebook.cells) <= 8
+    assert len(notebook.cells) <= 9
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
     code = "\n".join(cell.source for cell in code_cells(notebook))
     assert len(code) < 4000
@@ -58,9 +58,9 @@ def test_source_takes_exactly_the_parameters_it_is_given(source: Path) -> None:
 
 
 def test_arguments_become_parameters() -> None:
-    arguments = "table2 --preset gpu --data d --seeds 3 --workers 2 --device cpu --gpus 1".split()
-    expected = "table2", {"preset": "gpu", "data": "d", "datasets": "a, b;c", "seeds": 3, "workers": 2, "device": "cpu"}
-    assert execute.notebook_parameters([*arguments, "--datasets", "a, b;c"]) == expected
+    arguments = "table2 --preset gpu --data d --seeds 3 --workers 2 --device cpu --gpus 1 --cluster c.yml".split()
+    expected = {"preset": "gpu", "data": "d", "datasets": "a, b;c", "seeds": 3, "workers": 2, "device": "cpu", "gpus": 1, "cluster": "c.yml"}
+    assert execute.notebook_parameters([*arguments, "--datasets", "a, b;c"]) == ("table2", expected)
 
 
 def write_notebook(path: Path, *codes: str) -> Path:

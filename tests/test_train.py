@@ -124,7 +124,7 @@ def test_gradient_norms_are_those_of_the_query_and_key_rows(smallest_run: Run) -
 
 def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     break_at_step(4, monkeypatch)
-    with pytest.raises(TrainingError, match=f"run {smallest_run.key}: the loss is not finite at epoch 1, step 1 .*spatial_entropy nan.*seed 0"):
+    with pytest.raises(TrainingError, match=f"run {smallest_run.key}: the loss is not finite at epoch 1, step 1 .*spatial_entropy nan.*seed 0.; its last checkpoint is intact"):
         fit(smallest_run, tmp_path)
     kept = checkpoint.load(tmp_path, key=smallest_run.key, device=CPU)
     assert (kept["progress"]["epoch"], kept["progress"]["step"]) == (1, 1)
@@ -146,6 +146,28 @@ def test_losses_read_seldom_are_the_same(tmp_path: Path, smallest_run: Run, monk
     break_at_step(4, monkeypatch)
     with pytest.raises(TrainingError, match="at epoch 1, step 1 "):
         fit(smallest_run, tmp_path / "broken")
+
+
+def test_short_epochs_are_read_and_stop_too(tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three steps an epoch, losses read every fourth: a signal is obeyed at the fourth step of the training."""
+    monkeypatch.setitem(training.READ_EVERY, "cpu", 4)
+    done = []
+
+    def on_step(covered: int) -> None:
+        done.append(covered)
+        if len(done) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        train(smallest_run, images=data.load(smallest_run.data, seed=0, root=None), device=CPU, folder=tmp_path, on_step=on_step)
+    assert len(done) == 1 + 4
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_is_saved(tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sqrt(0) is 0 and its slope infinite: a finite loss, a gradient that is none."""
+    monkeypatch.setitem(losses.FUNCTIONS, "spatial_entropy", ("similarity", lambda maps: (maps - maps.detach()).square().sum().sqrt()))
+    with pytest.raises(TrainingError, match="epoch 0, step 0 .*gradient norm nan.*no checkpoint"):
+        fit(smallest_run, tmp_path)
 
 
 def test_pieces_give_the_gradient_of_the_whole(tmp_path: Path, with_recipe: Callable[..., Run]) -> None:

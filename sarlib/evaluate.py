@@ -23,13 +23,20 @@ from sarlib.entropy import component_counts, map_entropy
 
 
 def evaluate(
-    model: nn.Module, images: Images, *, batch_size: int, image_size: int, device: torch.device, ranks: Ranks = ALONE
+    model: nn.Module,
+    images: Images,
+    *,
+    batch_size: int,
+    image_size: int,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    loaders: int = 0,
 ) -> dict[str, float]:
     """Means over `images`, in evaluation mode (the model's mode is put back), in bfloat16 on a GPU as in training.
 
     top1, top5 (%; top5 with more than five classes), loss (cross entropy, nats), entropy (Equation 7, nats a map), components
     (Equation 6, a map), and where the images have masks jaccard (0 to 1, Table 11) over the images that show an object.
-    Several `ranks` share the images, each of which counts once, and all get the same means.
+    Several `ranks` share the images, each of which counts once, and all get the same means. `loaders` processes decode files.
     """
     own = images if ranks.size == 1 else images.subset(ranks.share(len(images)) or range(1))
     training = model.training
@@ -37,7 +44,9 @@ def evaluate(
     try:
         batches = [
             _measure(model, pixels, own, indices)
-            for pixels, indices in evaluation_batches(own, batch_size=batch_size, image_size=image_size, device=device)
+            for pixels, indices in evaluation_batches(
+                own, batch_size=batch_size, image_size=image_size, device=device, workers=loaders
+            )
         ]
     finally:
         model.train(training)

@@ -52,19 +52,26 @@ def _train_and_keep(
     # What trains brings timm and torchvision with it, seconds of imports that a run answered from the store can do without.
     from sarlib.evaluate import evaluate, jaccard_references
     from sarlib.throughput import cost
-    from sarlib.train import train
+    from sarlib.train import evaluation, train
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    compiled = _compiled(device)
+    compiled, loaders = _compiled(device), _loaders(device)
     images = data.load(run.data, seed=run.seed, root=root)
     trained = train(
-        run, images=images, device=device, folder=store.folder(run), ranks=ranks, pieces=pieces, compiled=compiled, on_step=on_step
+        run,
+        images=images,
+        device=device,
+        folder=store.folder(run),
+        ranks=ranks,
+        pieces=pieces,
+        loaders=loaders,
+        compiled=compiled,
+        on_step=on_step,
     )
-    size, batch = run.data.image_size, run.recipe.batch_size * 4
     metrics = {row["metric"]: row["value"] for row in trained.history if row["split"] == "test" and row["epoch"] == run.recipe.epochs}
     if trained.average is not None:
-        average = evaluate(trained.average, images[1], batch_size=batch, image_size=size, device=device, ranks=ranks)
+        average = evaluate(trained.average, images[1], **evaluation(run), device=device, ranks=ranks, loaders=loaders)
         metrics |= {f"{name}_average": value for name, value in average.items()}
     record = None
     if ranks.first:
@@ -85,6 +92,13 @@ def _compiled(device: torch.device) -> bool:
     if forced not in ("", "0", "1"):
         raise ConfigError(f"SAR_COMPILE={forced!r}: set it to 0 or 1, or unset it")
     return forced == "1" if forced else device.type == "cuda"
+
+
+def _loaders(device: torch.device) -> int:
+    """Processes that decode images which stay files: beside a GPU this process's share of the cores; on a CPU none, the cores train."""
+    if device.type != "cuda":
+        return 0
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _memory(device: torch.device) -> dict[str, float]:

@@ -59,6 +59,7 @@ def train(
     folder: Path,
     ranks: Ranks = ALONE,
     pieces: int = 1,
+    loaders: int = 0,
     compiled: bool = False,
     on_step: Callable[[int], None] = lambda images: None,
     checkpoint_seconds: float = 10.0,
@@ -66,7 +67,7 @@ def train(
     """Train `run` on `images` (train, test), resuming from the checkpoint in `folder` if there is one.
 
     Each of the `ranks` takes its share of every batch, in `pieces` one after the other where memory is short; the gradient is that of the
-    whole batch either way. `compiled`: by torch.compile. `on_step` is called in the first process after every step with the number of
+    whole batch either way. `loaders` processes decode images that are files. `compiled`: by torch.compile. `on_step` is called in the first process after every step with the number of
     images that the step covered in all processes (and once at a resume, with those already done). A checkpoint is written at the first step
     after every `checkpoint_seconds`, and when a signal asks the process to stop: `Interrupted` is raised then, in every process at
     the same step. `TrainingError` if a loss is not finite, `ConfigError` if processes and pieces do not divide the batch.
@@ -83,6 +84,7 @@ def train(
         image_size=run.data.image_size,
         seed=run.seed,
         device=device,
+        workers=loaders,
         rank=ranks.rank,
         world_size=ranks.size,
     )
@@ -128,10 +130,13 @@ def train(
                         raise Interrupted.by(stop)
                 waiting = time.monotonic()
             _read(run, progress, unread, ranks=ranks, folder=folder)
-            _close_epoch(run, progress, model=model, test=test, device=device, weights=weights, ranks=ranks)
+            _book(progress, weights)
+            progress.epoch, progress.step, progress.losses = progress.epoch + 1, 0, []
+            if progress.epoch in evaluation_epochs(recipe):
+                progress.record("test", evaluate(model, test, **evaluation(run), device=device, ranks=ranks, loaders=loaders))
     progress.seconds += time.monotonic() - clock
     return Trained(
-        model=model, average=average, history=progress.history, seconds=progress.seconds, waited=progress.waited, source=getattr(batches, "source", "")
+        model=model, average=average, history=progress.history, seconds=progress.seconds, waited=progress.waited, source=batches.source
     )
 
 
@@ -262,14 +267,15 @@ def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> No
             mine.copy_(theirs)
 
 
-def _close_epoch(
-    run: Run, progress: Progress, *, model: nn.Module, test: Images, device: torch.device, weights: list[float], ranks: Ranks
-) -> None:
-    """Book the epoch's means, evaluate where the recipe says so, and step to the next epoch."""
-    means = torch.tensor(progress.losses, dtype=torch.float64).mean(0).tolist()
-    names = zip(("regularizer", "second"), ("weight", "second_weight"), means[1:] or [0.0], weights or [0.0])
-    progress.record("train", {"loss": means[0]} | {key: value for name, scale, mean, weight in names for key, value in ((name, mean), (scale, weight))})
-    progress.epoch, progress.step, progress.losses = progress.epoch + 1, 0, []
-    if progress.epoch in evaluation_epochs(run.recipe):
-        size, batch = run.data.image_size, run.recipe.batch_size * 4
-        progress.record("test", evaluate(model, test, batch_size=batch, image_size=size, device=device, ranks=ranks))
+def _book(progress: Progress, weights: list[float]) -> None:
+    """Records the means of the epoch's losses, and the weights that the regularisers had in it (0 without one)."""
+    task, *regularizers = torch.tensor(progress.losses, dtype=torch.float64).mean(0).tolist()
+    measured = {"loss": task}
+    for names, mean, weight in zip((("regularizer", "weight"), ("second", "second_weight")), regularizers or [0.0], weights or [0.0]):
+        measured |= dict(zip(names, (mean, weight), strict=True))
+    progress.record("train", measured)
+
+
+def evaluation(run: Run) -> dict[str, int]:
+    """How the test set of a run is put before a model."""
+    return {"batch_size": run.recipe.batch_size * 4, "image_size": run.data.image_size}

@@ -87,7 +87,7 @@ def test_every_part_gives_its_file_and_is_not_done_again(
     assert len(found["kernel"]["checks"]) == 2 * len(plan.rehearsal().grids) * len(plan.rehearsal().kinds) * 2
     (report,) = out.glob("bench-*-trial.json")
     assert {measurement["name"] for measurement in json.loads(report.read_text())["measurements"]} > {"training step"}
-    assert read_csv(out / "table2.csv")["seed"].unique().tolist() == [0]
+    assert read_csv(out / "table4.csv")["seed"].unique().tolist() == [0]
     assert [part["part"] for part in json.loads((out / "summary.json").read_text())["parts"]] == NAMES
 
     first = {name: (out / f"{name}.json").stat().st_mtime_ns for name in NAMES}
@@ -140,7 +140,6 @@ def test_results_count_for_the_code_and_the_device_that_they_were_made_with(task
 
 
 def test_tables_go_on_run_by_run_and_show_whole_seeds_only(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "WANTED", ("table4",))
     monkeypatch.setenv("SAR_RUNS", "")  # put back at the end
     task = dataclasses.replace(task, plan=dataclasses.replace(task.plan, seeds=2))
     runs = tables.find(task)
@@ -212,3 +211,9 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_bad_input_is_told_in_a_line(arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--rehearse", "--out", str(tmp_path), *arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_figures_are_not_made_with_a_forced_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SAR_ENTROPY", "cpu")
+    assert command.main(["--rehearse", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("sarlib: SAR_ENTROPY would make other figures")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +24,11 @@ PARTS = (
     Part(name="modes", find=training.find_modes, least=150.0),
     Part(name="tables", find=tables.find, least=60.0),
 )
+
+#: Settings for debugging that would make other figures than a user gets.
+FORCING = ("SAR_ENTROPY", "SAR_COMPILE", "SAR_INPUT", "SAR_PIECES")
+
+_ABOUT = "All that a borrowed GPU is wanted for, in ten minutes; called again it goes on where it ended."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _task(options: argparse.Namespace) -> Task:
     if options.minutes <= 0:
         raise ConfigError(f"--minutes must be above 0, got {options.minutes:g}")
+    if forced := [name for name in FORCING if os.environ.get(name)]:
+        raise ConfigError(f"{', '.join(forced)} would make other figures than a user gets: unset it")
     machine = at_hand(device="cpu" if options.rehearse else options.device, workers=1)
     if machine.device == "cpu" and not options.rehearse:
         raise ConfigError("the check needs a GPU, and there is none that torch can use; --rehearse tries it at small sizes without one")
@@ -63,7 +71,7 @@ def _task(options: argparse.Namespace) -> Task:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sarlib.gpu_check", description="All that a GPU is wanted for, in ten minutes.")
+    parser = argparse.ArgumentParser(prog="python -m sarlib.gpu_check", description=_ABOUT)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go, and those of an earlier call are")
     parser.add_argument("--minutes", type=float, default=9.0, metavar="M", help="time for all of it (default: 9)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of real image sets, such as DIR/cifar10/{train,test}/<class>/*")

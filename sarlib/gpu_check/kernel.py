@@ -17,7 +17,8 @@ from sarlib.config import TrainingError
 from sarlib.entropy import spatial_entropy
 from sarlib.gpu_check.parts import Found, Task
 
-#: Allowed difference from the CPU path, relative to the largest value. The gradient has the type of the maps, here one digit of bfloat16.
+#: Allowed difference from the CPU path, relative to the largest value. The gradient has the type of the maps; in bfloat16 it
+#: may differ in the last digit.
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2**-7}
 
 

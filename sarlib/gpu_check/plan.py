@@ -23,7 +23,7 @@ class Plan:
 
     Kernel: `images` maps a head with `heads` heads, for each of `grids` and `kinds`. Training: `setting` with so many `classes`, at the
     largest of `batches` that fits; `compiled` are the settings of torch.compile by name, the first of which is the trainer's own.
-    Feeding: batches of `fed_batch` from `pictures` images. Tables: at `preset` with `seeds` (None: the preset's).
+    Feeding: batches of `fed_batch` from `pictures` images. `tables` at `preset` with `seeds` (None: the preset's).
     """
 
     trial: bool
@@ -40,6 +40,7 @@ class Plan:
     fed_batch: int
     pictures: int
     feeding: Effort
+    tables: tuple[str, ...]
     preset: str
     seeds: int | None
 
@@ -69,6 +70,7 @@ def full() -> Plan:
         pictures=8192,
         # Long samples: a side that reads ahead begins each of its turns with two batches that were made in the others' time.
         feeding=Effort(seconds=64.0, rounds=(6, 60), sample_seconds=2.0),
+        tables=("table2", "table4"),
         preset="gpu",
         seeds=None,
     )
@@ -92,6 +94,7 @@ def rehearsal() -> Plan:
         fed_batch=4,
         pictures=12,
         feeding=effort,
+        tables=("table4",),
         preset="tiny",
         seeds=1,
     )

@@ -15,7 +15,7 @@ from sarlib.bench import report
 from sarlib.gpu_check import bars
 from sarlib.gpu_check.parts import Found, Part, Task
 
-#: Of a part: under way (or killed on the way), finished, ended by an error, ended by the time limit or a signal, not begun for want of time.
+#: What became of a part: under way, or killed on the way; finished; ended by an error; by the time limit or a signal; not begun in time.
 BEGUN, DONE, FAILED, STOPPED, LEFT = "begun", "done", "failed", "stopped", "left"
 
 

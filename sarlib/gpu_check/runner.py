@@ -63,7 +63,6 @@ def _in_a_process(
     records.path(task.folder, part.name).unlink(missing_ok=True)
     process = context.Process(target=work, args=(part, task, dict(os.environ)), name=part.name)
     process.start()
-    told = False
     try:
         while process.is_alive() and not asked.requested and time.monotonic() < deadline:
             process.join(_POLL)

@@ -14,8 +14,6 @@ from sarlib.gpu_check.parts import Found, Task
 from sarlib.results import write_csv
 from sarlib.store import Store
 
-WANTED = ("table2", "table4")
-
 
 def find(task: Task) -> Iterator[Found]:
     """Every run of the declared tables, seed by seed, so that whole seeds come as early as can be; each table's whole seeds as CSV.
@@ -24,8 +22,7 @@ def find(task: Task) -> Iterator[Found]:
     """
     plan = task.plan
     os.environ["SAR_RUNS"] = str(task.folder / "runs")
-    names = [name for name in WANTED if name in experiments.TABLES]
-    tables = [experiments.declare(name, preset=plan.preset, data=task.data, seeds=plan.seeds) for name in names]
+    tables = [experiments.declare(name, preset=plan.preset, data=task.data, seeds=plan.seeds) for name in plan.tables]
     store = Store(experiments.runs_folder() / "store")
     store.require_writable()
     for seed in range(max(len(table.seeds) for table in tables)):

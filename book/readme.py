@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+import speed
 from sarlib import experiments, report
 from sarlib.claims import VERDICTS
 from sarlib.durable import write_durably
@@ -94,6 +95,12 @@ def output() -> str:
     return f"```text\n{end}\nwrote runs/{PRESET}/table2.ipynb and table2.csv\n```"
 
 
+def bars() -> str:
+    """What `make bench` found on each device of the reference results, against the bars; empty where there is none."""
+    outcomes = [outcome for whose, outcome in speed.reports(REFERENCE.parent) if whose == speed.REFERENCE]
+    return "\n\n".join(f"Measured on {outcome['device']}:\n\n{speed.bars(outcome)}" for outcome in outcomes if outcome["bars"])
+
+
 def _reference(name: str) -> tuple[pd.DataFrame, experiments.Experiment] | None:
     """The table's reference results, and its declaration with as many seeds, on embedded data."""
     path = REFERENCE / PRESET / f"{name}.csv"
@@ -103,7 +110,7 @@ def _reference(name: str) -> tuple[pd.DataFrame, experiments.Experiment] | None:
     return results, experiments.declare(name, preset=PRESET, seeds=results.seed.nunique())
 
 
-BLOCKS = {"output": output, "state": state, "gains": gains}
+BLOCKS = {"output": output, "state": state, "gains": gains, "bars": bars}
 
 
 def rendered(text: str) -> str:

@@ -17,6 +17,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
+import speed
 from execute import NOTEBOOKS, ROOT, failed
 from record import Record, read_record
 
@@ -25,7 +26,8 @@ MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other preset
 #: A cell of a frame that holds sentences; book.css lets these wrap and keeps numbers in one piece.
 LONG_CELL = re.compile(r"<td>([^<]{29,})</td>")
 KINDS = ("table", "figure", "appendix")
-STATUS_MARK = "<!-- status -->"
+#: Folders whose files chapters quote, and where these find them.
+QUOTED = {"sarlib": "sarlib", "tests": "tests", "book/examples": "examples"}
 YOURS, REFERENCE, NOBODY = "yours", "reference", "none"
 #: Cells that papermill adds to an executed notebook.
 ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
@@ -59,18 +61,24 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS) -> list[Page]:
         for path in BOOK.glob(pattern):
             shutil.copy(path, out)
     shutil.copytree(BOOK / "_assets", out / "_assets")
-    shutil.copytree(ROOT / "sarlib", out / "sarlib", ignore=shutil.ignore_patterns("__pycache__"))  # quoted in the method chapter
+    for folder, to in QUOTED.items():
+        shutil.copytree(ROOT / folder, out / to, ignore=shutil.ignore_patterns("__pycache__"))
     _vendor_mathjax(out / "_assets" / "mathjax")
 
     pages = [page for source in _in_order(notebooks) for page in find_pages(source, runs=runs)]
     for page in pages:
         nbformat.write(compose(page, notebooks / f"{page.name}.ipynb"), out / f"{page.file}.ipynb")
     (out / "_toc.yml").write_text(yaml.safe_dump(_table_of_contents(pages), sort_keys=False))
-    status = out / "status.md"
-    text = status.read_text()
-    assert STATUS_MARK in text, f"status.md lacks {STATUS_MARK}"
-    status.write_text(text.replace(STATUS_MARK, status_table(pages)))
+    _fill(out / "status.md", status_table(pages))
+    _fill(out / "speed.md", speed.sections(runs))
     return pages
+
+
+def _fill(chapter: Path, made: str) -> None:
+    """Put what was `made` in the place of the chapter's mark, `<!-- NAME -->` with the chapter's name."""
+    mark, text = f"<!-- {chapter.stem} -->", chapter.read_text()
+    assert mark in text, f"{chapter.name} lacks {mark}"
+    chapter.write_text(text.replace(mark, made))
 
 
 def find_pages(source: Path, *, runs: Path) -> list[Page]:

@@ -343,6 +343,23 @@ def test_file_name_is_the_devices() -> None:
     assert report.file_name(name | {"trial": True}).endswith("-trial.json")
 
 
+def test_chapter_shows_reports_and_says_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "book")
+    import speed
+
+    assert speed.NOT_MEASURED in speed.sections(tmp_path)
+    outcome = assembled({loss.OURS: [1e-3, 1e-3], loss.RELEASED: [9e-3, 9e-3]})
+    report.write(outcome | {"trial": True}, tmp_path / "bench" / "trial.json")
+    assert speed.NOT_MEASURED in speed.sections(tmp_path), "a trial was shown"
+    report.write(outcome, tmp_path / "reference" / "bench" / "a.json")
+    report.write(outcome, tmp_path / "bench" / "a.json")
+    shown = speed.sections(tmp_path)
+    assert shown.index("Your own results") < shown.index("Reference results")
+    assert "| ≥ 8 | 9 [9, 9] | reached |" in shown and "| 9 ms | 9 [9, 9] × sarlib | 2 |" in shown
+    for words in (f"## {outcome['device']}", "k 14", "0.25 share", "the GPU: there is none"):
+        assert words in shown
+
+
 def test_trial_runs_from_end_to_end(runs_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("kornia")
     assert command.main(["--device", "cpu", "--quick"]) == 0

@@ -94,7 +94,7 @@ def comparisons(report: Report) -> pd.DataFrame:
                 rows.append(
                     {
                         "measurement": measurement["name"],
-                        "settings": _in_words(measurement["settings"]),
+                        "settings": in_words(measurement["settings"]),
                         "side": side["name"],
                         "median": side["median"],
                         "over": ratio["over"],
@@ -126,7 +126,7 @@ def text(report: Report) -> str:
     if report["facts"]:
         lines.append("")
     for fact in report["facts"]:
-        lines.append(f"{fact['name']}: {fact['value']:.4g} {fact['unit']} ({_in_words(fact['settings'])})")
+        lines.append(f"{fact['name']}: {fact['value']:.4g} {fact['unit']} ({in_words(fact['settings'])})")
     if report["bars"]:
         table = verdicts(report).to_string(index=False, float_format="{:.4g}".format)
         lines += ["", "values and their 95 % intervals against the bars", table]
@@ -135,16 +135,18 @@ def text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _in_words(settings: dict[str, Any]) -> str:
+def in_words(settings: dict[str, Any]) -> str:
+    """Settings of a measurement, e.g. "B 256, H 6, k 14"."""
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def _line(row: dict[str, Any]) -> str:
     ratio = f"{row['ratio']:8.3f} x {row['over']} [{row['low']:.3f}, {row['high']:.3f}]" if row["over"] else ""
-    return f"  {row['side']:32} {_seconds(row['median']):>9}  {ratio}".rstrip()
+    return f"  {row['side']:32} {in_seconds(row['median']):>9}  {ratio}".rstrip()
 
 
-def _seconds(value: float) -> str:
+def in_seconds(value: float) -> str:
+    """A time with its unit, e.g. "1.92 ms"."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if value >= size:
             return f"{value / size:.3g} {unit}"

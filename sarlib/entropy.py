@@ -61,16 +61,15 @@ def components(similarity: Tensor) -> Tensor:
     (..., h, w) -> int32 labels (..., h, w) on the same device: 0 where S <= mean, 1 ... r in raster order of their first pixels
     within each map.
     """
-    labels, counts = _label(_stacked_excess(_at_least_float32(_maps(similarity).detach()).cpu()))
-    first = np.cumsum(counts) - counts
-    labels = np.where(labels > 0, labels - first[:, None, None], 0)[:, :-1].astype(np.int32)
-    return torch.from_numpy(labels).reshape(similarity.shape).to(similarity.device)
+    labels, counts = _label(_stacked(_at_least_float32(_maps(similarity).detach()).cpu()))
+    before = torch.from_numpy(np.cumsum(counts) - counts)[:, None, None]
+    return (labels - before).clamp_(min=0)[:, :-1].int().reshape(similarity.shape).to(similarity.device)
 
 
 def component_counts(similarity: Tensor) -> Tensor:
     """The number r of components of each map (Equation 6): (..., h, w) -> int64 (...)."""
-    _, counts = _label(_stacked_excess(_at_least_float32(_maps(similarity).detach()).cpu()))
-    return torch.from_numpy(counts).reshape(similarity.shape[:-2]).to(similarity.device)
+    _, counts = _label(_stacked(_at_least_float32(_maps(similarity).detach()).cpu()))
+    return torch.from_numpy(counts).long().reshape(similarity.shape[:-2]).to(similarity.device)
 
 
 def component_probabilities(similarity: Tensor) -> Tensor:
@@ -117,8 +116,8 @@ def entropy_and_gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
     if _path(maps) == "triton":
         return _kernel().entropy_and_gradient(maps)
     dtype = _calculation_dtype(maps)
-    entropy, gradient = _on_cpu(_stacked_excess(maps.detach().to("cpu", dtype)), torch.finfo(dtype))
-    return torch.from_numpy(entropy).to(maps.device), torch.from_numpy(gradient).to(maps.device)
+    entropy, gradient = _on_cpu(_stacked(maps.detach().to("cpu", dtype)), torch.finfo(dtype))
+    return entropy.to(maps.device), gradient.to(maps.device)
 
 
 @entropy_and_gradient.register_fake
@@ -162,52 +161,54 @@ def _kernel() -> ModuleType:
     return entropy_triton
 
 
-def _on_cpu(stacked: np.ndarray, finfo: torch.finfo) -> tuple[np.ndarray, np.ndarray]:
-    """From the excess (N, h + 1, w) of `_stacked_excess`: H (N,) and dH/dS (N, h, w) in the precision that `finfo` describes.
+def _on_cpu(stacked: Tensor, finfo: torch.finfo) -> tuple[Tensor, Tensor]:
+    """From the deviations (N, h + 1, w) of `_stacked`: H (N,) and dH/dS (N, h, w) in the precision that `finfo` describes.
 
-    Everything but the last lines is per component, of which a map has few, and in float64.
+    Everything but the sums over pixels and the last lines is per component, of which a map has few, and in float64.
     """
     labels, counts = _label(stacked)
     n = len(counts)
     owner = np.repeat(np.arange(n), counts)
+    sums = torch.zeros(len(owner) + 1, dtype=torch.float64).index_add_(0, labels.flatten(), stacked.flatten())
+    mass = sums.numpy()[1:]  # label 0 is what does not exceed the mean
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mass = np.bincount(labels.ravel(), weights=stacked.ravel(), minlength=len(owner) + 1)[1:]
         total = np.bincount(owner, weights=mass, minlength=n).astype(float)  # NumPy makes it integer where all maps are flat
         share = mass / total[owner]
         log_share = np.log(share)
         entropy = np.bincount(owner, weights=-share * log_share, minlength=n).astype(float)
         slope = np.zeros(len(owner) + 1, dtype=finfo.dtype)
         slope[1:] = -(log_share + entropy[owner]) / total[owner]
-    gradient = slope.take(labels[:, :-1])
+    gradient = slope.take(labels.numpy()[:, :-1])
     gradient -= gradient.mean(axis=(1, 2), keepdims=True)
     # A contrast so faint that its gradient is beyond the format cannot be followed by anybody: such a map counts as flat.
     flat = total <= FAINTEST * finfo.tiny
     entropy[flat] = gradient[flat] = 0
-    broken = ~(stacked[:, -1, 0] + total <= finfo.max)
+    broken = ~(stacked[:, -1, 0].numpy() + total <= finfo.max)
     entropy[broken] = gradient[broken] = np.nan
-    return entropy.astype(finfo.dtype), gradient
+    return torch.from_numpy(entropy.astype(finfo.dtype)), torch.from_numpy(gradient)
 
 
-def _stacked_excess(maps: Tensor) -> np.ndarray:
-    """Excess of maps (N, h, w) as one tall float64 image (N, h + 1, w): the row below each map separates it from the next one.
+def _stacked(maps: Tensor) -> Tensor:
+    """Deviations S - mean(S) of maps (N, h, w) as one tall float64 image (N, h + 1, w), in which a row parts each map from the next.
 
     That row is 0, or NaN throughout where the map's mean is not finite, so that it marks a map that has no entropy.
     """
     n, h, w = maps.shape
     mean = _mean(maps)
     stacked = torch.empty(n, h + 1, w, dtype=torch.float64)
-    torch.sub(maps, mean, out=stacked[:, :h]).clamp_(min=0)
-    stacked[:, h] = (mean - mean)[:, 0]
-    return stacked.numpy()
+    torch.sub(maps, mean, out=stacked[:, :h])
+    stacked[:, h:] = mean - mean
+    return stacked
 
 
-def _label(stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Components of a tall image (N, h + 1, w): labels numbered on from map to map, and how many each map has (N,)."""
+def _label(stacked: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Components of a tall image (N, h + 1, w): int32 labels numbered on from map to map, and how many each map has (N,)."""
     n, rows, w = stacked.shape
-    labels, _ = ndimage.label((stacked > 0).reshape(n * rows, w), structure=_EIGHT_NEIGHBOURS, output=np.intp)
-    labels = labels.reshape(n, rows, w)
-    last = np.maximum.accumulate(labels.reshape(n, rows * w).max(axis=1, initial=0))
-    return labels, np.diff(last, prepend=0)
+    labels, _ = ndimage.label((stacked.numpy() > 0).reshape(n * rows, w), structure=_EIGHT_NEIGHBOURS)
+    labels = torch.from_numpy(labels).view(n, rows, w)
+    counts = np.maximum.accumulate(labels.amax((1, 2)).numpy())
+    counts[1:] -= counts[:-1]
+    return labels, counts
 
 
 def _mean(maps: Tensor) -> Tensor:

@@ -213,7 +213,9 @@ def test_bad_input_is_told_in_a_line(arguments: list[str], told: str, tmp_path: 
     assert told in capsys.readouterr().err
 
 
-def test_figures_are_not_made_with_a_forced_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_are_not_made_with_a_forced_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SAR_ENTROPY", "cpu")
     assert command.main(["--rehearse", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("sarlib: SAR_ENTROPY would make other figures")

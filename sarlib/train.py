@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +110,8 @@ def train(
                 _set_learning_rate(optimizer, learning_rate(recipe, step=step, steps_per_epoch=batches.steps_per_epoch))
                 optimizer.zero_grad(set_to_none=True)
                 note = progress if progress.step == 0 else None
-                found = _backward(step_losses, pixels, targets, weights=weights, pieces=pieces, ranks=ranks, note=note)
-                unread.append(torch.cat([found, _clip(objective, recipe.clip)]))
+                found = backward(step_losses, pixels, targets, weights=weights, pieces=pieces, ranks=ranks, note=note)
+                unread.append(torch.cat([found, clip(objective, recipe.clip)]))
                 optimizer.step()
                 if average is not None:
                     _update_average(average, model, decay=recipe.ema)
@@ -162,11 +162,15 @@ def _build(run: Run, *, classes: int, device: torch.device) -> tuple[Objective, 
     """Objective and optimizer from the seed. Rows that share a seed share the initial weights of all parameters that they share."""
     torch.manual_seed(stream(run.seed, "initialisation"))
     objective = build_objective(run, classes=classes).to(device)
-    decay, model = run.recipe.weight_decay, objective.model
-    groups = param_groups_weight_decay(model, decay, no_weight_decay_list=model.no_weight_decay())
-    if own := list(objective.regularizers.parameters()):
-        groups.append({"params": own, "weight_decay": decay})
-    return objective, torch.optim.AdamW(groups, lr=run.recipe.lr, betas=run.recipe.betas, fused=True)
+    return objective, build_optimizer(objective.model, run.recipe, beside=objective.regularizers.parameters())
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe, *, beside: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
+    """AdamW without weight decay on norms, biases and what the model names; `beside` are parameters that are not the model's."""
+    groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=model.no_weight_decay())
+    if own := list(beside):
+        groups.append({"params": own, "weight_decay": recipe.weight_decay})
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
 
 
 def _require_pieces(images: int, pieces: int) -> None:
@@ -191,7 +195,7 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def _backward(
+def backward(
     step_losses: nn.Module,
     pixels: Tensor,
     targets: Tensor,
@@ -220,7 +224,7 @@ def _backward(
     return total
 
 
-def _clip(objective: Objective, limit: float | None) -> Tensor:
+def clip(objective: nn.Module, limit: float | None) -> Tensor:
     """Scales the gradient down to a norm of at most `limit`; returns its norm before that, (1,)."""
     gradients = [parameter.grad for parameter in objective.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)

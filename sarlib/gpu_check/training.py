@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -10,17 +11,17 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
+from sarlib import train
 from sarlib.bench.interleaved import Check, Fact, Measurement, Side, clock, measure, require_equal
 from sarlib.bench.waits import WAITS, waits
 from sarlib.config import ConfigError, Run
 from sarlib.data.augment import soft_labels
+from sarlib.distributed import ALONE
 from sarlib.gpu_check.parts import Found, Task
 from sarlib.gpu_check.plan import Plan
 from sarlib.throughput import cost
-from sarlib.train import build_objective
 
 NAME = "training step with optimizer"
 STOCK = "timm"
@@ -50,26 +51,23 @@ class Stock(nn.Module):
 
 
 class Step:
-    """One step of `losses` a call: forward and backward, AdamW. `compiled` are torch.compile's settings."""
+    """One step of the trainer on `losses` a call: gradient, its norm and clipping, AdamW. `compiled` are torch.compile's settings."""
 
     def __init__(self, losses: nn.Module, run: Run, compiled: Mapping[str, Any]) -> None:
-        self.weight = run.regularizer.weight
-        groups = param_groups_weight_decay(
-            losses.model, run.recipe.weight_decay, no_weight_decay_list=losses.model.no_weight_decay()
-        )
-        self.optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=run.recipe.betas, fused=True)
+        self.weights = [run.regularizer.weight] if run.regularizer.weight else []
+        self.clip = run.recipe.clip
+        self.uncompiled = losses.train()
+        recipe = dataclasses.replace(run.recipe, lr=LEARNING_RATE)
+        self.optimizer = train.build_optimizer(losses.model, recipe)
         torch._functorch.config.donated_buffer = False  # as in the trainer
-        self.losses = torch.compile(losses.train(), **compiled)
+        self.losses = torch.compile(losses, **compiled)
 
     def __call__(self, pixels: Tensor, targets: Tensor) -> None:
         torch.compiler.cudagraph_mark_step_begin()
-        found = self.losses(pixels, targets)
-        total = found[0]
-        for loss in found[1:]:
-            total = total + self.weight * loss
-        total.backward()
-        self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        train.backward(self.losses, pixels, targets, weights=self.weights, pieces=1, ranks=ALONE, note=None)
+        train.clip(self.uncompiled, self.clip)
+        self.optimizer.step()
 
 
 def find(task: Task) -> Iterator[Found]:
@@ -117,7 +115,7 @@ def find_modes(task: Task) -> Iterator[Found]:
 def objective(plan: Plan, row: str, device: torch.device) -> nn.Module:
     """What the trainer minimises in that row of Table 1c; the same initial weights for every row and for timm's model."""
     torch.manual_seed(0)
-    return build_objective(plan.setting.row(row), classes=plan.classes).to(device)
+    return train.build_objective(plan.setting.row(row), classes=plan.classes).to(device)
 
 
 def synthetic(plan: Plan, size: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -144,12 +144,13 @@ def test_a_worker_that_dies_is_one_line(files, monkeypatch, read):
     assert not multiprocessing.active_children()
 
 
-def test_errors_of_another_kind_are_not_taken_for_a_dead_worker(files, monkeypatch):
+@pytest.mark.parametrize("kind", [RuntimeError, ConnectionResetError])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_of_another_kind_are_not_taken_for_a_dead_worker(files, monkeypatch, kind, workers):
     def broken(self, index):
-        raise RuntimeError("a bug")
+        raise kind("a bug")
 
     monkeypatch.setattr(Images, "picture", broken)
-    for workers in (0, 1):
-        with pytest.raises(RuntimeError, match="a bug") as error:
-            list(batches(files, workers=workers).epoch(0))
-        assert not isinstance(error.value, TrainingError)
+    with pytest.raises(kind, match="a bug") as error:
+        list(batches(files, workers=workers).epoch(0))
+    assert not isinstance(error.value, TrainingError)

@@ -55,8 +55,9 @@ def arguments_of(name, n, *, seed):
 
 @pytest.mark.parametrize("name", INCREASING)
 def test_each_operation_is_timms(pixels, name):
-    """Exact where pixels stay in place. Where they move, Pillow's cubic (a = -1) is a little sharper than torch's (a = -0.75): less than
-    one level of 255 in the mean of a smooth image. Half a pixel beside it would be eight levels."""
+    """Exact where pixels stay in place. Where rows or columns move, a value is cut off to bytes from float32 instead of double: one level
+    apart in two pixels of a thousand. Rotation has torch's cubic (a = -0.75), a little softer than Pillow's (a = -1): less than one level
+    in the mean of a smooth image, where half a pixel beside it would be eight."""
     argument = arguments_of(name, len(pixels), seed=1)
     if name in GEOMETRIC:
         argument[0] = 0
@@ -67,9 +68,12 @@ def test_each_operation_is_timms(pixels, name):
         assert torch.equal(ours, theirs)
         assert not torch.equal(ours, pixels.int())
         return
-    difference = (ours - theirs).abs().float().mean((1, 2, 3))
+    difference = (ours - theirs).abs().float()
     assert torch.equal(ours[0], pixels[0].int()) and torch.equal(ours[0], theirs[0])
-    assert difference[:10].max() < 1.0
+    if name == "Rotate":
+        assert difference[:10].mean((1, 2, 3)).max() < 1.0
+    else:
+        assert difference.max() <= 1 and difference.mean() < 2e-3
     filled = (theirs == torch.tensor(FILL)[:, None, None]).all(1)
     same = (ours == torch.tensor(FILL)[:, None, None]).all(1)
     assert filled[1:].any((1, 2)).float().mean() > 0.8

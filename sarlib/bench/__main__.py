@@ -12,7 +12,6 @@ import torch
 
 from sarlib.bench import plan, report
 from sarlib.bench.augmentation import measure_augmentation
-from sarlib.bench.augmentation import measure_augmentation
 from sarlib.bench.device import measure_device
 from sarlib.bench.interleaved import Unequal
 from sarlib.bench.loss import measure_loss

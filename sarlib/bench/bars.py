@@ -42,8 +42,6 @@ BARS = (
         side=step.METHOD, over=step.STOCK, limit=0.95, at_least=False),
     Bar(what="DeiT's augmentation at 224 px, timm's over ours", kind="cpu", name=augmentation.NAME, settings={"B": 256, "pixels": 224},
         side=augmentation.TIMM, over=augmentation.OURS, limit=1.5, at_least=True),
-    Bar(what="DeiT's augmentation, timm with two workers over ours", kind="cpu", name=augmentation.NAME, settings={"B": 256, "pixels": 224},
-        side=augmentation.TIMM, over=augmentation.OURS, limit=1.5, at_least=True),
     Bar(what="loss, B = 1024, k = 14, seconds", **_GPU, name=device.KERNEL, settings=_LARGE,
         side=device.GRAPH, over=None, limit=30e-6, at_least=False),
     Bar(what="loss, released algorithm on the host over ours", **_GPU, name=device.HOST, settings=_LARGE,

@@ -1,0 +1,140 @@
+"""What the entropy of softmaxed maps does to a network (section 4.3): single-peak maps, measured and drawn beside SAR's.
+
+The runs are the cells of one part of the appendix: the last block of row C without a loss, with the entropy of the softmaxed map and
+with SAR's. Their weights come from the run store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pandas as pd
+
+from sarlib import cells
+from sarlib.config import ConfigError, Run
+from sarlib.entropy import excess, map_entropy
+from sarlib.maps import Maps, of_run
+from sarlib.notation import heading, plus_minus
+from sarlib.results import COLUMNS
+from sarlib.statistics import mean_interval
+from sarlib.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PART = "appendix-collapse"
+
+#: Measure: its unit.
+UNITS = {"peak": "1", "single": "%", "softmax_entropy": "nats", "entropy": "nats", "spread": "1"}
+
+
+class Cell(cells.Cell, Protocol):
+    """A place of the appendix, and its trainings."""
+
+    def with_seed(self, seed: int) -> Run: ...
+
+
+class Experiment(cells.Experiment, Protocol):
+    """A declaration whose part `PART` holds the runs to compare; `data_root` is the folder of real data sets."""
+
+    cells: Sequence[Cell]
+    data_root: Path | None
+
+
+def measures(maps: Maps) -> dict[str, float]:
+    """How collapsed maps are, as means over images and heads.
+
+    peak: largest value of softmax(S); 1 / k^2 for a flat map, at most 1.
+    single: share of the maps, in %, whose softmax exceeds its mean in one token only: one component of one token.
+    softmax_entropy: Equation 7 of softmax(S), nats; what the cheating network minimises.
+    entropy: Equation 7 of S itself, nats; not changed by the scale of S.
+    spread: standard deviation of S over the tokens of a map: how far the scores have grown.
+    """
+    similarity, attention = maps.similarity, maps.attention
+    tokens_above = (excess(attention) > 0).sum((-2, -1))
+    each = {
+        "peak": attention.amax((-2, -1)),
+        "single": 100.0 * (tokens_above == 1),
+        "softmax_entropy": map_entropy(attention),
+        "entropy": map_entropy(similarity),
+        "spread": similarity.std((-2, -1), correction=0),
+    }
+    return {name: values.double().mean().item() for name, values in each.items()}
+
+
+def measured(experiment: Experiment, *, store: Store, images: int = 500) -> pd.DataFrame:
+    """`measures` of every run of the part on up to `images` test images, as tidy results (`sarlib.results`).
+
+    `ConfigError` if the experiment has no such part, or a run's weights are not in `store`.
+    """
+    lines = []
+    for cell in _cells(experiment):
+        for seed in experiment.seeds:
+            run = cell.with_seed(seed)
+            found = measures(of_run(run, store=store, images=images, root=experiment.data_root))
+            lines += [(cell.table, cell.row, cell.dataset, seed, name, value, UNITS[name], run.key) for name, value in found.items()]
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def table(measured: pd.DataFrame) -> pd.DataFrame:
+    """One line a row: `n` seeds, and each measure's mean ± half-width of its 95 % interval over them, as text."""
+    lines = []
+    for (dataset, row), own in measured.groupby(["dataset", "row"], sort=False):
+        line = {"dataset": dataset, "row": row, "n": own["seed"].nunique()}
+        for name, values in own.groupby("metric", sort=False)["value"]:
+            line[heading(measured, name)] = plus_minus(mean_interval(values), name)
+        lines.append(line)
+    return pd.DataFrame(lines).set_index(["dataset", "row"])
+
+
+def figure(measured: pd.DataFrame, experiment: Experiment, *, store: Store, images: int = 8, head: int = 0) -> Figure:
+    """The first `images` test images, and below each what one head makes of them in every row's run with the first seed.
+
+    A map is softmax(S) divided by its largest value: bright all over where it is flat, one bright token where it has collapsed.
+    The label of a row gives `peak` and `single` over all images, heads and seeds, from `measured`.
+    """
+    import matplotlib.pyplot as plt
+
+    from sarlib.figures import INK, STYLE, WIDTH
+
+    chosen = _cells(experiment)
+    seed = experiment.seeds[0]
+    drawn = [of_run(cell.with_seed(seed), store=store, images=images, root=experiment.data_root) for cell in chosen]
+    across = len(drawn[0].pixels)
+    label_width, side = 1.9, (WIDTH - 2.4) / max(across, 6)  # inches
+    with plt.rc_context(STYLE):
+        size = (label_width + side * across + 0.5, (side + 0.04) * (1 + len(chosen)))
+        whole, grid = plt.subplots(1 + len(chosen), across, figsize=size, dpi=144, layout="constrained", squeeze=False)
+        plt.close(whole)
+        for axes, pixels in zip(grid[0], drawn[0].pixels, strict=True):
+            axes.imshow(pixels.permute(1, 2, 0).numpy())
+        _label(grid[0, 0], f"test images\n{chosen[0].dataset}")
+        for line, cell, maps in zip(grid[1:], chosen, drawn, strict=True):
+            attention = maps.attention[:, head]
+            for axes, one in zip(line, attention / attention.amax((-2, -1), keepdim=True), strict=True):
+                shown = axes.imshow(one.numpy(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
+            _label(line[0], _row_label(measured, cell))
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+        bar = whole.colorbar(shown, ax=grid[1:], shrink=0.9, pad=0.01, label="softmax(S) / its largest value")
+        bar.outline.set_edgecolor(INK)
+    return whole
+
+
+def _cells(experiment: Experiment) -> list[Cell]:
+    chosen = [cell for cell in experiment.cells if cell.table == PART]
+    if not chosen:
+        raise ConfigError(f"{experiment.name} has no part {PART!r} at preset {experiment.preset}")
+    return chosen
+
+
+def _row_label(measured: pd.DataFrame, cell: Cell) -> str:
+    peak, single = (mean_interval(cells.values(measured, cell, name)).mean for name in ("peak", "single"))
+    return f"{cell.row}\npeak {peak:.2f}, single {single:.0f} %"
+
+
+def _label(axes: Axes, text: str) -> None:
+    axes.set_ylabel(text, rotation=0, ha="right", va="center")

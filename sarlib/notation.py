@@ -9,7 +9,7 @@ import pandas as pd
 from sarlib.statistics import Interval
 
 GAP = "–"  # where there is no number
-_DECIMALS = {"top1": 2, "top5": 2, "components": 2, "seconds": 1, "images_per_second": 0}
+_DECIMALS = {"top1": 2, "top5": 2, "components": 2, "seconds": 1, "images_per_second": 0, "parameters": 2}
 
 
 def heading(results: pd.DataFrame, metric: str) -> str:

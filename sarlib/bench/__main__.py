@@ -15,6 +15,7 @@ from sarlib.bench.augmentation import measure_augmentation
 from sarlib.bench.device import measure_device
 from sarlib.bench.interleaved import Unequal
 from sarlib.bench.loss import measure_loss
+from sarlib.bench.overhead import measure_overhead
 from sarlib.bench.step import measure_step
 from sarlib.config import ConfigError
 from sarlib.experiments import runs_folder
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(device: torch.device, *, trial: bool = False, compiled: bool = False) -> report.Report:
     """Measure all that `device` has to offer. Raises `Unequal` where two sides of a comparison do not give equal results."""
     chosen = plan.trial(compiled=compiled) if trial else plan.full(device, compiled=compiled)
-    parts = [measure_loss, measure_augmentation, measure_step, *([measure_device] if device.type == "cuda" else [])]
+    parts = [measure_loss, measure_augmentation, measure_step, measure_overhead, *([measure_device] if device.type == "cuda" else [])]
     skipped = []
     if device.type != "cuda":
         skipped.append("kernel, host synchronisations, CUDA graphs, memory: they need a GPU (--device cuda)")

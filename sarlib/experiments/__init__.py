@@ -16,7 +16,7 @@ import pandas as pd
 
 from sarlib import distributed, runs
 from sarlib.config import ConfigError
-from sarlib.experiments import figure3, table1, table2, table4
+from sarlib.experiments import appendix, figure3, table1, table2, table3, table4, table9, table10
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.presets import PRESETS, preset as preset_named
 from sarlib.experiments.results import tidy
@@ -38,7 +38,16 @@ __all__ = [
     "runs_folder",
 ]
 
-TABLES = {"table1": table1, "table2": table2, "table4": table4, "figure3": figure3}
+TABLES = {
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+    "table9": table9,
+    "table10": table10,
+    "figure3": figure3,
+    "appendix": appendix,
+}
 
 
 def declare(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from sarlib.claims import ClaimTest
-from sarlib.config import ConfigError, Regularizer, Run
+from sarlib.claims import ClaimTest, Contrast
+from sarlib.config import ConfigError, Model, Regularizer, Run
+from sarlib.recipes import DRLOC
 
 #: The rows of Table 1c: variant of the last block, and whether the entropy loss is added.
 ROWS = {"A": ("A", False), "B": ("B", False), "C": ("C", False), "D": ("D", False), "E": ("A", True), "F": ("C", True)}
@@ -41,6 +42,11 @@ class Setting:
             return dataclasses.replace(self.row("F"), second=self.rival)
         return dataclasses.replace(self.baseline, regularizer=self.rival)
 
+    def with_model(self, model: Model) -> Setting:
+        """The same setting for another architecture; DRLoc's weight is the one for it."""
+        rival = dataclasses.replace(self.rival, weight=DRLOC[model.name].weight)
+        return dataclasses.replace(self, baseline=dataclasses.replace(self.baseline, model=model), rival=rival)
+
     def trained_for(self, epochs: int) -> Setting:
         """The same setting with another number of epochs; warm-ups stay as they are."""
         return dataclasses.replace(
@@ -68,7 +74,11 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A declared table: its cells, the seeds that every cell is trained with (paired across rows), and the claims that it tests."""
+    """A declared table: its cells, the seeds that every cell is trained with (paired across rows), and the claims that it tests.
+
+    `contrasts` are differences worth telling beside those from the baseline; `shown` are metrics that this table tells beside those of
+    every table: "parameters" (millions, of the declaration) or what a run measures of the machine.
+    """
 
     name: str
     title: str
@@ -76,6 +86,8 @@ class Experiment:
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
     tests: tuple[ClaimTest, ...]
+    contrasts: tuple[Contrast, ...] = ()
+    shown: tuple[str, ...] = ()
     data_root: Path | None = None
 
     def runs(self) -> Iterator[Run]:
@@ -94,7 +106,8 @@ class Experiment:
         chosen = set(datasets)
         if unknown := sorted(chosen - set(known)):
             raise ConfigError(f"{self.name} at preset {self.preset} has no data set {', '.join(unknown)}; it has {'; '.join(known)}")
-        return dataclasses.replace(self, cells=tuple(cell for cell in self.cells if cell.dataset in chosen))
+        contrasts = tuple(contrast for contrast in self.contrasts if all(dataset in chosen for *_, dataset in contrast.terms))
+        return dataclasses.replace(self, cells=tuple(cell for cell in self.cells if cell.dataset in chosen), contrasts=contrasts)
 
 
 def _describe(cell: Cell, *, seeds: int) -> dict[str, object]:
@@ -103,7 +116,9 @@ def _describe(cell: Cell, *, seeds: int) -> dict[str, object]:
         "table": cell.table,
         "row": cell.row,
         "dataset": cell.dataset,
+        "model": run.model.name,
         "last block": run.model.variant,
+        "regulariser": " + ".join(each.name for each in (run.regularizer, run.second) if each.name != "none") or "none",
         "lambda": run.regularizer.weight,
         "training images": run.data.train_size or "all",
         "epochs": run.recipe.epochs,

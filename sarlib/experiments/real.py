@@ -26,8 +26,11 @@ PIXELS = {"tiny": 32, "laptop": 64, "gpu": 112}
 def low_data_settings(preset: Preset, root: Path | None) -> tuple[Setting, ...]:
     """For every set below `root`, a setting for each subset size of the preset that the set can fill, smallest first within a set.
 
-    A set smaller than all of them is used whole, for the epochs of the smallest subset. Empty without a `root`.
+    A set smaller than all of them is used whole, for the epochs of the smallest subset. Empty without a `root`, and at `paper`, whose
+    data are all real.
     """
+    if preset.name not in SUBSETS:
+        return ()
     settings = []
     for name in datasets.discover(root) if root is not None else ():
         available, tested, fingerprint = datasets.inspect(name, root=root)
@@ -44,6 +47,7 @@ def low_data_settings(preset: Preset, root: Path | None) -> tuple[Setting, ...]:
 
 
 def _input(preset: str, native: int) -> tuple[int, int]:
-    """Pixels and patch size that give the preset's token grid: the smallest input that is not below `native`."""
-    patch = math.ceil(native / TOKENS[preset])
+    """Pixels and patch size that give the preset's token grid: the smallest input that is not below `native`, with patches of a power of
+    two, which every architecture can take."""
+    patch = 2 ** math.ceil(math.log2(native / TOKENS[preset]))
     return patch * TOKENS[preset], patch

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+import functools
 
+import pandas as pd
+import torch
+
+from sarlib.config import Model
 from sarlib.experiments.declaration import Experiment
 from sarlib.results import COLUMNS
 from sarlib.store import Record, Store
@@ -22,7 +26,11 @@ UNITS = {
     "jaccard_best": "1",
     "seconds": "s",
     "images_per_second": "images/s",
+    "parameters": "M",
 }
+
+#: Of the classifier whose parameters are counted, as publications do, whatever the data set.
+COUNTED_CLASSES = 1000
 
 
 def tidy(experiment: Experiment, records: dict[str, Record], *, store: Store) -> pd.DataFrame:
@@ -35,10 +43,21 @@ def tidy(experiment: Experiment, records: dict[str, Record], *, store: Store) ->
         for seed in experiment.seeds:
             run = cell.with_seed(seed)
             metrics = records[run.key].metrics if cell.epoch is None else _after(cell.epoch, store.history(run))
+            if "parameters" in experiment.shown:
+                metrics = metrics | {"parameters": parameters(run.model, image_size=run.data.image_size) / 1e6}
             for metric, value in metrics.items():
                 unit = UNITS[metric.removesuffix("_average")]
                 lines.append((cell.table, cell.row, cell.dataset, seed, metric, value, unit, run.key))
     return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+@functools.cache
+def parameters(model: Model, *, image_size: int) -> int:
+    """How many parameters the network has with a classifier for IN-1K; counted without memory for them."""
+    from sarlib import models  # brings timm with it
+
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in models.create(model, classes=COUNTED_CLASSES, image_size=image_size).parameters())
 
 
 def _after(epoch: int, history: pd.DataFrame) -> dict[str, float]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sarlib.claims import ClaimTest, Contrast
-from sarlib.config import Data
 from sarlib.experiments.declaration import ROWS, Cell, Experiment, Setting
+from sarlib.experiments.in100 import in100
 from sarlib.experiments.presets import Preset
 from sarlib.experiments.real import low_data_settings
 
@@ -17,10 +17,20 @@ WEIGHTS = (0.0, 0.001, 0.01, 0.1)
 CHOSEN_WEIGHT = 0.01
 LONGER = 3  # Table 1b: 100 and 300 epochs in the paper
 
+#: From row to row of Table 1c one thing changes at a time: what, the row with it, the row without it.
+STEPS = (
+    ("no attention skip", "B", "A"),
+    ("no LayerNorm", "C", "B"),
+    ("no MLP skip", "D", "C"),
+    ("loss on the stock block", "E", "A"),
+    ("loss on SAR's block", "F", "C"),
+    ("SAR's block under the loss", "F", "E"),
+)
+
 
 def declare(preset: Preset, *, seeds: tuple[int, ...], root: Path | None) -> Experiment:
     """Table 1 at `preset`. Real sets below `root` join part (c) at presets whose main data are embedded."""
-    main, others = _settings(preset, root)
+    main, others = in100(preset, root), low_data_settings(preset, root)[:1]
     return Experiment(
         name="table1",
         title=TITLE,
@@ -28,24 +38,9 @@ def declare(preset: Preset, *, seeds: tuple[int, ...], root: Path | None) -> Exp
         cells=(*_weights(main), *_epochs(main), *(cell for setting in (main, *others) for cell in _components(setting))),
         seeds=seeds,
         tests=_claims(main),
+        contrasts=tuple(contrast for setting in (main, *others) for contrast in _steps(setting)),
         data_root=root,
     )
-
-
-def _settings(preset: Preset, root: Path | None) -> tuple[Setting, tuple[Setting, ...]]:
-    """The setting of all three parts, and further settings for part (c)."""
-    match preset.name:
-        case "tiny":
-            data = Data(name="shapes-object", image_size=32, train_size=48, test_size=40)
-            return preset.setting("shapes-object, 48 images", data), low_data_settings(preset, root)[:1]
-        case "laptop":
-            data = Data(name="shapes-object", image_size=64, train_size=500, test_size=2000)
-            return preset.setting("shapes-object, 500 images", data), low_data_settings(preset, root)[:1]
-        case "gpu":
-            data = Data(name="shapes-object", image_size=112, train_size=5000, test_size=5000)
-            return preset.setting("shapes-object, 5000 images", data), low_data_settings(preset, root)[:1]
-        case _:
-            return preset.setting("IN-100", Data(name="imagenet100", image_size=224), root=root), ()
 
 
 def _weights(setting: Setting) -> list[Cell]:
@@ -75,6 +70,15 @@ def _components(setting: Setting) -> list[Cell]:
     """(c) rows A to F, each against A."""
     return [
         Cell(table="table1c", row=row, dataset=setting.dataset, run=setting.row(row), baseline=None if row == "A" else "A") for row in ROWS
+    ]
+
+
+def _steps(setting: Setting) -> list[Contrast]:
+    """(c) what each single change contributes."""
+    dataset = setting.dataset
+    return [
+        Contrast(f"{after} - {before}, {what}", ((1, "table1c", after, dataset), (-1, "table1c", before, dataset)))
+        for what, after, before in STEPS
     ]
 
 

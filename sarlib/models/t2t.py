@@ -19,6 +19,7 @@ from sarlib.config import ConfigError
 
 #: Strides of the three soft splits by the pixels a side of a final token: 16 is published, smaller tokens give up the later ones.
 SOFT_SPLITS = {16: (4, 2, 2), 8: (4, 2, 1), 4: (4, 1, 1)}
+#: Width of the tokens inside the module, as published; a model less than twice as wide takes half its own width.
 TOKEN_DIM = 64
 
 
@@ -56,9 +57,10 @@ class TokensToToken(nn.Module):
             raise ConfigError(f"t2t has tokens of {', '.join(map(str, SOFT_SPLITS))} px, not of {patch_size}")
         self.patch_size, self.num_patches = patch_size, (img_size // patch_size) ** 2
         self.strides = SOFT_SPLITS[patch_size]
-        self.attention1 = Performer(3 * 7 * 7, TOKEN_DIM)
-        self.attention2 = Performer(TOKEN_DIM * 3 * 3, TOKEN_DIM)
-        self.project = nn.Linear(TOKEN_DIM * 3 * 3, embed_dim)
+        dim = min(TOKEN_DIM, embed_dim // 2)
+        self.attention1 = Performer(3 * 7 * 7, dim)
+        self.attention2 = Performer(dim * 3 * 3, dim)
+        self.project = nn.Linear(dim * 3 * 3, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
         first, second, third = self.strides

@@ -51,7 +51,7 @@ class ConvolutionalAttention(nn.Module):
             return self._all_tokens(y, keys, values), row
         if self.training:
             with torch.no_grad():  # the patches' queries are not needed, their running statistics are
-                self._convolve(self.conv_proj_q, y)
+                self._convolve(self.conv_proj_q, y.detach())
         # What makes them gets gradients of zero, as with all tokens: weight decay and DistributedDataParallel mind None.
         nothing = 0.0 * sum(parameter.sum() for parameter in self.conv_proj_q.parameters())
         return self.proj(row.heads.flatten(1).unsqueeze(1) + nothing), row

@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from sarlib.bench import report
+from sarlib import claims
+from sarlib.bench import overhead, report
 
 YOURS, REFERENCE = "Your own", "Reference"
 NOT_MEASURED = "Not measured yet: there is no report. `make bench` puts your own here."
+NO_OVERHEAD = "This report is older than this part of the benchmark: nothing was measured. `make bench` measures it."
 
 
 def reports(runs: Path) -> list[tuple[str, report.Report]]:
@@ -36,14 +38,45 @@ def bars(outcome: report.Report) -> str:
     return _table(("ratio, with its 95 % interval", "bar", "measured", "verdict"), rows)
 
 
+def overheads(outcome: report.Report) -> str:
+    """What each regulariser adds to a step of each architecture, in percent with its interval, and what the paper says of SAR; a sentence
+    where the report has no such measurement."""
+    measured = [measurement for measurement in outcome["measurements"] if measurement["name"] == overhead.NAME]
+    if not measured:
+        return f":::{{warning}}\n{NO_OVERHEAD}\n:::"
+    first, ratios = measured[0]["settings"], measured[0]["ratios"]
+    shared = {name: value for name, value in first.items() if all(one["settings"][name] == value for one in measured)}
+    rounds = sorted({measurement["sides"][0]["rounds"] for measurement in measured})
+    head = ("regulariser", "over", *(measurement["settings"]["architecture"] for measurement in measured), "the paper, on average")
+    rows = [("none", "", *(_median(measurement, overhead.NONE) for measurement in measured), "")]
+    for side, over in [(ratio["side"], ratio["over"]) for ratio in ratios]:
+        stated = claims.load()["overhead"].stated if (side, over) == (overhead.SAR, overhead.NONE) else ""
+        rows.append((side, over, *(_percent(measurement, side, over) for measurement in measured), stated))
+    return f"{report.in_words(shared)} ({' to '.join(map(str, rounds))} rounds):\n\n{_table(head, rows)}"
+
+
+def _median(measurement: dict[str, Any], side: str) -> str:
+    (timing,) = (timing for timing in measurement["sides"] if timing["name"] == side)
+    return report.in_seconds(timing["median"])
+
+
+def _percent(measurement: dict[str, Any], side: str, over: str) -> str:
+    """By how much `side` takes longer than `over`, with the 95 % interval."""
+    (ratio,) = (ratio for ratio in measurement["ratios"] if (ratio["side"], ratio["over"]) == (side, over))
+    value, low, high = (100 * (ratio[name] - 1) for name in ("value", "low", "high"))
+    return f"{value:+.1f} % [{low:+.1f}, {high:+.1f}]"
+
+
 def _section(whose: str, outcome: report.Report) -> str:
     commit = f"commit {(outcome['commit'] or 'unknown')[:7]}{' with changes' if outcome['dirty'] else ''}"
     origin = f"{whose} results of {outcome['date'][:10]}, {commit}, torch {outcome['versions']['torch']}, in {outcome['seconds']:.0f} s."
     parts = [f"## {outcome['device']}", origin]
     if outcome["bars"]:
         parts.append(bars(outcome))
+    parts += ["### What each regulariser costs", overheads(outcome)]
     for name, frame in report.comparisons(outcome).groupby("measurement", sort=False):
-        parts += [f"### {name.capitalize()}", _comparison(frame)]
+        if name != overhead.NAME:
+            parts += [f"### {name.capitalize()}", _comparison(frame)]
     if outcome["facts"]:
         facts = [(fact["name"], report.in_words(fact["settings"]), f"{fact['value']:.4g} {fact['unit']}") for fact in outcome["facts"]]
         parts += ["### Counts and shares", _table(("", "settings", "value"), facts)]

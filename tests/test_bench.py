@@ -17,7 +17,7 @@ from adversarial_maps import adversarial, random_maps
 from scipy import ndimage
 
 from sarlib.bench import __main__ as command
-from sarlib.bench import augmentation, bars, device, loss, maps, plan, report, rivals, step
+from sarlib.bench import augmentation, bars, device, loss, maps, overhead, plan, report, rivals, step
 from sarlib.bench.interleaved import Check, Effort, Fact, Measurement, Side, Timing, Unequal
 from sarlib.bench.interleaved import interleave, measure, orders, ratio, require_equal
 from sarlib.bench.waits import WAITS, waits
@@ -367,7 +367,7 @@ def test_trial_runs_from_end_to_end(runs_folder: Path, capsys: pytest.CaptureFix
     outcome = report.read(path)
     assert path.name == report.file_name(outcome) and path.name.endswith("-trial.json") and outcome["trial"]
     frame = report.comparisons(outcome)
-    assert set(frame["measurement"]) == {loss.NAME, augmentation.NAME, step.NAME}
+    assert set(frame["measurement"]) == {loss.NAME, augmentation.NAME, step.NAME, overhead.NAME}
     assert {loss.OURS, loss.KORNIA, *loss.EXACT_RIVALS, step.STOCK, step.METHOD, step.PLUGIN} <= set(frame["side"])
     assert (frame["median"] > 0).all() and len(outcome["skipped"]) == 2
     shown = capsys.readouterr().out

@@ -18,7 +18,7 @@ class Plan:
     the other batch sizes at grid `rival_grid` with random maps. Step: timm's `model` with `overrides` at batch `step_batch`,
     eager (False) or compiled (True) or both; a CPU's time grows with the images, so that few of them and many rounds give the
     narrowest interval of a ratio. `kernel_grids`: where a GPU's kernel is set against a copy. Overhead: every architecture at the size
-    of `overhead_preset`, with as many images as a training has there, because AdamW's share of a step falls with the batch.
+    of `overhead_preset`, with as many images as a training gives a device, because AdamW's share of a step falls with them.
     """
 
     batches: tuple[int, ...] = (64, 256, 1024)
@@ -73,7 +73,7 @@ def trial(*, compiled: bool = False) -> Plan:
         compiled=(False, True) if compiled else (False,),
         kernel_batch=4,
         overhead_preset="tiny",
-        overhead_pixels=32,
+        overhead_pixels=64,
         overhead_batch=2,
         loss=effort,
         alone=effort,

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.table, preset=options.preset, data=options.data, datasets=options.datasets, seeds=options.seeds
         )
         at_hand(device=options.device, workers=options.workers, gpus=options.gpus, cluster=options.cluster)
-        Store(experiments.runs_folder() / "store").require_writable()
+        experiments.open_store().require_writable()
         options.action(experiment, options)
         return 0
     except ConfigError as error:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from sarlib.claims import ClaimTest
+from sarlib.claims import ClaimTest, Contrast
 from sarlib.statistics import cell_values, paired_values
 
 #: What a table leads with: accuracy alone hides what SAR does to the attention maps.
@@ -39,6 +39,8 @@ class Experiment(Protocol):
     cells: Sequence[Cell]
     seeds: Sequence[int]
     tests: Sequence[ClaimTest]
+    contrasts: Sequence[Contrast]
+    shown: Sequence[str]
 
 
 def values(results: pd.DataFrame, cell: Cell, metric: str) -> pd.Series:

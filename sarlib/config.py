@@ -168,7 +168,7 @@ class Regularizer:
     """What is added to the cross entropy. `constant` is the paper's text; `warmup-cosine` is its released code: 0 -> weight over
     `warmup_epochs`, then half a cosine down to 0 at the last epoch; `warmup-linear` falls in a straight line instead.
 
-    `pairs` (of tokens an image) and `mode` are DRLoc's.
+    `pairs` (of tokens an image), `mode` and `hidden` (width of its perceptron's two layers) are DRLoc's.
     """
 
     name: str = "none"
@@ -177,6 +177,7 @@ class Regularizer:
     warmup_epochs: float = 0.0
     pairs: int = 32
     mode: str = "l1"
+    hidden: int = 512
 
     def __post_init__(self) -> None:
         _require(self.name in REGULARIZERS, f"unknown regularizer {self.name!r}; choose from {', '.join(REGULARIZERS)}")
@@ -184,6 +185,7 @@ class Regularizer:
         _require(self.weight >= 0, f"the regularizer's weight must not be negative, got {self.weight}")
         _require(self.mode in DRLOC_MODES, f"unknown mode {self.mode!r} of DRLoc; choose from {', '.join(DRLOC_MODES)}")
         _require(self.pairs > 0, f"DRLoc needs at least one pair of tokens an image, got {self.pairs}")
+        _require(self.hidden > 0, f"DRLoc's perceptron needs a width of 1 or more, got {self.hidden}")
         off = (self.name == "none", self.weight == 0)
         _require(all(off) or not any(off), f"regularizer {self.name!r} with weight {self.weight}: say name 'none' and weight 0 to turn it off")
 

@@ -21,9 +21,6 @@ from sarlib.config import ConfigError
 from sarlib.entropy import FAINTEST, excess, spatial_entropy
 from sarlib.last_block import Output
 
-#: Width of both hidden layers of DRLoc's perceptron.
-HIDDEN = 512
-
 #: Cycle-back regression: the weight of log variance, and what keeps a variance above 0. Both as Liu et al. released them.
 VARIANCE_WEIGHT = 0.001
 SMALLEST_VARIANCE = 1e-8
@@ -39,7 +36,7 @@ def create(regularizer: config.Regularizer, *, dim: int, heads: int, grid: tuple
     if regularizer.name == "none":
         return None
     if regularizer.name == "drloc":
-        return DRLoc(dim=dim, grid=grid, pairs=regularizer.pairs, mode=regularizer.mode)
+        return DRLoc(dim=dim, grid=grid, pairs=regularizer.pairs, mode=regularizer.mode, hidden=regularizer.hidden)
     if regularizer.name == "disagreement" and heads < 2:
         raise ConfigError(f"disagreement is between heads, and the last block has {heads}: give it two or more")
     return OfField(*FUNCTIONS[regularizer.name])
@@ -143,7 +140,7 @@ class DRLoc(nn.Module):
     """Dense relative localisation (Liu et al. 2021): how far apart are two tokens, judged by their final embeddings?
 
     In every image `pairs` pairs of grid positions are drawn uniformly, with replacement, from torch's global generator. The two
-    embeddings, one after the other, go through a perceptron 2 dim - 512 - 512 with ReLU, whose output depends on `mode`:
+    embeddings, one after the other, go through a perceptron 2 dim - `hidden` - `hidden` (512, published) with ReLU, whose output depends on `mode`:
 
     l1: two numbers, against |dy| / (h - 1) and |dx| / (w - 1); the mean absolute error over images, pairs and both axes.
     cross_entropy: per axis a class for each distance in tokens; the mean over images and pairs, the axes summed.
@@ -158,7 +155,7 @@ class DRLoc(nn.Module):
 
     needs_tokens = True
 
-    def __init__(self, *, dim: int, grid: tuple[int, int], pairs: int = 32, mode: str = "l1") -> None:
+    def __init__(self, *, dim: int, grid: tuple[int, int], pairs: int = 32, mode: str = "l1", hidden: int = 512) -> None:
         """dim: channels of a token; grid: (h, w) in tokens. `ConfigError` for a side of one token: nothing is apart along it."""
         super().__init__()
         if min(grid) < 2:
@@ -166,7 +163,7 @@ class DRLoc(nn.Module):
         self.grid, self.pairs, self.mode = grid, pairs, mode
         outputs = 2 if mode == "l1" else sum(grid)
         self.mlp = nn.Sequential(
-            nn.Linear(2 * dim, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs)
+            nn.Linear(2 * dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
         )
         self.register_buffer("longest", torch.tensor([float(side - 1) for side in grid]), persistent=False)
 

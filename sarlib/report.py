@@ -7,6 +7,7 @@ where many are shown at once, one in twenty is expected to miss.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ import pandas as pd
 
 from sarlib.agreement import MACHINE_METRICS, agreement, agreement_in_words
 from sarlib.cells import JACCARD_REFERENCES, MAIN_METRICS, Cell, Experiment, groups, paired, present, values
-from sarlib.claims import UNTESTABLE, ClaimTest, Judgement, judge
+from sarlib.claims import UNTESTABLE, ClaimTest, Contrast, Judgement, judge
 from sarlib.notation import GAP, bounds, heading, number, plus_minus, signed
 from sarlib.results import read_csv, write_csv
 from sarlib.statistics import mean_interval
@@ -24,7 +25,7 @@ from sarlib.statistics import mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["agreement", "agreement_in_words", "curves", "differences", "epochs_to_reach", "figure", "read_csv", "table", "text", "verdicts", "write_csv"]
+__all__ = ["agreement", "agreement_in_words", "contrasts", "curves", "differences", "epochs_to_reach", "figure", "read_csv", "table", "text", "verdicts", "write_csv"]
 
 WIDTH = 100  # columns of a terminal
 
@@ -35,7 +36,8 @@ def table(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     Index (table, dataset, row), columns `n` (seeds) and one per metric with its unit. A metric that failed on some seeds says
     on how many its mean stands; a single seed has no ±; a cell without results shows gaps.
     """
-    metrics = [name for name in results["metric"].unique() if name not in (*JACCARD_REFERENCES, *MACHINE_METRICS)]
+    left_out = {*JACCARD_REFERENCES, *MACHINE_METRICS} - set(experiment.shown)
+    metrics = [name for name in results["metric"].unique() if name not in left_out]
     metrics = sorted(metrics, key=lambda name: MAIN_METRICS.index(name) if name in MAIN_METRICS else len(MAIN_METRICS))
     lines = []
     for cell in experiment.cells:
@@ -53,12 +55,45 @@ def differences(results: pd.DataFrame, experiment: Experiment, metric: Sequence[
     """
     lines = []
     for cell, name, per_seed in paired(results, experiment.cells, metric):
-        interval = mean_interval(per_seed)
         line = {"table": cell.table, "dataset": cell.dataset, "row": cell.row, "baseline": cell.baseline, "metric": name}
-        line |= {"n": interval.n, "mean": interval.mean, "low": interval.low, "high": interval.high, "p": interval.p}
-        lines.append(line | {"per_seed": " ".join(signed(one, name) for one in per_seed)})
-    columns = ["table", "dataset", "row", "baseline", "metric", "n", "mean", "low", "high", "p", "per_seed"]
-    return pd.DataFrame(lines, columns=columns)
+        lines.append(line | _summary(per_seed, name))
+    return pd.DataFrame(lines, columns=["table", "dataset", "row", "baseline", "metric", *_SUMMARY])
+
+
+_SUMMARY = ("n", "mean", "low", "high", "p", "per_seed")
+
+
+def _summary(per_seed: pd.Series, metric: str) -> dict[str, object]:
+    interval = mean_interval(per_seed)
+    numbers = {name: getattr(interval, name) for name in _SUMMARY[:-1]}
+    return numbers | {"per_seed": " ".join(signed(one, metric) for one in per_seed)}
+
+
+def contrasts(results: pd.DataFrame, experiment: Experiment, metric: Sequence[str] = MAIN_METRICS) -> pd.DataFrame:
+    """The differences that the declaration names beside those from the baseline: mean, 95 % interval, p value, every seed's as text.
+
+    One line for each metric that all cells of a contrast have, in units of the metric.
+    """
+    lines = []
+    for contrast in experiment.contrasts:
+        for name, per_seed in _of_each_metric(contrast, results, metric):
+            line = dict(zip(("table", "dataset"), _place(contrast), strict=True)) | {"contrast": contrast.label, "metric": name}
+            lines.append(line | _summary(per_seed, name))
+    return pd.DataFrame(lines, columns=["table", "dataset", "contrast", "metric", *_SUMMARY])
+
+
+def _place(contrast: Contrast) -> tuple[str, str]:
+    """Table and data set that a contrast is about."""
+    tables, sets = (dict.fromkeys(term[part] for term in contrast.terms) for part in (1, 3))
+    return " and ".join(tables), " and ".join(sets)
+
+
+def _of_each_metric(contrast: Contrast, results: pd.DataFrame, metrics: Sequence[str]) -> Iterator[tuple[str, pd.Series]]:
+    """(metric, values by seed) of a contrast, for the metrics that it has values of."""
+    for name in metrics:
+        per_seed = dataclasses.replace(contrast, metric=name).values(results)
+        if len(per_seed):
+            yield name, per_seed
 
 
 def verdicts(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
@@ -108,7 +143,7 @@ def _about(test: ClaimTest, judgement: Judgement, *, seeds: int) -> Iterator[str
 
 
 def text(results: pd.DataFrame, experiment: Experiment) -> str:
-    """The table, its paired differences and its verdicts for a terminal of 100 columns."""
+    """The table, its paired differences, its contrasts and its verdicts for a terminal of 100 columns."""
     seeds = f"{len(experiment.seeds)} seed{'s' * (len(experiment.seeds) != 1)}"
     title = textwrap.fill(f"{experiment.name}: {experiment.title}", WIDTH)
     blocks = [
@@ -117,6 +152,8 @@ def text(results: pd.DataFrame, experiment: Experiment) -> str:
     ]
     if compared := list(_differences_text(results, experiment)):
         blocks += ["difference from the baseline, paired by seed", *compared]
+    if named := list(_contrasts_text(results, experiment)):
+        blocks += ["other differences, paired by seed", *named]
     if len(experiment.tests):
         blocks += ["what the paper claims", *_verdicts_text(results, experiment)]
     return "\n\n".join(blocks)
@@ -144,7 +181,7 @@ def epochs_to_reach(results: pd.DataFrame, experiment: Experiment) -> pd.DataFra
 
 
 def _values_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:
-    metrics = present(results)
+    metrics = [*present(results), *experiment.shown]
     for (name, dataset), cells in groups(experiment.cells).items():
         samples = [(cell.row, [values(results, cell, metric) for metric in metrics]) for cell in cells]
         yield "\n".join([f"{name} · {dataset}", _grid(results, metrics, samples), *_jaccard_references(results, cells)])
@@ -174,6 +211,17 @@ def _differences_text(results: pd.DataFrame, experiment: Experiment) -> Iterator
             yield "\n".join((f"{name} · {dataset}", _grid(results, metrics, samples, difference=True), note))
 
 
+def _contrasts_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:
+    metrics = present(results)
+    by_place: dict[tuple[str, str], list[tuple[str, list[Sequence[float]]]]] = {}
+    for contrast in experiment.contrasts:
+        if found := dict(_of_each_metric(contrast, results, metrics)):
+            samples = [found.get(metric, ()) for metric in metrics]
+            by_place.setdefault(_place(contrast), []).append((contrast.label, samples))
+    for place, rows in by_place.items():
+        yield "\n".join((" · ".join(place), _grid(results, metrics, rows, difference=True)))
+
+
 def _seeds_text(sample: pd.Series, metric: str) -> str:
     p = mean_interval(sample).p
     return " ".join(signed(one, metric) for one in sample) + ("" if math.isnan(p) else f" (p {p:.2g})")
@@ -199,7 +247,7 @@ def _grid(
     *,
     difference: bool = False,
 ) -> str:
-    """Aligned lines of (label, one sample a metric); a label that leaves no room for the columns is cut."""
+    """Aligned lines of (label, one sample a metric); a label that leaves no room for the columns stands on a line of its own."""
     lines = [("", "n", *(heading(results, metric) for metric in metrics))]
     for label, by_metric in samples:
         intervals = [mean_interval(sample) for sample in by_metric]
@@ -209,18 +257,14 @@ def _grid(
             for interval, metric in zip(intervals, metrics, strict=True)
         )
         lines.append((f"  {label}", str(n), *shown))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths[1:]))
-    return "\n".join(
-        "  ".join(
-            (
-                _cut(label, widths[0]).ljust(widths[0]),
-                *(value.rjust(width) for value, width in zip(rest, widths[1:], strict=True)),
-            )
-        )
-        for label, *rest in lines
-    )
+    numbers = [max(map(len, column)) for column in list(zip(*lines, strict=True))[1:]]
+    room = WIDTH - sum(numbers) - 2 * len(numbers)
+    width = max((len(label) for label, *_ in lines if len(label) <= room), default=0)
+    return "\n".join(_aligned(label, rest, width, numbers) for label, *rest in lines)
 
 
-def _cut(label: str, width: int) -> str:
-    return label if len(label) <= width else label[: width - 1] + "…"
+def _aligned(label: str, values: Sequence[str], width: int, widths: Sequence[int]) -> str:
+    columns = (value.rjust(room) for value, room in zip(values, widths, strict=True))
+    if len(label) > width:
+        return f"{label}\n" + "  ".join((" " * width, *columns))
+    return "  ".join((label.ljust(width), *columns))

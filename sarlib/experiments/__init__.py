@@ -33,6 +33,7 @@ __all__ = [
     "csv_path",
     "declare",
     "keep_as_reference",
+    "open_store",
     "reference_path",
     "run",
     "runs_folder",
@@ -92,7 +93,7 @@ def run(
     `workers`, `device`, `gpus` and `cluster` as in `sarlib.machine.at_hand`.
     """
     machine = at_hand(device=device, workers=workers, gpus=gpus, cluster=cluster)
-    store = Store(runs_folder() / "store")
+    store = open_store()
     records = runs.execute_all(experiment.runs(), store=store, root=experiment.data_root, machine=machine, title=experiment.name)
     results = tidy(experiment, records, store=store)
     if distributed.leads():
@@ -108,6 +109,11 @@ def runs_folder() -> Path:
     return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "runs"
 
 
+def open_store() -> Store:
+    """The run store, `store/` in the folder of results."""
+    return Store(runs_folder() / "store")
+
+
 def csv_path(experiment: Experiment) -> Path:
     """Where `run` writes the experiment's results."""
     return runs_folder() / experiment.preset / f"{experiment.name}.csv"
@@ -121,7 +127,7 @@ def reference_path(experiment: Experiment) -> Path:
 def keep_as_reference(experiment: Experiment) -> None:
     """Copy one's own results to `runs/reference/`: the CSV, and of every run the store's three text files. `ConfigError` if some are missing."""
     results = read_csv(csv_path(experiment))
-    store = Store(runs_folder() / "store")
+    store = open_store()
     kept = runs_folder() / "reference" / "store"
     for run in experiment.runs():
         if store.read(run) is None:

@@ -15,6 +15,8 @@ from sarlib.experiments.real import low_data_settings
 
 TITLE = "Training on shares of a data set"
 BASELINE, DRLOC, SAR, BOTH = "ViT", "ViT + DRLoc", "ViT + SAR", "ViT + SAR + DRLoc"
+#: What is compared beside each row with the baseline.
+PAIRS = ((SAR, DRLOC), (BOTH, SAR), (BOTH, DRLOC))
 #: Per cent of the training images.
 SHARES = (25, 50, 75, 100)
 
@@ -37,7 +39,7 @@ def declare(preset: Preset, *, seeds: tuple[int, ...], root: Path | None) -> Exp
         ),
         seeds=seeds,
         tests=_claims(main),
-        contrasts=tuple(_better(row, than, setting) for setting in chosen for row, than in ((SAR, DRLOC), (BOTH, SAR), (BOTH, DRLOC))),
+        contrasts=tuple(_better(row, than, setting) for setting in chosen for row, than in PAIRS),
         data_root=root,
     )
 
@@ -69,11 +71,15 @@ def _rows(setting: Setting) -> dict[str, Run]:
 
 def _better(row: str, than: str, setting: Setting) -> Contrast:
     dataset = setting.dataset
-    return Contrast(f"{row} - {than}, {dataset}", ((1, "table3", row, dataset), (-1, "table3", than, dataset)))
+    return Contrast(f"{row} - ({than})" if "+" in than else f"{row} - {than}", ((1, "table3", row, dataset), (-1, "table3", than, dataset)))
 
 
 def _claims(shares: dict[int, Setting]) -> tuple[ClaimTest, ...]:
-    order = tuple(_better(row, than, setting) for setting in shares.values() for row, than in ((SAR, DRLOC), (DRLOC, BASELINE)))
+    order = tuple(
+        dataclasses.replace(contrast, label=f"{contrast.label} at {share} %")
+        for share, setting in shares.items()
+        for contrast in (_better(SAR, DRLOC, setting), _better(DRLOC, BASELINE, setting))
+    )
     return (
         ClaimTest("t3-75", (_better(SAR, BASELINE, shares[75]),)),
         ClaimTest("t3-75-drloc", (_better(SAR, DRLOC, shares[75]),)),

@@ -23,7 +23,7 @@ def find(task: Task) -> Iterator[Found]:
     plan = task.plan
     os.environ["SAR_RUNS"] = str(task.folder / "runs")
     tables = [experiments.declare(name, preset=plan.preset, data=task.data, seeds=plan.seeds) for name in plan.tables]
-    store = Store(experiments.runs_folder() / "store")
+    store = experiments.open_store()
     store.require_writable()
     for seed in range(max(len(table.seeds) for table in tables)):
         for table in tables:

@@ -19,7 +19,7 @@ OTHER = {
     | {"betas": (0.8, 0.9), "clip": None, "ema": 0.9, "evaluations": 1},
     "augmentation": {"crop": "resized", "crop_padding": 3, "crop_scale": (0.1, 1.0), "flip": 0.0, "color_jitter": 0.4}
     | {"rand_augment": "rand-m9", "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "mix_switch": 0.1, "label_smoothing": 0.0},
-    "regularizer": {"weight": 0.1, "schedule": "constant", "warmup_epochs": 2, "pairs": 64, "mode": "cross_entropy"},
+    "regularizer": {"weight": 0.1, "schedule": "constant", "warmup_epochs": 2, "pairs": 64, "hidden": 64, "mode": "cross_entropy"},
 }
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from sarlib import claims, data, experiments, report
-from sarlib.config import ConfigError
+from sarlib import claims, data, experiments, last_block, models, report
+from sarlib.config import ConfigError, Regularizer
+from sarlib.experiments.architectures import architectures
+from sarlib.experiments.presets import PRESETS
+from sarlib.experiments.results import parameters
 from sarlib.results import read_csv
 
 EMBEDDED_PRESETS = ("tiny", "laptop", "gpu")
@@ -18,9 +23,13 @@ ROWS = {
     "table1": list("ABCDEF"),
     "table2": ["ViT", "ViT + SAR"],
     "table4": ["ViT", "ViT + DRLoc", "ViT + SAR"],
+    "table3": ["ViT", "ViT + DRLoc", "ViT + SAR", "ViT + SAR + DRLoc"],
+    "table9": ["ViT", "ViT + SAR", "T2T", "T2T + SAR", "PVT", "PVT + SAR", "CvT", "CvT + SAR"],
     "figure3": ["ViT", "ViT + DRLoc", "ViT + SAR"],
+    "appendix": ["no loss", "spatial entropy", "pixel entropy", "softmax entropy", "total variation", "disagreement"],
 }
-PARTS = {"table1": {"table1a", "table1b", "table1c"}}
+ROWS["table10"] = ROWS["table9"]
+PARTS = {"table1": {"table1a", "table1b", "table1c"}, "appendix": {"appendix-losses", "appendix-collapse"}}
 
 
 def key(experiment: experiments.Experiment, table: str, row: str, dataset: str | None = None) -> str:
@@ -60,10 +69,11 @@ def test_claims_and_baselines_are_about_declared_cells(name: str, preset: str) -
     declared = {(cell.table, cell.row, cell.dataset) for cell in experiment.cells}
     for test in experiment.tests:
         assert all(term[1:] in declared for contrast in test.contrasts for term in contrast.terms), test.claim_id
+    assert all(term[1:] in declared for contrast in experiment.contrasts for term in contrast.terms)
     assert all((cell.table, cell.baseline, cell.dataset) in declared for cell in experiment.cells if cell.baseline)
 
 
-@pytest.mark.parametrize(("name", "where"), [("table1", "Table 1"), ("table2", "Table 2"), ("table4", "Table 4"), ("figure3", "Figure 3")])
+@pytest.mark.parametrize(("name", "where"), [(name, name.capitalize().replace("e", "e ")) for name in experiments.TABLES if name != "appendix"])
 def test_every_claim_of_the_paper_about_the_table_is_tested(name: str, where: str) -> None:
     tested = [test.claim_id for test in experiments.declare(name, preset="tiny").tests]
     assert sorted(tested) == sorted(claim.id for claim in claims.load().values() if re.fullmatch(rf"{where}[a-c]?", claim.where))
@@ -82,6 +92,48 @@ def test_tables_1_and_2_share_runs() -> None:
     dataset = "shapes-object, 500 images"
     assert key(one, "table1c", "A") == key(two, "table2", "ViT", dataset)
     assert key(one, "table1c", "F") == key(two, "table2", "ViT + SAR", dataset)
+
+
+def test_what_stands_in_for_in100_is_trained_once() -> None:
+    one, two, three, nine, ten, rest = (
+        experiments.declare(name, preset="laptop") for name in ("table1", "table2", "table3", "table9", "table10", "appendix")
+    )
+    whole = "shapes-object, 500 images (100 %)"
+    assert key(one, "table1c", "A") == key(three, "table3", "ViT", whole) == key(nine, "table9", "ViT")
+    assert key(one, "table1c", "F") == key(three, "table3", "ViT + SAR", whole) == key(nine, "table9", "ViT + SAR")
+    assert key(one, "table1c", "C") == key(rest, "appendix-losses", "no loss") == key(rest, "appendix-collapse", "no loss")
+    assert key(one, "table1a", "0.1") == key(rest, "appendix-losses", "spatial entropy, λ = 0.1")
+    many = "shapes-object, 2000 images"
+    assert key(two, "table2", "ViT + SAR", many) == key(ten, "table10", "ViT + SAR", many)
+
+
+def test_shares_are_of_the_whole_and_differ_in_nothing_else() -> None:
+    table3 = experiments.declare("table3", preset="laptop")
+    runs = [cell.run for cell in table3.cells if cell.row == "ViT"]
+    assert [run.data.train_size for run in runs] == [125, 250, 375, 500]
+    assert len({dataclasses.replace(run, data=runs[0].data).key for run in runs}) == 1
+    both = next(cell.run for cell in table3.cells if cell.row == "ViT + SAR + DRLoc")
+    assert (both.model.variant, both.regularizer.name, both.second.name) == ("C", "spatial_entropy", "drloc")
+
+
+def test_rivals_stand_where_sar_does_under_its_schedule() -> None:
+    appendix = experiments.declare("appendix", preset="laptop")
+    none = next(cell.run for cell in appendix.cells if cell.row == "no loss")
+    for cell in appendix.cells:
+        assert dataclasses.replace(cell.run, regularizer=Regularizer()) == none and none.model.variant == "C"
+        if cell.table == "appendix-losses" and cell.run != none:
+            assert (cell.run.regularizer.schedule, cell.run.regularizer.weight) == ("warmup-cosine", float(cell.row.split("= ")[1]))
+
+
+@pytest.mark.parametrize(("preset", "size", "grids"), [("tiny", 32, (4, 4, 4, 2)), ("laptop", 64, (8, 8, 8, 4)), ("gpu", 112, (14, 14, 14, 7))])
+def test_small_architectures_have_the_size_of_the_presets_vit(preset: str, size: int, grids: tuple[int, ...]) -> None:
+    chosen = architectures(PRESETS[preset])
+    counts = [parameters(model, image_size=size) for model in chosen.values()]
+    assert max(counts) < 2 * min(counts)
+    images = torch.zeros(2, 3, size, size)
+    maps = [last_block.forward(models.create(model, classes=10, image_size=size).eval(), images).similarity for model in chosen.values()]
+    assert tuple(each.shape[-1] for each in maps) == grids
+    assert {each.shape[1] for each in maps} == {PRESETS[preset].model.heads}
 
 
 def test_sar_differs_from_its_baseline_in_two_things_only() -> None:
@@ -115,6 +167,29 @@ def test_the_paper_preset_is_the_papers_protocol(imagenet: Path) -> None:
     assert {cell.run.recipe.epochs for cell in table1.cells if cell.table == "table1b"} == {100, 300}
 
 
+def test_the_paper_preset_has_the_published_architectures(imagenet: Path) -> None:
+    """Parameters in millions as the architectures' papers give them, and each architecture's own recipe on IN-1K only."""
+    nine, ten = (experiments.declare(name, preset="paper", data=imagenet) for name in ("table9", "table10"))
+    for experiment in (nine, ten):
+        sizes = {cell.row: parameters(cell.run.model, image_size=224) / 1e6 for cell in experiment.cells if cell.baseline is None}
+        assert sizes == pytest.approx({"ViT": 22.05, "T2T": 21.5, "PVT": 24.5, "CvT": 20.0}, abs=0.1)
+        assert [cell.run.grid for cell in experiment.cells] == [14] * 4 + [7] * 4
+        assert {cell.run.model.drop_path for cell in experiment.cells} == {0.1}
+    assert {(cell.run.recipe.epochs, cell.run.recipe.lr) for cell in nine.cells} == {(100, 1e-3)}
+    recipes = {cell.row: (cell.run.recipe.epochs, cell.run.recipe.lr, cell.run.recipe.batch_size) for cell in ten.cells}
+    assert recipes == {
+        row: expected
+        for name, expected in {"ViT": (300, 1e-3, 1024), "T2T": (310, 1e-3, 512), "PVT": (300, 1e-3, 1024), "CvT": (300, 2e-3, 2048)}.items()
+        for row in (name, f"{name} + SAR")
+    }
+    table4 = experiments.declare("table4", preset="paper", data=imagenet)
+    assert key(ten, "table10", "ViT + SAR") == key(table4, "table4", "ViT + SAR")
+    three = experiments.declare("table3", preset="paper", data=imagenet)
+    assert [cell.run.data.train_size for cell in three.cells if cell.row == "ViT"] == [25, 50, 75, None]
+    drloc = next(cell.run.regularizer for cell in three.cells if cell.row == "ViT + DRLoc")
+    assert (drloc.weight, drloc.hidden, drloc.warmup_epochs) == (0.5, 512, 20)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -144,6 +219,13 @@ def test_real_sets_join_with_their_own_keys(image_folder: Path, runs_folder: Pat
     (image_folder / "pets" / "train" / "cat" / "0.png").unlink()
     changed = experiments.declare("table2", preset="tiny", data=image_folder, seeds=1)
     assert not {cell.run.key for cell in added} & {cell.run.key for cell in changed.cells}, "other files are another run"
+
+
+def test_real_sets_join_the_tables_of_shares_and_architectures(image_folder: Path) -> None:
+    joined = {name: experiments.declare(name, preset="tiny", data=image_folder) for name in ("table3", "table9", "table10")}
+    added = {name: {cell.dataset for cell in found.cells if cell.run.data.name == "pets"} for name, found in joined.items()}
+    assert added["table3"] == {f"pets, {size} images ({share} %)" for size, share in ((3, 25), (6, 50), (9, 75), (12, 100))}
+    assert added["table9"] == added["table10"] == {"pets, 12 images"}
 
 
 def test_a_reference_is_a_copy_of_complete_results(runs_folder: Path) -> None:

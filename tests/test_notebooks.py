@@ -42,7 +42,7 @@ def test_source_is_valid_and_holds_no_output(source: Path) -> None:
 @each_source
 def test_source_is_thin(source: Path) -> None:
     notebook = nbformat.read(source, 4)
-    assert len(notebook.cells) <= 9
+    assert len(notebook.cells) <= 10
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
     code = "\n".join(cell.source for cell in code_cells(notebook))
     assert len(code) < 4000

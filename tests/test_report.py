@@ -39,6 +39,8 @@ class Experiment:
     title: str = "Training from scratch"
     preset: str = "laptop"
     seeds: tuple[int, ...] = (0, 1, 2, 3)
+    contrasts: tuple[Contrast, ...] = ()
+    shown: tuple[str, ...] = ()
 
 
 def gains(rule: str) -> ClaimTest:
@@ -210,7 +212,7 @@ def test_text_fits_the_terminal_whatever_the_labels() -> None:
     long = replace(TABLE2, cells=(*TABLE2.cells, *cells), seeds=tuple(range(8)), title="A title of many words " * 8)
     text = report.text(results_of(long), long)
     assert max(map(len, text.splitlines())) <= 100
-    assert "…" in text and "SUPPORTED: ours" in text and "jaccard without a model: random cells 0." in text
+    assert "SUPPORTED: ours" in text and "jaccard without a model: random cells 0." in text
     assert all(f"{name}" in text for name in ("t2-min", "t2-max", "no IN-1K here", "seed by seed"))
 
 

@@ -17,6 +17,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
+import recipes
 import speed
 from execute import NOTEBOOKS, ROOT, failed
 from record import Record, read_record
@@ -71,6 +72,7 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS) -> list[Page]:
     (out / "_toc.yml").write_text(yaml.safe_dump(_table_of_contents(pages), sort_keys=False))
     _fill(out / "status.md", status_table(pages))
     _fill(out / "speed.md", speed.sections(runs))
+    _fill(out / "rivals.md", recipes.section())
     return pages
 
 

@@ -16,9 +16,7 @@ from sarlib.bench.plan import Plan
 from sarlib.config import Data, Model, Regularizer, Run
 from sarlib.distributed import ALONE
 from sarlib.experiments.architectures import architectures
-from sarlib.experiments.declaration import Setting
 from sarlib.experiments.presets import PRESETS, Preset
-from sarlib.recipes import DRLOC
 from sarlib.train import backward, build_objective, build_optimizer
 
 NAME = "training step with each regulariser"
@@ -97,8 +95,8 @@ def sides(model: Model, *, preset: Preset, image_size: int) -> dict[str, Run]:
     """What is timed, the step without regulariser first. DRLoc alone has the stock last block, as Liu et al. trained it; SAR and what
     could stand in its place have row C's of Table 1c."""
     recipe = dataclasses.replace(preset.recipe, lr=LEARNING_RATE)
-    plain = Run(data=Data(name="noise", image_size=image_size), model=model, recipe=recipe)
-    setting = Setting(dataset="noise", baseline=plain, regularizer=preset.regularizer, rival=DRLOC[model.name])
+    unseen = Data(name="digits", image_size=image_size)  # the batch is noise
+    setting = preset.setting("noise", unseen, patch_size=model.patch_size, recipe=recipe).with_model(model)
     row_f = setting.row("F")
     return {
         NONE: setting.row("A"),

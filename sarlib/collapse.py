@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
+from torch import Tensor
 
-from sarlib import cells
+from sarlib import cells, maps
+from sarlib.attention import upsample
 from sarlib.config import ConfigError, Run
 from sarlib.entropy import excess, map_entropy
-from sarlib.maps import Maps, of_run
 from sarlib.notation import heading, plus_minus
 from sarlib.results import COLUMNS
 from sarlib.statistics import mean_interval
@@ -24,11 +25,14 @@ from sarlib.store import Store
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 PART = "appendix-collapse"
 
+LABELS, MAP = 2.4, 1.1  # inches: what labels and scale take, and at most a map
+
 #: Measure: its unit.
-UNITS = {"peak": "1", "single": "%", "softmax_entropy": "nats", "entropy": "nats", "spread": "1"}
+UNITS = {"peak": "1", "single": "%", "tokens": "1", "softmax_entropy": "nats", "entropy": "nats", "spread": "1"}
 
 
 class Cell(cells.Cell, Protocol):
@@ -44,20 +48,22 @@ class Experiment(cells.Experiment, Protocol):
     data_root: Path | None
 
 
-def measures(maps: Maps) -> dict[str, float]:
-    """How collapsed maps are, as means over images and heads.
+def measures(similarity: Tensor) -> dict[str, float]:
+    """How collapsed maps S (n, H, k, k) are, as means over images and heads.
 
     peak: largest value of softmax(S); 1 / k^2 for a flat map, at most 1.
     single: share of the maps, in %, whose softmax exceeds its mean in one token only: one component of one token.
+    tokens: in how many tokens the softmax exceeds its mean.
     softmax_entropy: Equation 7 of softmax(S), nats; what the cheating network minimises.
     entropy: Equation 7 of S itself, nats; not changed by the scale of S.
     spread: standard deviation of S over the tokens of a map: how far the scores have grown.
     """
-    similarity, attention = maps.similarity, maps.attention
-    tokens_above = (excess(attention) > 0).sum((-2, -1))
+    attention = maps.attention(similarity)
+    tokens = (excess(attention) > 0).sum((-2, -1))
     each = {
         "peak": attention.amax((-2, -1)),
-        "single": 100.0 * (tokens_above == 1),
+        "single": 100.0 * (tokens == 1),
+        "tokens": tokens,
         "softmax_entropy": map_entropy(attention),
         "entropy": map_entropy(similarity),
         "spread": similarity.std((-2, -1), correction=0),
@@ -68,13 +74,15 @@ def measures(maps: Maps) -> dict[str, float]:
 def measured(experiment: Experiment, *, store: Store, images: int = 500) -> pd.DataFrame:
     """`measures` of every run of the part on up to `images` test images, as tidy results (`sarlib.results`).
 
-    `ConfigError` if the experiment has no such part, or a run's weights are not in `store`.
+    `ConfigError` if the experiment has no such part, or a run or its weights are not in `store`.
     """
+    chosen = _cells(experiment)
+    shown = maps.first_images(chosen[0].with_seed(experiment.seeds[0]), images, root=experiment.data_root)
     lines = []
-    for cell in _cells(experiment):
+    for cell in chosen:
         for seed in experiment.seeds:
             run = cell.with_seed(seed)
-            found = measures(of_run(run, store=store, images=images, root=experiment.data_root))
+            found = measures(maps.similarity(run, store=store, images=shown))
             lines += [(cell.table, cell.row, cell.dataset, seed, name, value, UNITS[name], run.key) for name, value in found.items()]
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
@@ -94,28 +102,28 @@ def figure(measured: pd.DataFrame, experiment: Experiment, *, store: Store, imag
     """The first `images` test images, and below each what one head makes of them in every row's run with the first seed.
 
     A map is softmax(S) divided by its largest value: bright all over where it is flat, one bright token where it has collapsed.
-    The label of a row gives `peak` and `single` over all images, heads and seeds, from `measured`.
+    A line runs around the tokens that exceed the map's mean, the components of Equation 6. The label of a row gives `peak` and
+    `single` over all images, heads and seeds, from `measured`.
     """
     import matplotlib.pyplot as plt
 
     from sarlib.figures import INK, STYLE, WIDTH
 
-    chosen = _cells(experiment)
-    seed = experiment.seeds[0]
-    drawn = [of_run(cell.with_seed(seed), store=store, images=images, root=experiment.data_root) for cell in chosen]
-    across = len(drawn[0].pixels)
-    label_width, side = 1.9, (WIDTH - 2.4) / max(across, 6)  # inches
+    chosen, seed = _cells(experiment), experiment.seeds[0]
+    pictures = maps.first_images(chosen[0].with_seed(seed), images, root=experiment.data_root)
+    drawn = [maps.attention(maps.similarity(cell.with_seed(seed), store=store, images=pictures)) for cell in chosen]
+    across = len(pictures)
+    side = min(MAP, (WIDTH - LABELS) / across)
     with plt.rc_context(STYLE):
-        size = (label_width + side * across + 0.5, (side + 0.04) * (1 + len(chosen)))
+        size = (LABELS + side * across, (side + 0.05) * (1 + len(chosen)))
         whole, grid = plt.subplots(1 + len(chosen), across, figsize=size, dpi=144, layout="constrained", squeeze=False)
         plt.close(whole)
-        for axes, pixels in zip(grid[0], drawn[0].pixels, strict=True):
-            axes.imshow(pixels.permute(1, 2, 0).numpy())
+        for index, axes in enumerate(grid[0]):
+            axes.imshow(pictures.picture(index))
         _label(grid[0, 0], f"test images\n{chosen[0].dataset}")
-        for line, cell, maps in zip(grid[1:], chosen, drawn, strict=True):
-            attention = maps.attention[:, head]
-            for axes, one in zip(line, attention / attention.amax((-2, -1), keepdim=True), strict=True):
-                shown = axes.imshow(one.numpy(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
+        for line, cell, attention in zip(grid[1:], chosen, drawn, strict=True):
+            for axes, one in zip(line, attention[:, head], strict=True):
+                shown = _draw(axes, one)
             _label(line[0], _row_label(measured, cell))
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
@@ -124,10 +132,25 @@ def figure(measured: pd.DataFrame, experiment: Experiment, *, store: Store, imag
     return whole
 
 
+def _draw(axes: Axes, attention: Tensor) -> AxesImage:
+    """One map (k, k), and a line around the tokens that exceed its mean."""
+    from sarlib.figures import BELOW
+
+    h, w = attention.shape
+    shown = axes.imshow((attention / attention.max()).numpy(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
+    above = excess(attention) > 0
+    if above.any():
+        # On a finer grid the line follows the tokens' edges instead of cutting their corners.
+        fine = upsample(above, (16 * h, 16 * w)).float().numpy()
+        axes.contour(fine, levels=[0.5], extent=(-0.5, w - 0.5, -0.5, h - 0.5), colors=[BELOW], linewidths=1.2)
+    return shown
+
+
 def _cells(experiment: Experiment) -> list[Cell]:
+    """The rows to compare. `ConfigError` unless there are some, on one data set: all are shown the same images."""
     chosen = [cell for cell in experiment.cells if cell.table == PART]
-    if not chosen:
-        raise ConfigError(f"{experiment.name} has no part {PART!r} at preset {experiment.preset}")
+    if len({cell.dataset for cell in chosen}) != 1:
+        raise ConfigError(f"the collapse is shown on one data set: {experiment.name} needs a part {PART!r} that has one, no more and no less")
     return chosen
 
 

@@ -43,6 +43,7 @@ class Data:
 
     A training subset is drawn by the run's seed, class by class in equal shares as far as they go; the test set never depends on the
     seed. `fingerprint` identifies the files of a real set (empty for embedded ones), so that changed files are another run.
+    `test_crop` is the share of a test image's shorter side that is shown, from its centre: 0.875 resizes to 256 and shows 224 pixels.
     """
 
     name: str
@@ -50,8 +51,10 @@ class Data:
     train_size: int | None = None
     test_size: int | None = None
     fingerprint: str = ""
+    test_crop: float = 1.0
 
     def __post_init__(self) -> None:
+        _require(0 < self.test_crop <= 1, f"test_crop is a share of the image, above 0 and at most 1, got {self.test_crop}")
         _require(self.image_size > 0, f"image size must be positive, got {self.image_size}")
         for what in ("train_size", "test_size"):
             size = getattr(self, what)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,50 +12,51 @@ from torch import Tensor
 from sarlib import data, last_block
 from sarlib.config import ConfigError, Run
 from sarlib.data.batches import evaluation_batches
-from sarlib.data.images import Images, to_bytes, whole_view
+from sarlib.data.images import Images, to_bytes
 from sarlib.models import create
 from sarlib.store import Store
 from sarlib.train import evaluation
 
 
-@dataclass(frozen=True, eq=False)
-class Maps:
-    """What a trained network's class token looks at in n images, on the CPU.
+def first_images(run: Run, count: int, *, root: Path | None = None) -> Images:
+    """The first `count` images of the run's test set (all, if it has fewer) in memory, whole and at the size that the run looks at.
 
-    pixels: (n, 3, S, S) uint8, RGB, the images as the network saw them before normalisation.
-    similarity: (n, H, k, k) float32, Equation 4: scaled scores of the last block before softmax; row 0 is the top of the image.
+    The test set does not depend on the seed: runs that differ in it can be shown the same images. `root` is the folder of real data
+    sets. Raises `ConfigError` as `sarlib.data.load` does, and for less than one image.
     """
-
-    pixels: Tensor
-    similarity: Tensor
-
-    @property
-    def attention(self) -> Tensor:
-        """softmax(S) over the k * k patch tokens: (n, H, k, k), every map sums to 1.
-
-        The class token's own score is left out, as in `sarlib.losses.softmax_entropy`: within the layer's softmax it takes its share
-        of the attention and leaves a map of the same form, scaled down.
-        """
-        return self.similarity.flatten(-2).softmax(-1).unflatten(-1, self.similarity.shape[-2:])
-
-
-def of_run(run: Run, *, store: Store, images: int, root: Path | None = None, device: str | torch.device = "cpu") -> Maps:
-    """Maps of the finished `run` for the first `images` images of its test set (all, if it has fewer), in evaluation mode.
-
-    The weights are those at the end of training, not their average where one is kept; float32 on every device. `root` is the folder of
-    real data sets. `ConfigError` where `store` lacks the run or its weights, as the committed reference results do.
-    """
-    if images < 1:
-        raise ConfigError(f"maps are of one image or more, got {images}")
-    weights = _weights(run, store)
+    if count < 1:
+        raise ConfigError(f"maps are of one image or more, got {count}")
     _, test = data.load(run.data, seed=run.seed, root=root)
-    shown = _in_memory(test.subset(range(min(images, len(test)))), run.data.image_size)
-    model = create(run.model, classes=len(test.classes), image_size=run.data.image_size)
+    shown = test.subset(range(min(count, len(test))))
+    if shown.files is None:
+        return shown
+    pixels = torch.stack([to_bytes(shown.view(index, run.data.image_size)) for index in range(len(shown))])
+    return Images(labels=shown.labels, classes=shown.classes, pixels=pixels)
+
+
+def similarity(run: Run, *, store: Store, images: Images, device: str | torch.device = "cpu") -> Tensor:
+    """Equation 4 of the finished `run` for `images` (see `first_images`), in evaluation mode.
+
+    Returns (n, H, k, k) on the CPU, calculated in float32 whatever the device; row 0 is the top of the image. The weights are those at
+    the end of training, not their average where one is kept. `ConfigError` where `store` lacks the run or its weights, as the committed
+    reference results do.
+    """
+    weights = _weights(run, store)
+    model = create(run.model, classes=len(images.classes), image_size=run.data.image_size)
     model.load_state_dict(weights)
     model.eval().to(device)
     with torch.no_grad():
-        batches = [last_block.forward(model, x).similarity.cpu() for x, _ in evaluation_batches(shown, **evaluation(run), device=device)]
-    return Maps(pixels=shown.pixels, similarity=torch.cat(batches))
+        batches = [last_block.forward(model, x).similarity.cpu() for x, _ in evaluation_batches(images, **evaluation(run), device=device)]
+    return torch.cat(batches)
+
+
+def attention(similarity: Tensor) -> Tensor:
+    """softmax(S) over the patch tokens: (..., h, w) -> (..., h, w), every map sums to 1.
+
+    The class token's own score is left out, as in `sarlib.losses.softmax_entropy`: within the layer's softmax it takes its share of the
+    attention and leaves the same map, scaled down.
+    """
+    return similarity.flatten(-2).softmax(-1).unflatten(-1, similarity.shape[-2:])
 
 
 def _weights(run: Run, store: Store) -> dict[str, Tensor]:
@@ -71,9 +71,3 @@ def _weights(run: Run, store: Store) -> dict[str, Tensor]:
         return load_file(file)
     except SafetensorError as error:
         raise ConfigError(f"the weights of run {run.key} cannot be read ({error}): {train_again}") from error
-
-
-def _in_memory(images: Images, size: int) -> Images:
-    """The images as pixels of `size`, seen as evaluation sees them; files are decoded once for both the network and the reader."""
-    pixels = torch.stack([to_bytes(whole_view(images.picture(index), size)) for index in range(len(images))])
-    return Images(labels=images.labels, classes=images.classes, pixels=pixels)

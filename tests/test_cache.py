@@ -17,7 +17,7 @@ from PIL import Image
 from sarlib.config import Augmentation, ConfigError
 from sarlib.data import cache
 from sarlib.data.batches import TrainBatches, evaluation_batches
-from sarlib.data.images import Images, to_bytes, whole_view
+from sarlib.data.images import Images, to_bytes, central_view
 
 SIZE = 24
 DEIT = Augmentation(crop="resized", flip=0.5, rand_augment="rand-m9-mstd0.5-inc1", erasing=0.25, mixup=0.8, cutmix=1.0)
@@ -40,7 +40,7 @@ def images(tmp_path):
 
 
 def expected(images):
-    return torch.stack([to_bytes(whole_view(images.picture(i), SIZE)) for i in range(len(images))])
+    return torch.stack([to_bytes(central_view(images.picture(i), SIZE)) for i in range(len(images))])
 
 
 def kept(folder):

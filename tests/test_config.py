@@ -13,7 +13,7 @@ PYRAMID = (Stage(dim=16, depth=1, heads=1, stride=4, key_stride=2), Stage(dim=32
 
 #: For every field another valid value.
 OTHER = {
-    "data": {"name": "digits", "image_size": 64, "train_size": 25, "test_size": 21, "fingerprint": "ab"},
+    "data": {"name": "digits", "image_size": 64, "train_size": 25, "test_size": 21, "fingerprint": "ab", "test_crop": 0.5},
     "model": {"name": "t2t", "patch_size": 4, "dim": 32, "depth": 3, "heads": 4, "mlp_ratio": 3.0, "drop_path": 0.1, "variant": "B"},
     "recipe": {"epochs": 4, "batch_size": 9, "lr": 0.1, "warmup_epochs": 2, "warmup_lr": 0.0, "min_lr": 0.0, "weight_decay": 0.0}
     | {"betas": (0.8, 0.9), "clip": None, "ema": 0.9, "evaluations": 1},

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as V
 from sarlib import data
 from sarlib.config import ConfigError, Data
 from sarlib.data import discover, fingerprint, folders, load
-from sarlib.data.images import to_bytes, whole_view
+from sarlib.data.images import to_bytes, central_view
 from sarlib.data.splits import balanced
 
 CLASSES = ("ant", "bee", "cat")
@@ -92,7 +92,7 @@ def test_large_sets_stay_files_and_show_the_same_images(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "MEMORY_LIMIT", 6 * 3 * 64 - 1)
     as_files, _ = load(spec(train_size=6), seed=0, root=tmp_path)
     assert as_files.pixels is None and len(as_files.files) == 6
-    shown = torch.stack([to_bytes(whole_view(as_files.picture(i), 8)) for i in range(6)])
+    shown = torch.stack([to_bytes(central_view(as_files.picture(i), 8)) for i in range(6)])
     assert torch.equal(shown, in_memory.pixels)
 
 
@@ -117,11 +117,28 @@ def test_pixels_of_another_size_are_decoded_however_many_there_are(tmp_path, mon
     assert load(spec(image_size=48), seed=0, root=tmp_path)[0].image_size == (48, 48)
 
 
-@pytest.mark.parametrize("size", [(30, 20), (20, 30), (7, 9)])
-def test_the_whole_view_is_torchvisions_resize_and_centre_crop(size):
+@pytest.mark.parametrize(("crop", "side"), [(1.0, 12), (0.875, 13), (0.5, 24)])
+@pytest.mark.parametrize("size", [(30, 20), (20, 30), (7, 9), (12, 12)])
+def test_the_central_view_is_torchvisions_resize_and_centre_crop(size, crop, side):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
-    expected = V.center_crop(V.resize(picture, 12, interpolation=V.InterpolationMode.BICUBIC), [12, 12])
-    assert np.array_equal(np.asarray(whole_view(picture, 12)), np.asarray(expected))
+    expected = V.center_crop(V.resize(picture, side, interpolation=V.InterpolationMode.BICUBIC), [12, 12])
+    assert np.array_equal(np.asarray(central_view(picture, 12, crop=crop)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("forced", ["files", "memory"])
+def test_test_images_are_cropped_as_declared_and_training_images_are_not(tmp_path, monkeypatch, forced):
+    monkeypatch.setenv("SAR_INPUT", forced)
+    noise = np.random.default_rng(0).integers(0, 255, (16, 20, 3), dtype=np.uint8)
+    for split in ("train", "test"):
+        for kind in CLASSES:
+            (tmp_path / "noise" / split / kind).mkdir(parents=True)
+            Image.fromarray(noise).save(tmp_path / "noise" / split / kind / "0.png")
+    train, test = load(spec("noise", test_crop=0.5), seed=0, root=tmp_path)
+    for images, crop in ((train, 1.0), (test, 0.5)):
+        expected = central_view(Image.fromarray(noise), 8, crop=crop)
+        assert np.array_equal(np.asarray(images.view(0, 8)), np.asarray(expected))
+    whole, _ = load(spec("noise"), seed=0, root=tmp_path)
+    assert torch.equal(to_bytes(whole.view(0, 8)), to_bytes(train.view(0, 8))), "another crop has a place of its own in the cache"
 
 
 def _without_train(root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from sarlib import config
@@ -28,7 +29,7 @@ def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Ima
 
     `seed` draws the training subset (for procedural shapes, the training images); the test set never depends on it. Sets
     that fit into `MEMORY_LIMIT` come as pixels of the declared size, a memory map that is made once (`sarlib.data.cache`): shorter
-    side resized (bicubic, antialiased), centre cropped; a random resized crop then cuts from that square, not from the whole
+    side resized (bicubic, antialiased), centre cropped (of test images the share `spec.test_crop`); a random resized crop then cuts from that square, not from the whole
     photograph. SAR_INPUT (`sarlib.data.sources`) decodes larger sets too, or none.
 
     Raises `ConfigError` for an unknown name, missing or misplaced data (with the expected layout), sizes beyond the set's,
@@ -44,6 +45,7 @@ def load(spec: config.Data, *, seed: int, root: Path | None = None) -> tuple[Ima
         told = f"the images of {spec.name} below {root} are not those that the run was declared for"
         raise config.ConfigError(f"{told}: declare it anew")
     train, test = subsets(*whole, spec=spec, seed=seed)
+    test = dataclasses.replace(test, crop=spec.test_crop)
     return _decoded_if_small(train, spec.image_size), _decoded_if_small(test, spec.image_size)
 
 

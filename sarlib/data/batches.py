@@ -136,7 +136,7 @@ def evaluation_batches(
     """Every image once, in order, unaugmented: x (B, 3, S, S) float32 normalised on the device, and its indices (B,) int64
     on the CPU.
 
-    Files are shown as `whole_view` shows them. Raises `ConfigError` if images in memory are not image_size x image_size.
+    Files are shown as `Images.view` shows them. Raises `ConfigError` if images in memory are not image_size x image_size.
     """
     _check_size(images, image_size)
     device = torch.device(device)

@@ -25,13 +25,14 @@ from tqdm import tqdm
 
 from sarlib.config import ConfigError
 from sarlib.data.fingerprint import state
-from sarlib.data.images import Images, whole_view
+from sarlib.data.images import Images
 from sarlib.durable import sweep, write_durably
 
 VARIABLE = "SAR_CACHE"
 
 #: How a picture becomes a square. Part of the manifest: another way makes other entries.
 _VIEW = "shorter side resized bicubically, centre cropped"
+_PART = ", {:g} of it"
 
 _BLOCK = 2**24  # bytes with a checksum of their own, so that all cores can check
 _AT_A_TIME = 64  # pictures a core that are decoded before any of them is written
@@ -43,14 +44,14 @@ def folder() -> Path:
 
 
 def decoded(images: Images, image_size: int) -> Images:
-    """The same images as pixels of image_size x image_size, each as `whole_view` shows it, in a memory map; masks are left out.
+    """The same images as pixels of image_size x image_size, each as `Images.view` shows it, in a memory map; masks are left out.
 
     Of several processes that want the same images one decodes them, on all cores. An entry that does not hold is made anew, which is told
     in one line. Raises `ConfigError` for a picture that does not decode, and if the entry cannot be written; neither leaves a part of it.
     """
-    if images.image_size == (image_size, image_size):
+    if images.image_size == (image_size, image_size) and images.crop == 1:
         return images
-    wanted = {"shape": [len(images), 3, image_size, image_size], "view": _VIEW, "source": state(images)}
+    wanted = {"shape": [len(images), 3, image_size, image_size], "view": _view(images), "source": state(images)}
     entry = folder() / _name(images, image_size)
     pixels, _ = _read(entry, wanted)
     if pixels is None:
@@ -71,7 +72,12 @@ def decoded(images: Images, image_size: int) -> Images:
 def _name(images: Images, image_size: int) -> str:
     """Of the entry: which images, wherever their content has got to since."""
     which = [str(file.absolute()) for file in images.files] if images.files is not None else state(images)
-    return f"{hashlib.sha256(repr(which).encode()).hexdigest()[:16]}-{image_size}px"
+    part = "" if images.crop == 1 else f"-{images.crop:g}"
+    return f"{hashlib.sha256(repr(which).encode()).hexdigest()[:16]}-{image_size}px{part}"
+
+
+def _view(images: Images) -> str:
+    return _VIEW if images.crop == 1 else _VIEW + _PART.format(images.crop)
 
 
 def _bytes(manifest: dict[str, Any]) -> int:
@@ -129,8 +135,7 @@ def _write(entry: Path, manifest: dict[str, Any], images: Images) -> Tensor:
 
 def _decode_into(file: BinaryIO, images: Images, image_size: int) -> None:
     def square(index: int) -> np.ndarray:
-        view = whole_view(images.picture(index), image_size)
-        return np.ascontiguousarray(np.asarray(view).transpose(2, 0, 1))
+        return np.ascontiguousarray(np.asarray(images.view(index, image_size)).transpose(2, 0, 1))
 
     # Threads: Pillow decodes and resizes outside the interpreter's lock, and what they return is not copied between processes.
     step = _AT_A_TIME * _cores()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Images:
     masks        (N, M, H, W) bool, the visible pixels of up to M object instances; only beside `pixels`
     mask_labels  (N, M) int64, the class of each instance, -1 where there is none
     boxes        (N, M, 4) int64, x0 y0 x1 y1 in pixels around each mask, x1 and y1 exclusive; 0 0 0 0 where there is none
+    crop         what a square view shows of the shorter side, from the centre: a share, 1 for all of it
 
     Raises `ConfigError` if the parts do not fit each other.
     """
@@ -41,6 +43,7 @@ class Images:
     masks: Tensor | None = None
     mask_labels: Tensor | None = None
     boxes: Tensor | None = None
+    crop: float = 1.0
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -95,6 +98,10 @@ class Images:
             return Image.fromarray(self.pixels[index].permute(1, 2, 0).contiguous().numpy())
         return decode(self.files[index])
 
+    def view(self, index: int, size: int) -> Image.Image:
+        """The square of `size` px that image `index` is seen as without augmentation (`central_view`)."""
+        return central_view(self.picture(index), size, crop=self.crop)
+
 
 def decode(path: Path) -> Image.Image:
     """The file at `path` as an RGB picture; `ConfigError` names a file that cannot be read as an image."""
@@ -110,13 +117,14 @@ def to_bytes(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
 
 
-def whole_view(picture: Image.Image, size: int) -> Image.Image:
-    """As much of the picture as a square shows: shorter side resized to `size` px (bicubic, antialiased), then the centre."""
+def central_view(picture: Image.Image, size: int, *, crop: float = 1.0) -> Image.Image:
+    """The centre of the picture: shorter side resized to `size` / `crop` px (bicubic, antialiased), of which the middle `size` px are shown."""
     width, height = picture.size
-    if (width, height) == (size, size):
+    side = math.floor(size / crop)
+    if (width, height) == (side, side) == (size, size):
         return picture
     short = min(width, height)
-    width, height = size * width // short, size * height // short
+    width, height = side * width // short, side * height // short
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return picture.crop((left, top, left + size, top + size))

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from sarlib.config import Augmentation, ConfigError
-from sarlib.data.images import Images, to_bytes, whole_view
+from sarlib.data.images import Images, central_view, to_bytes
 
 
 class WholePictures(Dataset):
@@ -28,7 +28,7 @@ class WholePictures(Dataset):
         self._images, self._size = images, image_size
 
     def __getitem__(self, index: int) -> Tensor | ConfigError:
-        return _or_error(lambda: to_bytes(whole_view(self._images.picture(index), self._size)))
+        return _or_error(lambda: to_bytes(self._images.view(index, self._size)))
 
 
 class AugmentedPictures(Dataset):
@@ -61,7 +61,7 @@ def _transforms(augmentation: Augmentation, size: int) -> list[Callable[[Image.I
     if augmentation.crop == "resized":
         steps = [RandomResizedCropAndInterpolation(size, scale=augmentation.crop_scale, interpolation="bicubic")]
     else:
-        steps = [functools.partial(whole_view, size=size)]
+        steps = [functools.partial(central_view, size=size)]
     if augmentation.crop == "pad":
         steps.append(transforms.RandomCrop(size, padding=augmentation.crop_padding, padding_mode="reflect"))
     if augmentation.flip:

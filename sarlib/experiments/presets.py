@@ -14,7 +14,7 @@ from sarlib.recipes import DEIT_AUGMENTATION, DRLOC, LIU_RECIPE
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Model, recipe, augmentation and SAR's loss at one size, and the default number of seeds."""
+    """Model, recipe, augmentation and SAR's loss at one size, what is shown of a test image, and the default number of seeds."""
 
     name: str
     about: str
@@ -23,6 +23,7 @@ class Preset:
     recipe: Recipe
     augmentation: Augmentation
     regularizer: Regularizer
+    test_crop: float = 1.0
 
     def setting(
         self,
@@ -51,8 +52,9 @@ class Preset:
             recipe = dataclasses.replace(recipe, warmup_epochs=warmup_epochs)
             regularizer = dataclasses.replace(regularizer, warmup_epochs=warmup_epochs)
             rival = dataclasses.replace(rival, warmup_epochs=warmup_epochs)
+        fingerprint = data.fingerprint or datasets.fingerprint(data.name, root=root)
         run = Run(
-            data=data if data.fingerprint else dataclasses.replace(data, fingerprint=datasets.fingerprint(data.name, root=root)),
+            data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=self.test_crop),
             model=dataclasses.replace(self.model, patch_size=patch_size or self.model.patch_size),
             recipe=recipe,
             augmentation=self.augmentation,
@@ -99,6 +101,7 @@ PAPER = Preset(
     recipe=LIU_RECIPE,
     augmentation=DEIT_AUGMENTATION,
     regularizer=Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=10),
+    test_crop=224 / 256,
 )
 
 PRESETS = {preset.name: preset for preset in (TINY, LAPTOP, GPU, PAPER)}

@@ -18,6 +18,8 @@ NUMERICS_VERSION = 1
 
 VARIANTS = ("A", "B", "C", "D")
 ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
+#: Sizes in pixels that T2T's soft splits can make a token of.
+T2T_TOKENS = (16, 8, 4)
 REGULARIZERS = ("none", "spatial_entropy", "drloc", "total_variation", "disagreement", "softmax_entropy", "pixel_entropy")
 DRLOC_MODES = ("l1", "cross_entropy", "cycle_back")
 WEIGHT_SCHEDULES = ("constant", "warmup-cosine", "warmup-linear")
@@ -209,10 +211,24 @@ class Run:
         _require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         size, patch = self.data.image_size, self.model.patch_size
         _require(size % patch == 0, f"an image of {size} x {size} px cannot be cut into patches of {patch} px: choose a multiple of {patch}")
-        grid, key_stride = size // patch, self.model.key_stride
-        _require(grid % key_stride == 0, f"a grid of {grid} x {grid} tokens has no keys at every {key_stride}th token: choose another image size")
+        _require(self.model.name != "t2t" or patch in T2T_TOKENS, f"t2t has tokens of {', '.join(map(str, T2T_TOKENS))} px, not of {patch}")
+        self._check_stages()
+        _require(self.grid >= 2, f"an image of {size} px leaves {self.model.name} a similarity map of {self.grid} x {self.grid} keys: choose a larger one")
+        if "disagreement" in (self.regularizer.name, self.second.name):
+            _require(self.model.heads > 1, f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more")
         off = self.regularizer.name == "none"
         _require(not off or self.second.name == "none", "a run with one regulariser has it as `regularizer`; `second` is for another beside it")
+
+    def _check_stages(self) -> None:
+        size = grid = self.data.image_size
+        for number, stage in enumerate(self.model.stages, start=1):
+            told = f"stage {number} of {self.model.name}, at an image of {size} px"
+            _require(grid % stage.stride == 0, f"{told}, cannot take every {stage.stride}th of {grid} pixels or tokens a side: choose another size")
+            grid //= stage.stride
+            _require(
+                grid % stage.key_stride == 0,
+                f"{told}, has {grid} x {grid} tokens, which keys of {stage.key_stride} x {stage.key_stride} do not tile: choose another size",
+            )
 
     @property
     def grid(self) -> int:

@@ -345,6 +345,7 @@ def test_t2t_token_sizes(patch_size: int, grid: int) -> None:
     declared = dataclasses.replace(TINY["t2t"], patch_size=patch_size)
     out = forward(models.create(declared, classes=5, image_size=SIZE), images(2, dtype=torch.float32))
     assert out.similarity.shape == (2, 3, grid, grid)
+    assert set(config.T2T_TOKENS) == set(t2t.SOFT_SPLITS)
 
 
 # ---- sizes that do not fit -------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def _cells(experiment: Experiment) -> list[Cell]:
     """The rows to compare. `ConfigError` unless there are some, on one data set: all are shown the same images."""
     chosen = [cell for cell in experiment.cells if cell.table == PART]
     if len({cell.dataset for cell in chosen}) != 1:
-        raise ConfigError(f"the collapse is shown on one data set: {experiment.name} needs a part {PART!r} that has one, no more and no less")
+        raise ConfigError(f"the collapse is shown on one data set: {experiment.name} needs a part {PART!r} with just one")
     return chosen
 
 

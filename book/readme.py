@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
-
 import speed
+
 from sarlib import experiments, report
 from sarlib.claims import VERDICTS
 from sarlib.durable import write_durably
@@ -52,7 +52,9 @@ def state() -> str:
     for name, about in PLACES.items():
         there = name in experiments.TABLES
         command, verdicts = (f"`make {name}`", _verdicts(name)) if there else ("–", "not there yet")
-        lines.append(f"| {name.replace('table', 'Table ').replace('figure', 'Figure ').capitalize()} | {about} | {command} | {verdicts} |")
+        lines.append(
+            f"| {name.replace('table', 'Table ').replace('figure', 'Figure ').capitalize()} | {about} | {command} | {verdicts} |"
+        )
     return "\n".join(lines)
 
 
@@ -116,7 +118,9 @@ BLOCKS = {"output": output, "state": state, "gains": gains, "bars": bars}
 def rendered(text: str) -> str:
     """The README's text with every block made anew. `ValueError` if a block is missing."""
     for name, make in BLOCKS.items():
-        text, n = re.subn(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", lambda found: found[1] + make() + found[2], text, flags=re.S)
+        text, n = re.subn(
+            rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", lambda found: found[1] + make() + found[2], text, flags=re.S
+        )
         if n != 1:
             raise ValueError(f"README.md needs the block {name} once, it has it {n} times")
     return text

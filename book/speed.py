@@ -47,7 +47,12 @@ def overheads(outcome: report.Report) -> str:
     first, ratios = measured[0]["settings"], measured[0]["ratios"]
     shared = {name: value for name, value in first.items() if all(one["settings"][name] == value for one in measured)}
     rounds = sorted({measurement["sides"][0]["rounds"] for measurement in measured})
-    head = ("regulariser", "over", *(measurement["settings"]["architecture"] for measurement in measured), "the paper, on average")
+    head = (
+        "regulariser",
+        "over",
+        *(measurement["settings"]["architecture"] for measurement in measured),
+        "the paper, on average",
+    )
     rows = [("none", "", *(_median(measurement, overhead.NONE) for measurement in measured), "")]
     for side, over in [(ratio["side"], ratio["over"]) for ratio in ratios]:
         stated = claims.load()["overhead"].stated if (side, over) == (overhead.SAR, overhead.NONE) else ""
@@ -78,7 +83,10 @@ def _section(whose: str, outcome: report.Report) -> str:
         if name != overhead.NAME:
             parts += [f"### {name.capitalize()}", _comparison(frame)]
     if outcome["facts"]:
-        facts = [(fact["name"], report.in_words(fact["settings"]), f"{fact['value']:.4g} {fact['unit']}") for fact in outcome["facts"]]
+        facts = [
+            (fact["name"], report.in_words(fact["settings"]), f"{fact['value']:.4g} {fact['unit']}")
+            for fact in outcome["facts"]
+        ]
         parts += ["### Counts and shares", _table(("", "settings", "value"), facts)]
     parts += [f"Left out: {reason}." for reason in outcome["skipped"]]
     return "\n\n".join(parts)

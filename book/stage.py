@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
-from nbformat import NotebookNode
-
 import recipes
 import speed
+import yaml
 from execute import NOTEBOOKS, ROOT, failed
+from nbformat import NotebookNode
 from record import Record, read_record
 
 BOOK = ROOT / "book"
@@ -92,7 +91,10 @@ def find_pages(source: Path, *, runs: Path) -> list[Page]:
 
 def _find_page(source: Path, preset: str, *, runs: Path) -> Page:
     mine = runs / preset / source.name
-    candidates = ((YOURS, mine, runs / "store"), (REFERENCE, runs / "reference" / preset / source.name, runs / "reference" / "store"))
+    candidates = (
+        (YOURS, mine, runs / "store"),
+        (REFERENCE, runs / "reference" / preset / source.name, runs / "reference" / "store"),
+    )
     warnings = []
     if failed(mine).exists():
         warnings.append(f"The last run failed with {_error(failed(mine))}.")
@@ -100,7 +102,9 @@ def _find_page(source: Path, preset: str, *, runs: Path) -> Page:
         if path.exists():
             executed = nbformat.read(path, 4)
             if not is_whole(executed):
-                warnings.append(f"The notebook of {'your' if whose == YOURS else 'the reference'} results was not executed to its end.")
+                warnings.append(
+                    f"The notebook of {'your' if whose == YOURS else 'the reference'} results was not executed to its end."
+                )
                 continue
             if is_stale(executed, nbformat.read(source, 4)):
                 warnings.append("The notebook has changed since these results were made.")

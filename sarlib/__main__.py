@@ -11,7 +11,6 @@ from sarlib.config import ConfigError, TrainingError
 from sarlib.interruption import Interrupted
 from sarlib.machine import at_hand
 from sarlib.results import read_csv
-from sarlib.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: the preset's)")
     parser.add_argument("--workers", type=int, metavar="N", help="runs side by side (default: one a core; one on a GPU)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs (on a CPU: processes) that train one run together (default: 1)")
+    parser.add_argument(
+        "--gpus", type=int, metavar="N", help="GPUs (on a CPU: processes) that train one run together (default: 1)"
+    )
     parser.add_argument("--cluster", metavar="FILE", help="make every run a job of the cluster that this YAML file describes")
     action = parser.add_mutually_exclusive_group()
     action.set_defaults(action=_run)

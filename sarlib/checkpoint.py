@@ -119,7 +119,9 @@ def _tell(unusable: list[tuple[Path, Exception]], *, instead: str) -> None:
         except FileNotFoundError:  # another process of this training has just done so, and told
             continue
         except OSError as failure:
-            raise TrainingError(f"checkpoint {path} cannot be used ({error}), nor moved aside ({failure.strerror})") from failure
+            raise TrainingError(
+                f"checkpoint {path} cannot be used ({error}), nor moved aside ({failure.strerror})"
+            ) from failure
         print(f"checkpoint {path} cannot be used ({error}); moved to {aside.name}, {instead}", file=sys.stderr)
 
 
@@ -127,7 +129,9 @@ def _require_plain(value: Any, where: str) -> None:
     if isinstance(value, Tensor):
         return
     if type(value) not in _PLAIN:  # not isinstance: a NumPy float is a float, but is pickled as NumPy's
-        raise TypeError(f"a checkpoint holds tensors and plain data, and {where} is a {type(value).__module__}.{type(value).__name__}")
+        raise TypeError(
+            f"a checkpoint holds tensors and plain data, and {where} is a {type(value).__module__}.{type(value).__name__}"
+        )
     if isinstance(value, dict):
         for name, item in value.items():
             _require_plain(name, f"a key of {where}")

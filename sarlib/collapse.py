@@ -83,7 +83,9 @@ def measured(experiment: Experiment, *, store: Store, images: int = 500) -> pd.D
         for seed in experiment.seeds:
             run = cell.with_seed(seed)
             found = measures(maps.similarity(run, store=store, images=shown))
-            lines += [(cell.table, cell.row, cell.dataset, seed, name, value, UNITS[name], run.key) for name, value in found.items()]
+            lines += [
+                (cell.table, cell.row, cell.dataset, seed, name, value, UNITS[name], run.key) for name, value in found.items()
+            ]
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 

@@ -125,8 +125,14 @@ class Model:
         _require(self.name in ARCHITECTURES, f"unknown model {self.name!r}; choose from {', '.join(ARCHITECTURES)}")
         _require(self.variant in VARIANTS, f"unknown last-block variant {self.variant!r}; choose from {', '.join(VARIANTS)}")
         _require(self.dim % self.heads == 0, f"dim {self.dim} is not divisible by {self.heads} heads")
-        _require(self.patch_size > 0 and self.depth > 0, f"patch size and depth must be positive, got {self.patch_size}, {self.depth}")
-        _require(bool(self.stages) == (self.name in ("pvt", "cvt")), f"stages are for pvt and cvt, which need them; {self.name} has {len(self.stages)}")
+        _require(
+            self.patch_size > 0 and self.depth > 0,
+            f"patch size and depth must be positive, got {self.patch_size}, {self.depth}",
+        )
+        _require(
+            bool(self.stages) == (self.name in ("pvt", "cvt")),
+            f"stages are for pvt and cvt, which need them; {self.name} has {len(self.stages)}",
+        )
         if self.stages:
             self._check_stages()
 
@@ -138,7 +144,10 @@ class Model:
             f"dim, depth, heads and mlp_ratio of a pyramid are those of its last stage, {last}; got {stated}",
         )
         stride = math.prod(stage.stride for stage in self.stages)
-        _require(stride == self.patch_size, f"the strides of the stages multiply to {stride} pixels a token, not to patch_size {self.patch_size}")
+        _require(
+            stride == self.patch_size,
+            f"the strides of the stages multiply to {stride} pixels a token, not to patch_size {self.patch_size}",
+        )
 
     @property
     def key_stride(self) -> int:
@@ -163,8 +172,14 @@ class Recipe:
     evaluations: int = 1  # evenly spaced evaluations over training, the last one at its end
 
     def __post_init__(self) -> None:
-        _require(self.epochs > 0 and self.batch_size > 0, f"epochs and batch size must be positive, got {self.epochs}, {self.batch_size}")
-        _require(1 <= self.evaluations <= self.epochs, f"evaluations must be between 1 and {self.epochs} epochs, got {self.evaluations}")
+        _require(
+            self.epochs > 0 and self.batch_size > 0,
+            f"epochs and batch size must be positive, got {self.epochs}, {self.batch_size}",
+        )
+        _require(
+            1 <= self.evaluations <= self.epochs,
+            f"evaluations must be between 1 and {self.epochs} epochs, got {self.evaluations}",
+        )
         _require(self.lr > 0, f"learning rate must be positive, got {self.lr}")
 
 
@@ -186,13 +201,18 @@ class Regularizer:
 
     def __post_init__(self) -> None:
         _require(self.name in REGULARIZERS, f"unknown regularizer {self.name!r}; choose from {', '.join(REGULARIZERS)}")
-        _require(self.schedule in WEIGHT_SCHEDULES, f"unknown schedule {self.schedule!r}; choose from {', '.join(WEIGHT_SCHEDULES)}")
+        _require(
+            self.schedule in WEIGHT_SCHEDULES, f"unknown schedule {self.schedule!r}; choose from {', '.join(WEIGHT_SCHEDULES)}"
+        )
         _require(self.weight >= 0, f"the regularizer's weight must not be negative, got {self.weight}")
         _require(self.mode in DRLOC_MODES, f"unknown mode {self.mode!r} of DRLoc; choose from {', '.join(DRLOC_MODES)}")
         _require(self.pairs > 0, f"DRLoc needs at least one pair of tokens an image, got {self.pairs}")
         _require(self.hidden > 0, f"DRLoc's perceptron needs a width of 1 or more, got {self.hidden}")
         off = (self.name == "none", self.weight == 0)
-        _require(all(off) or not any(off), f"regularizer {self.name!r} with weight {self.weight}: say name 'none' and weight 0 to turn it off")
+        _require(
+            all(off) or not any(off),
+            f"regularizer {self.name!r} with weight {self.weight}: say name 'none' and weight 0 to turn it off",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,20 +230,38 @@ class Run:
     def __post_init__(self) -> None:
         _require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         size, patch = self.data.image_size, self.model.patch_size
-        _require(size % patch == 0, f"an image of {size} x {size} px cannot be cut into patches of {patch} px: choose a multiple of {patch}")
-        _require(self.model.name != "t2t" or patch in T2T_TOKENS, f"t2t has tokens of {', '.join(map(str, T2T_TOKENS))} px, not of {patch}")
+        _require(
+            size % patch == 0,
+            f"an image of {size} x {size} px cannot be cut into patches of {patch} px: choose a multiple of {patch}",
+        )
+        _require(
+            self.model.name != "t2t" or patch in T2T_TOKENS,
+            f"t2t has tokens of {', '.join(map(str, T2T_TOKENS))} px, not of {patch}",
+        )
         self._check_stages()
-        _require(self.grid >= 2, f"an image of {size} px leaves {self.model.name} a similarity map of {self.grid} x {self.grid} keys: choose a larger one")
+        _require(
+            self.grid >= 2,
+            f"an image of {size} px leaves {self.model.name} a similarity map of {self.grid} x {self.grid} keys: choose a larger one",
+        )
         if "disagreement" in (self.regularizer.name, self.second.name):
-            _require(self.model.heads > 1, f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more")
+            _require(
+                self.model.heads > 1,
+                f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more",
+            )
         off = self.regularizer.name == "none"
-        _require(not off or self.second.name == "none", "a run with one regulariser has it as `regularizer`; `second` is for another beside it")
+        _require(
+            not off or self.second.name == "none",
+            "a run with one regulariser has it as `regularizer`; `second` is for another beside it",
+        )
 
     def _check_stages(self) -> None:
         size = grid = self.data.image_size
         for number, stage in enumerate(self.model.stages, start=1):
             told = f"stage {number} of {self.model.name}, at an image of {size} px"
-            _require(grid % stage.stride == 0, f"{told}, cannot take every {stage.stride}th of {grid} pixels or tokens a side: choose another size")
+            _require(
+                grid % stage.stride == 0,
+                f"{told}, cannot take every {stage.stride}th of {grid} pixels or tokens a side: choose another size",
+            )
             grid //= stage.stride
             _require(
                 grid % stage.key_stride == 0,

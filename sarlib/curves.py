@@ -47,7 +47,9 @@ def epochs_to_reach(results: pd.DataFrame, experiment: Experiment, *, metric: st
             reached = mean_interval([epoch for epoch in needed if not math.isnan(epoch)])
             told = GAP if not reached.n else f"{reached.mean:.1f}" + (f" ± {reached.half_width:.1f}" if reached.n > 1 else "")
             share = GAP if not reached.n else f"{100 * reached.mean / curve.columns[-1]:.0f} %"
-            lines.append({"dataset": dataset, "row": name, "n": len(needed), "reached": reached.n, "epochs": told, "share": share})
+            lines.append(
+                {"dataset": dataset, "row": name, "n": len(needed), "reached": reached.n, "epochs": told, "share": share}
+            )
     return pd.DataFrame(lines).set_index(["dataset", "row"])
 
 
@@ -61,7 +63,9 @@ def figure(results: pd.DataFrame, experiment: Experiment, *, metric: str = "top1
 
     panels = groups(experiment.cells)
     with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
-        whole, grid = plt.subplots(len(panels), 1, figsize=(WIDTH, 3.2 * len(panels)), dpi=144, layout="constrained", squeeze=False)
+        whole, grid = plt.subplots(
+            len(panels), 1, figsize=(WIDTH, 3.2 * len(panels)), dpi=144, layout="constrained", squeeze=False
+        )
         plt.close(whole)
         for axes, ((_, dataset), cells) in zip(grid[:, 0], panels.items(), strict=True):
             drawn = list(_means(results, rows(cells), metric))
@@ -89,7 +93,13 @@ def _means(
         known = {epoch: interval for epoch, interval in intervals.items() if interval.n}
         if known:
             ends = [(interval.low, interval.high) if interval.n > 1 else (interval.mean,) * 2 for interval in known.values()]
-            yield name, list(known), [interval.mean for interval in known.values()], [end[0] for end in ends], [end[1] for end in ends]
+            yield (
+                name,
+                list(known),
+                [interval.mean for interval in known.values()],
+                [end[0] for end in ends],
+                [end[1] for end in ends],
+            )
 
 
 def _frame(results: pd.DataFrame, cells: Sequence[EpochCell], metric: str) -> pd.DataFrame:

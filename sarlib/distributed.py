@@ -113,7 +113,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     except RuntimeError as error:
         if not _from_communication(error):
             raise
-        lost = f"process {dist.get_rank()} of {dist.get_world_size()} lost the others: one has died or hangs, see its own message"
+        lost = (
+            f"process {dist.get_rank()} of {dist.get_world_size()} lost the others: one has died or hangs, see its own message"
+        )
         raise TrainingError(f"{lost} ({str(error).splitlines()[0][:200]}); the last checkpoint is kept") from error
     finally:
         dist.destroy_process_group()
@@ -122,4 +124,6 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 def _from_communication(error: RuntimeError) -> bool:
     if isinstance(error, dist.DistError):
         return True
-    return any(word in str(error) for word in ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "ProcessGroup"))
+    return any(
+        word in str(error) for word in ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "ProcessGroup")
+    )

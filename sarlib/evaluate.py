@@ -51,7 +51,9 @@ def evaluate(
     finally:
         model.train(training)
     mine = {name: torch.cat([batch[name] for batch in batches]).double().cpu() for name in batches[0]}
-    mine = {name: values[: len(ranks.share(len(images)))] for name, values in mine.items()}  # with fewer images than ranks some have none
+    mine = {
+        name: values[: len(ranks.share(len(images)))] for name, values in mine.items()
+    }  # with fewer images than ranks some have none
     measured = {name: torch.cat([each[name] for each in ranks.gather(mine)]) for name in mine}
     if "jaccard" in measured:
         measured["jaccard"] = _of_images_with_objects(measured["jaccard"])

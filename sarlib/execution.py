@@ -69,7 +69,9 @@ def _train_and_keep(
         compiled=compiled,
         on_step=on_step,
     )
-    metrics = {row["metric"]: row["value"] for row in trained.history if row["split"] == "test" and row["epoch"] == run.recipe.epochs}
+    metrics = {
+        row["metric"]: row["value"] for row in trained.history if row["split"] == "test" and row["epoch"] == run.recipe.epochs
+    }
     if trained.average is not None:
         average = evaluate(trained.average, images[1], **evaluation(run), device=device, ranks=ranks, loaders=loaders)
         metrics |= {f"{name}_average": value for name, value in average.items()}

@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from sarlib.config import ConfigError, TrainingError
-from sarlib.interruption import SIGNALS as REQUESTS, Interrupted
+from sarlib.interruption import SIGNALS as REQUESTS
+from sarlib.interruption import Interrupted
 
 #: Every signal that the launcher of processes handles.
 SIGNALS = tuple({*REQUESTS, *(getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name))})
@@ -147,7 +148,9 @@ def submit(
         executor = submitit.AutoExecutor(folder=logs / "%j", cluster=None if on.executor == "auto" else on.executor, **restarts)
         executor.update_parameters(**{"tasks_per_node": processes, "gpus_per_node": processes if gpus else 0, **on.parameters})
     except (ValueError, NameError, TypeError, RuntimeError) as error:
-        raise ConfigError(f"the cluster's executor {on.executor!r} refuses its parameters: {str(error).strip().splitlines()[0]}") from error
+        raise ConfigError(
+            f"the cluster's executor {on.executor!r} refuses its parameters: {str(error).strip().splitlines()[0]}"
+        ) from error
     with executor.batch():
         submitted = [executor.submit(Requeueable(work, job)) for job in jobs]
     waiting, failure = dict(enumerate(submitted)), None
@@ -166,5 +169,8 @@ def submit(
 
 def _failure(job: Any, logs: Path) -> str | None:
     error = job.exception()
-    return None if error is None else f"job {job.job_id} failed ({str(error).strip().splitlines()[-1]}); its logs are in {logs / job.job_id}"
-
+    return (
+        None
+        if error is None
+        else f"job {job.job_id} failed ({str(error).strip().splitlines()[-1]}); its logs are in {logs / job.job_id}"
+    )

@@ -159,7 +159,9 @@ class DRLoc(nn.Module):
         """dim: channels of a token; grid: (h, w) in tokens. `ConfigError` for a side of one token: nothing is apart along it."""
         super().__init__()
         if min(grid) < 2:
-            raise ConfigError(f"DRLoc needs two tokens a side or more to tell distances, got {grid[0]} x {grid[1]}: use smaller patches")
+            raise ConfigError(
+                f"DRLoc needs two tokens a side or more to tell distances, got {grid[0]} x {grid[1]}: use smaller patches"
+            )
         self.grid, self.pairs, self.mode = grid, pairs, mode
         outputs = 2 if mode == "l1" else sum(grid)
         self.mlp = nn.Sequential(

@@ -52,7 +52,9 @@ def at_hand(
             raise ConfigError(f"{what} must be 1 or more, got {number}")
     processes, kind = gpus or 1, device.partition(":")[0]
     if processes > 1 and (workers or 1) > 1:
-        raise ConfigError(f"a run on {processes} GPUs has the machine to itself: leave WORKERS out, or say GPUS=1 for {workers} runs side by side")
+        raise ConfigError(
+            f"a run on {processes} GPUs has the machine to itself: leave WORKERS out, or say GPUS=1 for {workers} runs side by side"
+        )
     if processes > 1 and kind == "cuda" and described is None and processes > torch.cuda.device_count():
         raise ConfigError(f"GPUS={processes} was asked for, but there are only {torch.cuda.device_count()} GPUs here")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -74,7 +76,9 @@ def _require_device(device: str) -> None:
     if kind not in ("cpu", "cuda"):
         raise ConfigError(f"unknown device {device!r}; choose auto, cpu, cuda or cuda:N")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} was asked for, but torch {torch.__version__} finds no usable GPU here; use auto or cpu")
+        raise ConfigError(
+            f"device {device!r} was asked for, but torch {torch.__version__} finds no usable GPU here; use auto or cpu"
+        )
     try:
         known = torch.device(device)
     except RuntimeError as error:

@@ -46,7 +46,10 @@ def similarity(run: Run, *, store: Store, images: Images, device: str | torch.de
     model.load_state_dict(weights)
     model.eval().to(device)
     with torch.no_grad():
-        batches = [last_block.forward(model, x).similarity.cpu() for x, _ in evaluation_batches(images, **evaluation(run), device=device)]
+        batches = [
+            last_block.forward(model, x).similarity.cpu()
+            for x, _ in evaluation_batches(images, **evaluation(run), device=device)
+        ]
     return torch.cat(batches)
 
 
@@ -62,7 +65,9 @@ def attention(similarity: Tensor) -> Tensor:
 def _weights(run: Run, store: Store) -> dict[str, Tensor]:
     """The trained weights of `run` by the names of its state dict. `ConfigError` if there are none or they cannot be read."""
     if store.read(run) is None:
-        raise ConfigError(f"run {run.key} is not finished in {store.root}: train it first, with the table or figure that declares it")
+        raise ConfigError(
+            f"run {run.key} is not finished in {store.root}: train it first, with the table or figure that declares it"
+        )
     file = store.folder(run) / "weights.safetensors"
     train_again = f"remove the folder {file.parent} and train the run again"
     if not file.exists():

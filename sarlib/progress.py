@@ -28,7 +28,9 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def record(self, split: str, measured: dict[str, float]) -> None:
-        self.history += [{"epoch": self.epoch, "split": split, "metric": name, "value": value} for name, value in measured.items()]
+        self.history += [
+            {"epoch": self.epoch, "split": split, "metric": name, "value": value} for name, value in measured.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class State:
         if not ranks.first:
             state = checkpoint.load(self.folder, key=self.run.key, device=device)
         if state is None:
-            raise TrainingError(f"process {ranks.rank} does not see the checkpoint in {self.folder}: the runs folder must be shared by all machines")
+            raise TrainingError(
+                f"process {ranks.rank} does not see the checkpoint in {self.folder}: the runs folder must be shared by all machines"
+            )
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:

@@ -53,7 +53,14 @@ DEIT_RECIPE = Recipe(
 
 #: Liu et al. 2021 (Swin's recipe) on eight GPUs of 128 images, which the paper uses for IN-100.
 LIU_RECIPE = Recipe(
-    epochs=100, batch_size=1024, lr=5e-4 * 1024 / 512, warmup_epochs=20, warmup_lr=5e-7, min_lr=5e-6, weight_decay=0.05, clip=5.0
+    epochs=100,
+    batch_size=1024,
+    lr=5e-4 * 1024 / 512,
+    warmup_epochs=20,
+    warmup_lr=5e-7,
+    min_lr=5e-6,
+    weight_decay=0.05,
+    clip=5.0,
 )
 
 #: T2T-ViT-14 on four GPUs of 128 images; its trainer does not scale the rate. (On eight of 64 the same file says 5e-4.)

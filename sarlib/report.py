@@ -25,7 +25,20 @@ from sarlib.statistics import mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["agreement", "agreement_in_words", "contrasts", "curves", "differences", "epochs_to_reach", "figure", "read_csv", "table", "text", "verdicts", "write_csv"]
+__all__ = [
+    "agreement",
+    "agreement_in_words",
+    "contrasts",
+    "curves",
+    "differences",
+    "epochs_to_reach",
+    "figure",
+    "read_csv",
+    "table",
+    "text",
+    "verdicts",
+    "write_csv",
+]
 
 WIDTH = 100  # columns of a terminal
 
@@ -266,5 +279,5 @@ def _grid(
 def _aligned(label: str, values: Sequence[str], width: int, widths: Sequence[int]) -> str:
     columns = (value.rjust(room) for value, room in zip(values, widths, strict=True))
     if len(label) > width:
-        return f"{label}\n" + "  ".join((" " * width, *columns))
+        return f"{label if len(label) <= WIDTH else label[: WIDTH - 1] + '…'}\n" + "  ".join((" " * width, *columns))
     return "  ".join((label.ljust(width), *columns))

@@ -22,7 +22,10 @@ from sarlib.machine import Machine
 from sarlib.store import Record, Store
 from sarlib.workers import side_by_side
 
-def execute_all(runs: Iterable[Run], *, store: Store, root: Path | None, machine: Machine, title: str = "") -> dict[str, Record]:
+
+def execute_all(
+    runs: Iterable[Run], *, store: Store, root: Path | None, machine: Machine, title: str = ""
+) -> dict[str, Record]:
     """Records of all `runs` by key, each distinct run once, `machine.workers` of them at a time, with a bar that tells the time left.
 
     Runs that another process is training are left to it and collected at the end. `ConfigError` if the store cannot be written. If a
@@ -87,7 +90,12 @@ def work(job: Job) -> dict[str, Record]:
 
 def _progress_bar(job: Job, *, shown: bool = True) -> tqdm:
     bar = tqdm(
-        total=sum(map(images_seen, job.runs)), desc=job.title, unit=" images", unit_scale=True, mininterval=1.0, disable=not shown
+        total=sum(map(images_seen, job.runs)),
+        desc=job.title,
+        unit=" images",
+        unit_scale=True,
+        mininterval=1.0,
+        disable=not shown,
     )
     bar.set_postfix_str(f"{len(job.runs)} of {max(job.of, len(job.runs))} runs to train")
     return bar
@@ -106,5 +114,7 @@ def _on_cluster(job: Job) -> None:
 def _collected(run: Run, store: Store) -> Record:
     record = store.read(run)
     if record is None:
-        raise TrainingError(f"run {run.key} ended without a record in {store.root}: the runs folder must be shared by all machines")
+        raise TrainingError(
+            f"run {run.key} ended without a record in {store.root}: the runs folder must be shared by all machines"
+        )
     return record

@@ -1,10 +1,10 @@
 """The run store: one folder a run, named by its key, holding what it was, what it gave and how that came about.
 
-    <root>/<key>/config.json          the declaration
-                 metrics.csv          epoch, split, metric, value
-                 result.json          final metrics and provenance; written last: a folder with it is a finished run
-                 weights.safetensors  the trained weights
-                 checkpoint*.pt       only while the run is unfinished
+<root>/<key>/config.json          the declaration
+             metrics.csv          epoch, split, metric, value
+             result.json          final metrics and provenance; written last: a folder with it is a finished run
+             weights.safetensors  the trained weights
+             checkpoint*.pt       only while the run is unfinished
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise ConfigError(f"cannot write to the runs folder {self.root} ({error.strerror}): make it writable or name another with the environment variable SAR_RUNS") from error
+            raise ConfigError(
+                f"cannot write to the runs folder {self.root} ({error.strerror}): make it writable or name another with the environment variable SAR_RUNS"
+            ) from error
 
     def read(self, run: Run) -> Record | None:
         """The finished record of `run`, or None. A record that cannot be read, or is of another declaration, is moved aside and told."""
@@ -94,7 +96,9 @@ class Store:
         size, kept = sum(map(len, files.values())), checkpoint.what_is_kept(folder)
         with told_as_training_error(f"the record of run {run.key}", folder=folder, size=size, kept=kept):
             sweep(folder)
-            (folder / "result.json").unlink(missing_ok=True)  # if a record is written over, old and new files are never taken for one
+            (folder / "result.json").unlink(
+                missing_ok=True
+            )  # if a record is written over, old and new files are never taken for one
             for name, content in files.items():
                 write_durably(folder / name, content)
         checkpoint.discard(folder)

@@ -105,7 +105,9 @@ def train(
             waiting = time.monotonic()
             for pixels, targets in batches.epoch(progress.epoch, start=progress.step):
                 progress.waited += time.monotonic() - waiting
-                torch.manual_seed(stream(run.seed, "model", progress.epoch, progress.step, *([ranks.rank] if ranks.rank else [])))
+                torch.manual_seed(
+                    stream(run.seed, "model", progress.epoch, progress.step, *([ranks.rank] if ranks.rank else []))
+                )
                 step = progress.epoch * batches.steps_per_epoch + progress.step
                 _set_learning_rate(optimizer, learning_rate(recipe, step=step, steps_per_epoch=batches.steps_per_epoch))
                 optimizer.zero_grad(set_to_none=True)
@@ -136,7 +138,12 @@ def train(
                 progress.record("test", evaluate(model, test, **evaluation(run), device=device, ranks=ranks, loaders=loaders))
     progress.seconds += time.monotonic() - clock
     return Trained(
-        model=model, average=average, history=progress.history, seconds=progress.seconds, waited=progress.waited, source=batches.source
+        model=model,
+        average=average,
+        history=progress.history,
+        seconds=progress.seconds,
+        waited=progress.waited,
+        source=batches.source,
     )
 
 
@@ -275,7 +282,9 @@ def _book(progress: Progress, weights: list[float]) -> None:
     """Records the means of the epoch's losses, and the weights that the regularisers had in it (0 without one)."""
     task, *regularizers = torch.tensor(progress.losses, dtype=torch.float64).mean(0).tolist()
     measured = {"loss": task}
-    for names, mean, weight in zip((("regularizer", "weight"), ("second", "second_weight")), regularizers or [0.0], weights or [0.0]):
+    for names, mean, weight in zip(
+        (("regularizer", "weight"), ("second", "second_weight")), regularizers or [0.0], weights or [0.0]
+    ):
         measured |= dict(zip(names, (mean, weight), strict=True))
     progress.record("train", measured)
 

@@ -39,7 +39,9 @@ def side_by_side(runs: Sequence[Run], *, store: Store, root: Path | None, machin
     for seat in range(workers):
         seats.put(_seat(machine.device, seat))
     with (
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(machine.threads, steps, seats, stop)) as pool,
+        ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_start_worker, initargs=(machine.threads, steps, seats, stop)
+        ) as pool,
         _stopping(pool, stop),
     ):
         futures = {pool.submit(_in_worker, run, store, root, machine.pieces): run for run in ordered}
@@ -58,7 +60,9 @@ def side_by_side(runs: Sequence[Run], *, store: Store, root: Path | None, machin
     if failures:
         raise _told(failures[0])
     for run in elsewhere:
-        records[run.key] = execute(run, store=store, root=root, device=machine.device, pieces=machine.pieces, on_step=bar.update)
+        records[run.key] = execute(
+            run, store=store, root=root, device=machine.device, pieces=machine.pieces, on_step=bar.update
+        )
     return records
 
 
@@ -70,7 +74,9 @@ def _seat(device: str, worker: int) -> str:
 def _told(error: BaseException) -> BaseException:
     """A worker that died without a word breaks its pool; what that means for the runs is said here."""
     if isinstance(error, BrokenProcessPool):
-        return TrainingError("a worker process died, perhaps for want of memory (try fewer WORKERS); finished runs are kept and the others resume")
+        return TrainingError(
+            "a worker process died, perhaps for want of memory (try fewer WORKERS); finished runs are kept and the others resume"
+        )
     return error
 
 

@@ -15,7 +15,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -42,7 +41,9 @@ class Life:
 def warm_process() -> Iterator[Callable[..., Life]]:
     """Yields `live(task, folder, at_call=None, after_seconds=None)`: the life of a child with one of the tasks below, in `folder`."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
 
         def live(task: str, folder: Path, **moment: float) -> Life:
             print(json.dumps({"task": task, "folder": str(folder), **moment}), file=process.stdin, flush=True)
@@ -114,13 +115,16 @@ def _live(task: Callable[[Path], str], *, folder: Path, at_call: int | None = No
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (0, -signal.SIGKILL):
         raise SystemExit(f"a task failed with status {status}")
-    return Life(killed=status != 0, result=result, calls=shared.calls, saving=bool(shared.saving), seconds=time.monotonic() - began)
+    return Life(
+        killed=status != 0, result=result, calls=shared.calls, saving=bool(shared.saving), seconds=time.monotonic() - began
+    )
 
 
 def _serve() -> None:
+    from dataclasses import replace
+
     import torch
     from conftest import SMALLEST
-    from dataclasses import replace
 
     from sarlib import checkpoint, data
     from sarlib.store import Record, Store

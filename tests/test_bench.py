@@ -18,8 +18,20 @@ from scipy import ndimage
 
 from sarlib.bench import __main__ as command
 from sarlib.bench import augmentation, bars, device, loss, maps, overhead, plan, report, rivals, step
-from sarlib.bench.interleaved import Check, Effort, Fact, Measurement, Side, Timing, Unequal
-from sarlib.bench.interleaved import interleave, measure, orders, ratio, require_equal
+from sarlib.bench.interleaved import (
+    Check,
+    Effort,
+    Fact,
+    Measurement,
+    Side,
+    Timing,
+    Unequal,
+    interleave,
+    measure,
+    orders,
+    ratio,
+    require_equal,
+)
 from sarlib.bench.waits import WAITS, waits
 from sarlib.config import ConfigError
 from sarlib.entropy import component_counts

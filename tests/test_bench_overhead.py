@@ -41,7 +41,9 @@ def test_every_architecture_has_every_regulariser_over_the_step_without() -> Non
         samples = {timing.name: np.array(timing.samples) for timing in one.timings}
         assert next(iter(samples)) == overhead.NONE and sorted(samples) == sorted(ROW_A + ROW_C)
         found = {(each.side, each.over): each.value for each in one.ratios}
-        assert found.keys() == {(side, overhead.NONE) for side in samples if side != overhead.NONE} | {(overhead.SAR, overhead.BLOCK)}
+        assert found.keys() == {(side, overhead.NONE) for side in samples if side != overhead.NONE} | {
+            (overhead.SAR, overhead.BLOCK)
+        }
         for (side, over), value in found.items():
             assert value == pytest.approx(np.prod(samples[side] / samples[over]) ** 0.5)  # the trial has two rounds
 
@@ -156,7 +158,9 @@ def _gradient(step: overhead.Step) -> Tensor:
     step.objective.zero_grad()
     step.backward()
     named = step.objective.model.blocks[-1].attn.named_parameters()
-    return torch.cat([weight.grad.flatten() for name, weight in named if name in ("qkv.weight", "q_proj.weight", "k_proj.weight")])
+    return torch.cat(
+        [weight.grad.flatten() for name, weight in named if name in ("qkv.weight", "q_proj.weight", "k_proj.weight")]
+    )
 
 
 def _measurement(architecture: str, *, sar: float) -> Measurement:

@@ -30,7 +30,9 @@ def executed(source: Path) -> nbformat.NotebookNode:
     injected = nbformat.v4.new_code_cell("# Parameters\npreset = 'laptop'", metadata={"tags": ["injected-parameters"]})
     notebook.cells.insert(2, injected)
     outputs = (
-        nbformat.v4.new_output("execute_result", {"text/html": "<table class='dataframe'><tr><td>1</td></tr></table>", "text/plain": "1"}),
+        nbformat.v4.new_output(
+            "execute_result", {"text/html": "<table class='dataframe'><tr><td>1</td></tr></table>", "text/plain": "1"}
+        ),
         nbformat.v4.new_output("display_data", {"image/png": PIXEL, "text/plain": "a figure"}),
         nbformat.v4.new_output("stream", name="stdout", text="text"),
     )
@@ -184,11 +186,17 @@ def test_status_lists_every_page_with_what_stands_behind_it(staged: Path, book: 
     lines = [line.strip("| ").split(" | ") for line in (staged / "status.md").read_text().splitlines() if line.startswith("|")]
     head, _, *rows = lines
     missing, reference, yours = (dict(zip(head, row, strict=True)) for row in rows if re.match(r"\[table[12]\]", row[0]))
-    assert [row["page"] for row in (missing, reference, yours)] == ["[table1](table1)", "[table2](table2)", "[table2](table2-tiny)"]
+    assert [row["page"] for row in (missing, reference, yours)] == [
+        "[table1](table1)",
+        "[table2](table2)",
+        "[table2](table2-tiny)",
+    ]
     assert missing["results"].startswith("**none**") and missing["device"] == "—"
     assert reference["results"] == "reference" and yours["results"].startswith("**yours**: The last run failed")
     behind = {"preset": "laptop", "seeds": "2", "device": "CPU of a test", "torch": "2.99", "training": "1 min 01 s"}
-    assert behind | {"executed": "2026-01-31", "commit": "0123456"} == {name: reference[name] for name in (*behind, "executed", "commit")}
+    assert behind | {"executed": "2026-01-31", "commit": "0123456"} == {
+        name: reference[name] for name in (*behind, "executed", "commit")
+    }
     assert "CPU of a test" in (book / "status.html").read_text()
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from sarlib.config import Augmentation, ConfigError
 from sarlib.data import cache
 from sarlib.data.batches import TrainBatches, evaluation_batches
-from sarlib.data.images import Images, to_bytes, central_view
+from sarlib.data.images import Images, central_view, to_bytes
 
 SIZE = 24
 DEIT = Augmentation(crop="resized", flip=0.5, rand_augment="rand-m9-mstd0.5-inc1", erasing=0.25, mixup=0.8, cutmix=1.0)
@@ -71,7 +71,9 @@ def test_sizes_and_subsets_are_entries_of_their_own(images, cache_folder):
 
 
 def test_pixels_of_another_size_are_resized_once(images, cache_folder):
-    small = Images(labels=images.labels, classes=images.classes, pixels=torch.arange(12)[:, None, None, None].expand(12, 3, 8, 8).byte())
+    small = Images(
+        labels=images.labels, classes=images.classes, pixels=torch.arange(12)[:, None, None, None].expand(12, 3, 8, 8).byte()
+    )
     assert cache.decoded(small, 8) is small and not cache_folder.exists()
     assert torch.equal(cache.decoded(small, SIZE).pixels, expected(small)) and kept(cache_folder) == ENTRY
     other = dataclasses.replace(small, pixels=small.pixels + 1)
@@ -220,7 +222,9 @@ def test_the_map_gives_the_batches_of_pixels_in_memory(images, augmentation):
     mapped = cache.decoded(images, SIZE)
     in_memory = dataclasses.replace(mapped, pixels=expected(images))
     settings = {"augmentation": augmentation, "batch_size": 4, "image_size": SIZE, "seed": 1, "device": "cpu"}
-    for (x, target), (y, other) in zip(*(TrainBatches(source, **settings).epoch(0) for source in (mapped, in_memory)), strict=True):
+    for (x, target), (y, other) in zip(
+        *(TrainBatches(source, **settings).epoch(0) for source in (mapped, in_memory)), strict=True
+    ):
         assert torch.equal(x, y) and torch.equal(target, other)
 
 

@@ -60,7 +60,9 @@ def test_a_training_state_comes_back_bit_by_bit(tmp_path: Path) -> None:
     assert loaded == {"key": "k", **plain}
     assert list(restored) == list(tensors)
     for name, tensor in tensors.items():
-        assert restored[name].dtype == tensor.dtype and torch.equal(restored[name].view(torch.uint8), tensor.view(torch.uint8)), name
+        assert restored[name].dtype == tensor.dtype and torch.equal(
+            restored[name].view(torch.uint8), tensor.view(torch.uint8)
+        ), name
     assert restored["tied"].data_ptr() == restored["again"].data_ptr()
 
 
@@ -87,7 +89,9 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
         lambda content: content + b"\0",
     ],
 )
-def test_a_broken_newest_falls_back_to_the_one_before_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture, damage: Any) -> None:
+def test_a_broken_newest_falls_back_to_the_one_before_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture, damage: Any
+) -> None:
     for number in (1, 2):
         save(tmp_path, number)
     path = tmp_path / checkpoint.FILE
@@ -174,7 +178,8 @@ def test_a_state_of_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("value", "named"), [(np.float64(0.5), "numpy.float64"), (Path("a"), "pathlib."), (CPU, "torch.device"), ({1, 2}, "builtins.set")]
+    ("value", "named"),
+    [(np.float64(0.5), "numpy.float64"), (Path("a"), "pathlib."), (CPU, "torch.device"), ({1, 2}, "builtins.set")],
 )
 def test_what_could_not_be_loaded_again_is_not_saved(tmp_path: Path, value: object, named: str) -> None:
     with pytest.raises(TypeError, match=rf"state\['progress'\]\[1\] is a .*{named}"):
@@ -192,7 +197,9 @@ def require_untouched_and_told(folder: Path, error: pytest.ExceptionInfo) -> Non
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_disk_that_is_full_late_costs_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
+def test_a_disk_that_is_full_late_costs_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
     """Network file systems tell it only at fsync."""
     for number in (1, 2):
         save(tmp_path, number)

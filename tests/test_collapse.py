@@ -134,7 +134,9 @@ def test_the_figure_shows_pictures_and_the_maps_of_one_head(figure: Figure, decl
 def test_the_figures_rows_say_how_collapsed_they_are(figure: Figure, measured: pd.DataFrame) -> None:
     means = measured.groupby(["row", "metric"])["value"].mean()
     labels = [axes.get_ylabel() for axes in figure.axes[3:9:3]]
-    expected = [f"{row}\npeak {means[row, 'peak']:.2f}, single {means[row, 'single']:.0f} %" for row in ("no loss", "collapsed")]
+    expected = [
+        f"{row}\npeak {means[row, 'peak']:.2f}, single {means[row, 'single']:.0f} %" for row in ("no loss", "collapsed")
+    ]
     assert labels == expected and labels[0] != labels[1]
 
 

@@ -14,12 +14,36 @@ PYRAMID = (Stage(dim=16, depth=1, heads=1, stride=4, key_stride=2), Stage(dim=32
 #: For every field another valid value.
 OTHER = {
     "data": {"name": "digits", "image_size": 64, "train_size": 25, "test_size": 21, "fingerprint": "ab", "test_crop": 0.5},
-    "model": {"name": "t2t", "patch_size": 4, "dim": 32, "depth": 3, "heads": 4, "mlp_ratio": 3.0, "drop_path": 0.1, "variant": "B"},
-    "recipe": {"epochs": 4, "batch_size": 9, "lr": 0.1, "warmup_epochs": 2, "warmup_lr": 0.0, "min_lr": 0.0, "weight_decay": 0.0}
+    "model": {
+        "name": "t2t",
+        "patch_size": 4,
+        "dim": 32,
+        "depth": 3,
+        "heads": 4,
+        "mlp_ratio": 3.0,
+        "drop_path": 0.1,
+        "variant": "B",
+    },
+    "recipe": {
+        "epochs": 4,
+        "batch_size": 9,
+        "lr": 0.1,
+        "warmup_epochs": 2,
+        "warmup_lr": 0.0,
+        "min_lr": 0.0,
+        "weight_decay": 0.0,
+    }
     | {"betas": (0.8, 0.9), "clip": None, "ema": 0.9, "evaluations": 1},
     "augmentation": {"crop": "resized", "crop_padding": 3, "crop_scale": (0.1, 1.0), "flip": 0.0, "color_jitter": 0.4}
     | {"rand_augment": "rand-m9", "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "mix_switch": 0.1, "label_smoothing": 0.0},
-    "regularizer": {"weight": 0.1, "schedule": "constant", "warmup_epochs": 2, "pairs": 64, "hidden": 64, "mode": "cross_entropy"},
+    "regularizer": {
+        "weight": 0.1,
+        "schedule": "constant",
+        "warmup_epochs": 2,
+        "pairs": 64,
+        "hidden": 64,
+        "mode": "cross_entropy",
+    },
 }
 
 
@@ -34,8 +58,12 @@ def variations(run: Run) -> list[Run]:
     made += [pyramid(run), dataclasses.replace(run, second=Regularizer(name="drloc", weight=0.5))]
     for part, values in OTHER.items():
         old = getattr(run, part)
-        assert {*values, *{"regularizer": ["name"], "model": ["stages"]}.get(part, [])} == {field.name for field in dataclasses.fields(old)}
-        made += [dataclasses.replace(run, **{part: dataclasses.replace(old, **{name: value})}) for name, value in values.items()]
+        assert {*values, *{"regularizer": ["name"], "model": ["stages"]}.get(part, [])} == {
+            field.name for field in dataclasses.fields(old)
+        }
+        made += [
+            dataclasses.replace(run, **{part: dataclasses.replace(old, **{name: value})}) for name, value in values.items()
+        ]
     return made
 
 
@@ -81,7 +109,10 @@ def test_unknown_and_missing_fields_raise(smallest_run: Run) -> None:
     ("make", "message"),
     [
         (lambda run: dataclasses.replace(run, seed=-1), "seeds must not be negative, got -1"),
-        (lambda run: dataclasses.replace(run, data=Data(name="digits", image_size=33)), "33 x 33 px cannot be cut into patches of 8 px"),
+        (
+            lambda run: dataclasses.replace(run, data=Data(name="digits", image_size=33)),
+            "33 x 33 px cannot be cut into patches of 8 px",
+        ),
         (lambda run: Data(name="digits", image_size=0), "image size must be positive"),
         (lambda run: Data(name="digits", image_size=8, train_size=0), "train_size must be positive"),
         (lambda run: Model(dim=10, heads=3), "dim 10 is not divisible by 3 heads"),
@@ -90,14 +121,30 @@ def test_unknown_and_missing_fields_raise(smallest_run: Run) -> None:
         (lambda run: Model(name="cvt"), "stages are for pvt and cvt, which need them; cvt has 0"),
         (lambda run: Model(stages=PYRAMID), "vit has 2"),
         (lambda run: Model(name="pvt", patch_size=8, stages=PYRAMID), "are those of its last stage"),
-        (lambda run: Model(name="pvt", patch_size=16, dim=32, depth=2, heads=2, stages=PYRAMID), "multiply to 8 pixels a token"),
+        (
+            lambda run: Model(name="pvt", patch_size=16, dim=32, depth=2, heads=2, stages=PYRAMID),
+            "multiply to 8 pixels a token",
+        ),
         (lambda run: Stage(dim=10, depth=1, heads=3, stride=2), "dim 10 of a stage is not divisible by 3 heads"),
         (lambda run: Stage(dim=9, depth=0, heads=3, stride=2), "depth of a stage must be positive, got 0"),
-        (lambda run: dataclasses.replace(pyramid(run), data=Data(name="digits", image_size=24)), "stage 2 of pvt, at an image of 24 px, has 3 x 3 tokens, which keys of 2 x 2 do not tile"),
-        (lambda run: dataclasses.replace(run, data=Data(name="digits", image_size=8)), "an image of 8 px leaves vit a similarity map of 1 x 1 keys"),
-        (lambda run: dataclasses.replace(run, model=Model(name="t2t", patch_size=32), data=Data(name="digits", image_size=64)), "tokens of 16, 8, 4 px, not of 32"),
         (
-            lambda run: dataclasses.replace(run, model=Model(patch_size=8, heads=1), regularizer=Regularizer(name="disagreement", weight=1.0)),
+            lambda run: dataclasses.replace(pyramid(run), data=Data(name="digits", image_size=24)),
+            "stage 2 of pvt, at an image of 24 px, has 3 x 3 tokens, which keys of 2 x 2 do not tile",
+        ),
+        (
+            lambda run: dataclasses.replace(run, data=Data(name="digits", image_size=8)),
+            "an image of 8 px leaves vit a similarity map of 1 x 1 keys",
+        ),
+        (
+            lambda run: dataclasses.replace(
+                run, model=Model(name="t2t", patch_size=32), data=Data(name="digits", image_size=64)
+            ),
+            "tokens of 16, 8, 4 px, not of 32",
+        ),
+        (
+            lambda run: dataclasses.replace(
+                run, model=Model(patch_size=8, heads=1), regularizer=Regularizer(name="disagreement", weight=1.0)
+            ),
             "disagreement is between heads, and the last block has 1",
         ),
         (lambda run: Recipe(epochs=0, batch_size=8, lr=1.0), "epochs and batch size must be positive"),

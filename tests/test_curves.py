@@ -15,7 +15,11 @@ from sarlib.results import COLUMNS
 
 EPOCHS = (2, 4, 6)
 #: Row: top-1 of each seed after 2, 4 and 6 epochs.
-HEIGHTS = {"ViT": ([10, 20, 30], [10, 30, 40]), "ViT + SAR": ([20, 40, 50], [50, 10, 20]), "ViT + DRLoc": ([1, 2, 3], [1, 20, 60])}
+HEIGHTS = {
+    "ViT": ([10, 20, 30], [10, 30, 40]),
+    "ViT + SAR": ([20, 40, 50], [50, 10, 20]),
+    "ViT + DRLoc": ([1, 2, 3], [1, 20, 60]),
+}
 
 
 def drawn(heights: dict[str, Sequence[Sequence[float]]]) -> tuple[pd.DataFrame, SimpleNamespace]:
@@ -24,9 +28,13 @@ def drawn(heights: dict[str, Sequence[Sequence[float]]]) -> tuple[pd.DataFrame, 
     for row, seeds in heights.items():
         for i, epoch in enumerate(EPOCHS):
             baseline = None if row == "ViT" else f"ViT, epoch {epoch}"
-            cells.append(Cell(table="figure3", row=f"{row}, epoch {epoch}", dataset="d", run=None, baseline=baseline, epoch=epoch))
+            cells.append(
+                Cell(table="figure3", row=f"{row}, epoch {epoch}", dataset="d", run=None, baseline=baseline, epoch=epoch)
+            )
             lines += [("figure3", cells[-1].row, "d", seed, "top1", curve[i], "%", "k") for seed, curve in enumerate(seeds)]
-    return pd.DataFrame(lines, columns=list(COLUMNS)), SimpleNamespace(cells=tuple(cells), seeds=(0, 1), name="figure3", title="", tests=())
+    return pd.DataFrame(lines, columns=list(COLUMNS)), SimpleNamespace(
+        cells=tuple(cells), seeds=(0, 1), name="figure3", title="", tests=()
+    )
 
 
 def test_epochs_to_reach_by_hand() -> None:

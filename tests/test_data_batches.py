@@ -138,7 +138,9 @@ def test_randaugment_replaces_jitter_after_crop_and_flip():
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if plan.flip[i] else picture
         picture = timm_augment.shear_x(picture, 0.2, fillcolor=FILL, resample=Image.Resampling.BICUBIC)
         expected = augment.normalise(to_bytes(timm_augment.equalize(picture))[None])[0]
-        assert (ours[i] - expected).abs().mean() < 0.03  # under two levels: flattening the histogram widens the cubics' difference
+        assert (
+            ours[i] - expected
+        ).abs().mean() < 0.03  # under two levels: flattening the histogram widens the cubics' difference
     drawn = augment.draw(4, augmentation=DEIT, size=64, generator=torch.Generator())
     assert drawn.colour is None and drawn.choice is not None
 

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as V
 from sarlib import data
 from sarlib.config import ConfigError, Data
 from sarlib.data import discover, fingerprint, folders, load
-from sarlib.data.images import to_bytes, central_view
+from sarlib.data.images import central_view, to_bytes
 from sarlib.data.splits import balanced
 
 CLASSES = ("ant", "bee", "cat")
@@ -138,7 +138,9 @@ def test_test_images_are_cropped_as_declared_and_training_images_are_not(tmp_pat
         expected = central_view(Image.fromarray(noise), 8, crop=crop)
         assert np.array_equal(np.asarray(images.view(0, 8)), np.asarray(expected))
     whole, _ = load(spec("noise"), seed=0, root=tmp_path)
-    assert torch.equal(to_bytes(whole.view(0, 8)), to_bytes(train.view(0, 8))), "another crop has a place of its own in the cache"
+    assert torch.equal(to_bytes(whole.view(0, 8)), to_bytes(train.view(0, 8))), (
+        "another crop has a place of its own in the cache"
+    )
 
 
 def _without_train(root):

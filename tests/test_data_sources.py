@@ -118,7 +118,9 @@ def test_nobody_reads_on_for_a_reader_who_left(images):
         next(stream)
         leave(stream)
         del stream
-    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch" and not thread.join(5) and thread.is_alive()]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name == "prefetch" and not thread.join(5) and thread.is_alive()
+    ]
 
 
 def _kill_a_worker():

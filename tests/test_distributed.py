@@ -130,7 +130,10 @@ def test_a_dead_process_ends_the_others_with_one_line(tmp_path: Path) -> None:
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29533", "SAR_TIMEOUT_MINUTES": "0.5"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", script], env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", script],
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for rank in range(2)
     ]
@@ -189,7 +192,9 @@ def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, run: Run) -
 
 def _tasks_below(pid: int) -> list[int]:
     """Process numbers of the submitit tasks that descend from `pid`."""
-    listed = [line.split(None, 2) for line in subprocess.check_output(["ps", "-eo", "pid,ppid,args"], text=True).splitlines()[1:]]
+    listed = [
+        line.split(None, 2) for line in subprocess.check_output(["ps", "-eo", "pid,ppid,args"], text=True).splitlines()[1:]
+    ]
     parents = {int(child): int(parent) for child, parent, _ in listed}
 
     def descends(child: int) -> bool:

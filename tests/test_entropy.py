@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from adversarial_maps import adversarial, degenerate, random_maps
+from entropy_reference import assert_agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from adversarial_maps import adversarial, degenerate, random_maps
-from entropy_reference import assert_agree
 from sarlib.config import ConfigError
 from sarlib.entropy import (
     component_counts,

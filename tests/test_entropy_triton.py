@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from adversarial_maps import adversarial, degenerate, random_maps
 from entropy_reference import assert_agree
+
 from sarlib.config import ConfigError
 from sarlib.entropy import entropy_and_gradient, spatial_entropy
 

@@ -15,7 +15,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
-DECLARED = [Requirement(line) for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()) for line in lines]
+DECLARED = [
+    Requirement(line) for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()) for line in lines
+]
 
 
 def locked() -> dict[str, set[str]]:
@@ -34,7 +36,9 @@ def locked() -> dict[str, set[str]]:
 def test_lock_holds_every_declared_dependency_within_its_range(requirement: Requirement) -> None:
     versions = locked().get(canonicalize_name(requirement.name), set())
     assert versions, f"{requirement.name} is not in requirements.lock: run make lock"
-    assert all(requirement.specifier.contains(version, prereleases=True) for version in versions), f"{versions} outside {requirement}"
+    assert all(requirement.specifier.contains(version, prereleases=True) for version in versions), (
+        f"{versions} outside {requirement}"
+    )
 
 
 def test_torch_2_13_0_is_excluded() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from adversarial_maps import adversarial, random_maps
 from scipy import ndimage
 
-from adversarial_maps import adversarial, random_maps
 from sarlib.entropy import (
     component_counts,
     component_probabilities,

@@ -33,7 +33,9 @@ PARTS = {"table1": {"table1a", "table1b", "table1c"}, "appendix": {"appendix-los
 
 
 def key(experiment: experiments.Experiment, table: str, row: str, dataset: str | None = None) -> str:
-    (found,) = {cell.run.key for cell in experiment.cells if (cell.table, cell.row) == (table, row) and dataset in (None, cell.dataset)}
+    (found,) = {
+        cell.run.key for cell in experiment.cells if (cell.table, cell.row) == (table, row) and dataset in (None, cell.dataset)
+    }
     return found
 
 
@@ -73,10 +75,14 @@ def test_claims_and_baselines_are_about_declared_cells(name: str, preset: str) -
     assert all((cell.table, cell.baseline, cell.dataset) in declared for cell in experiment.cells if cell.baseline)
 
 
-@pytest.mark.parametrize(("name", "where"), [(name, name.capitalize().replace("e", "e ")) for name in experiments.TABLES if name != "appendix"])
+@pytest.mark.parametrize(
+    ("name", "where"), [(name, name.capitalize().replace("e", "e ")) for name in experiments.TABLES if name != "appendix"]
+)
 def test_every_claim_of_the_paper_about_the_table_is_tested(name: str, where: str) -> None:
     tested = [test.claim_id for test in experiments.declare(name, preset="tiny").tests]
-    assert sorted(tested) == sorted(claim.id for claim in claims.load().values() if re.fullmatch(rf"{where}[a-c]?", claim.where))
+    assert sorted(tested) == sorted(
+        claim.id for claim in claims.load().values() if re.fullmatch(rf"{where}[a-c]?", claim.where)
+    )
 
 
 def test_table1_shares_its_runs() -> None:
@@ -122,16 +128,24 @@ def test_rivals_stand_where_sar_does_under_its_schedule() -> None:
     for cell in appendix.cells:
         assert dataclasses.replace(cell.run, regularizer=Regularizer()) == none and none.model.variant == "C"
         if cell.table == "appendix-losses" and cell.run != none:
-            assert (cell.run.regularizer.schedule, cell.run.regularizer.weight) == ("warmup-cosine", float(cell.row.split("= ")[1]))
+            assert (cell.run.regularizer.schedule, cell.run.regularizer.weight) == (
+                "warmup-cosine",
+                float(cell.row.split("= ")[1]),
+            )
 
 
-@pytest.mark.parametrize(("preset", "size", "grids"), [("tiny", 32, (4, 4, 4, 2)), ("laptop", 64, (8, 8, 8, 4)), ("gpu", 112, (14, 14, 14, 7))])
+@pytest.mark.parametrize(
+    ("preset", "size", "grids"), [("tiny", 32, (4, 4, 4, 2)), ("laptop", 64, (8, 8, 8, 4)), ("gpu", 112, (14, 14, 14, 7))]
+)
 def test_small_architectures_have_the_size_of_the_presets_vit(preset: str, size: int, grids: tuple[int, ...]) -> None:
     chosen = architectures(PRESETS[preset])
     counts = [parameters(model, image_size=size) for model in chosen.values()]
     assert max(counts) < 2 * min(counts)
     images = torch.zeros(2, 3, size, size)
-    maps = [last_block.forward(models.create(model, classes=10, image_size=size).eval(), images).similarity for model in chosen.values()]
+    maps = [
+        last_block.forward(models.create(model, classes=10, image_size=size).eval(), images).similarity
+        for model in chosen.values()
+    ]
     assert tuple(each.shape[-1] for each in maps) == grids
     assert {each.shape[1] for each in maps} == {PRESETS[preset].model.heads}
 
@@ -171,7 +185,9 @@ def test_the_paper_preset_has_the_published_architectures(imagenet: Path) -> Non
     """Parameters in millions as the architectures' papers give them, and each architecture's own recipe on IN-1K only."""
     nine, ten = (experiments.declare(name, preset="paper", data=imagenet) for name in ("table9", "table10"))
     for experiment in (nine, ten):
-        sizes = {cell.row: parameters(cell.run.model, image_size=224) / 1e6 for cell in experiment.cells if cell.baseline is None}
+        sizes = {
+            cell.row: parameters(cell.run.model, image_size=224) / 1e6 for cell in experiment.cells if cell.baseline is None
+        }
         assert sizes == pytest.approx({"ViT": 22.05, "T2T": 21.5, "PVT": 24.5, "CvT": 20.0}, abs=0.1)
         assert [cell.run.grid for cell in experiment.cells] == [14] * 4 + [7] * 4
         assert {cell.run.model.drop_path for cell in experiment.cells} == {0.1}
@@ -179,7 +195,12 @@ def test_the_paper_preset_has_the_published_architectures(imagenet: Path) -> Non
     recipes = {cell.row: (cell.run.recipe.epochs, cell.run.recipe.lr, cell.run.recipe.batch_size) for cell in ten.cells}
     assert recipes == {
         row: expected
-        for name, expected in {"ViT": (300, 1e-3, 1024), "T2T": (310, 1e-3, 512), "PVT": (300, 1e-3, 1024), "CvT": (300, 2e-3, 2048)}.items()
+        for name, expected in {
+            "ViT": (300, 1e-3, 1024),
+            "T2T": (310, 1e-3, 512),
+            "PVT": (300, 1e-3, 1024),
+            "CvT": (300, 2e-3, 2048),
+        }.items()
         for row in (name, f"{name} + SAR")
     }
     table4 = experiments.declare("table4", preset="paper", data=imagenet)

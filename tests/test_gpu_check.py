@@ -123,7 +123,11 @@ def test_the_time_limit_ends_a_part_whether_it_listens_or_not(task: Task, find: 
 
 
 def test_a_part_without_time_enough_is_not_begun(task: Task) -> None:
-    parts = [Part(name="good", find=good), Part(name="long", find=good, least=2 * AMPLE), Part(name="short", find=good, least=1.0)]
+    parts = [
+        Part(name="good", find=good),
+        Part(name="long", find=good, least=2 * AMPLE),
+        Part(name="short", find=good, least=1.0),
+    ]
     assert [outcome["status"] for outcome in runner.run(parts, task, seconds=AMPLE)] == ["done", "left", "done"]
 
 
@@ -157,7 +161,9 @@ def test_tables_go_on_run_by_run_and_show_whole_seeds_only(task: Task, monkeypat
 def test_a_loss_that_differs_from_the_cpus_is_noticed(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     exact, calls = kernel.spatial_entropy, iter(range(10**6))
     monkeypatch.setattr(kernel, "spatial_entropy", lambda maps: exact(maps) * (1 + 1e-3 * (next(calls) % 2)))
-    with pytest.raises(TrainingError, match=r"^8 checks of the loss failed, the first: cpu, 7, random, float32 .* differ in loss"):
+    with pytest.raises(
+        TrainingError, match=r"^8 checks of the loss failed, the first: cpu, 7, random, float32 .* differ in loss"
+    ):
         list(kernel.find(task))
 
 
@@ -188,10 +194,17 @@ def test_speeds_are_judged_by_their_intervals() -> None:
     def step(device: str, sar: tuple[float, float, float]) -> dict:
         side = dict(zip(("low", "median", "high"), sar), name=training.SAR)
         ratio = dict(zip(("low", "value", "high"), (0.7, 0.8, 0.9)), side=training.SAR, over=training.STOCK)
-        return {"device": device, "measurements": [{"name": training.NAME, "settings": {"B": 512}, "sides": [side], "ratios": [ratio]}]}
+        return {
+            "device": device,
+            "measurements": [{"name": training.NAME, "settings": {"B": 512}, "sides": [side], "ratios": [ratio]}],
+        }
 
     speed, ratio = bars.judge(step("NVIDIA H100 80GB HBM3", (0.05, 0.0512, 0.07)))
-    assert speed["value"] == pytest.approx(10_000) and speed["low"] == pytest.approx(512 / 0.07) and speed["high"] == pytest.approx(10_240)
+    assert (
+        speed["value"] == pytest.approx(10_000)
+        and speed["low"] == pytest.approx(512 / 0.07)
+        and speed["high"] == pytest.approx(10_240)
+    )
     assert speed["verdict"] == "open"
     assert ratio["value"] == pytest.approx(1.25) and ratio["low"] == pytest.approx(1 / 0.9) and ratio["verdict"] == "open"
     verdicts = [bars.judge(step("H100", seconds))[0]["verdict"] for seconds in ((0.05, 0.05, 0.06), (0.07, 0.07, 0.07))]
@@ -208,7 +221,9 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(("arguments", "told"), [(["--minutes", "0"], "above 0"), (["--data", "nowhere"], "no such folder")])
-def test_bad_input_is_told_in_a_line(arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_told_in_a_line(
+    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command.main(["--rehearse", "--out", str(tmp_path), *arguments]) == 2
     assert told in capsys.readouterr().err
 

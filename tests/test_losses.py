@@ -35,7 +35,12 @@ def random_maps(batch: int = 4, *, seed: int = 0) -> Tensor:
 
 def random_output(batch: int = 4, dtype: torch.dtype = torch.float32) -> Output:
     generator = torch.Generator().manual_seed(1)
-    shapes = {"logits": (batch, 10), "similarity": (batch, HEADS, H, W), "tokens": (batch, H * W, DIM), "heads": (batch, HEADS, 2)}
+    shapes = {
+        "logits": (batch, 10),
+        "similarity": (batch, HEADS, H, W),
+        "tokens": (batch, H * W, DIM),
+        "heads": (batch, HEADS, 2),
+    }
     return Output(**{name: torch.randn(shape, dtype=dtype, generator=generator) for name, shape in shapes.items()})
 
 
@@ -48,7 +53,9 @@ def build(name: str, **settings: object) -> nn.Module:
     return create(Regularizer(name=name, weight=0.1, **settings), dim=DIM, heads=HEADS, grid=(H, W))
 
 
-@pytest.fixture(params=[name for name in REGULARIZERS if name not in ("none", "drloc")] + [f"drloc {mode}" for mode in DRLOC_MODES])
+@pytest.fixture(
+    params=[name for name in REGULARIZERS if name not in ("none", "drloc")] + [f"drloc {mode}" for mode in DRLOC_MODES]
+)
 def regularizer(request: pytest.FixtureRequest) -> nn.Module:
     """Each regulariser in turn, DRLoc in each of its modes."""
     name, *mode = request.param.split()
@@ -261,7 +268,9 @@ def test_the_perceptron_learns_distances() -> None:
     """Tokens that tell their place are localised far better than by the mean distance."""
     torch.manual_seed(0)
     rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
-    output = dataclasses.replace(random_output(), tokens=torch.stack([rows.flatten(), columns.flatten()], dim=-1).expand(4, 16, 2))
+    output = dataclasses.replace(
+        random_output(), tokens=torch.stack([rows.flatten(), columns.flatten()], dim=-1).expand(4, 16, 2)
+    )
     module = DRLoc(dim=2, grid=(4, 4))
     optimizer = torch.optim.Adam(module.parameters(), lr=2e-3)
     losses = []
@@ -302,7 +311,9 @@ def test_float32_within_bfloat16_autocast_and_for_bfloat16_input(regularizer: nn
 
 def test_the_mean_over_equal_shards_is_the_whole(regularizer: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     regularizer, output = regularizer.double(), random_output(batch=4, dtype=torch.float64)
-    monkeypatch.setattr(torch, "randint", lambda tokens, size, **_: torch.arange(math.prod(size[1:])).reshape(1, *size[1:]).expand(size))
+    monkeypatch.setattr(
+        torch, "randint", lambda tokens, size, **_: torch.arange(math.prod(size[1:])).reshape(1, *size[1:]).expand(size)
+    )
     first, second = each_field(output, lambda field: field[:2]), each_field(output, lambda field: field[2:])
     assert (regularizer(first) + regularizer(second)).item() / 2 == pytest.approx(regularizer(output).item())
 

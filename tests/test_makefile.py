@@ -98,7 +98,16 @@ def test_without_a_python_that_fits_it_says_which(checkout: Path) -> None:
 def test_variables_become_arguments_whatever_they_hold(checkout: Path) -> None:
     make(checkout, "environment")
     calls(checkout)
-    make(checkout, "table1", "PRESET=tiny", "DATA=it's $$HOME", "DATASETS=shapes-object, 48 images;digits", "SEEDS=2", "WORKERS=1", "DEVICE=cpu")
+    make(
+        checkout,
+        "table1",
+        "PRESET=tiny",
+        "DATA=it's $$HOME",
+        "DATASETS=shapes-object, 48 images;digits",
+        "SEEDS=2",
+        "WORKERS=1",
+        "DEVICE=cpu",
+    )
     expected = "--preset tiny --data it's $HOME --datasets shapes-object, 48 images;digits --seeds 2 --workers 1 --device cpu"
     assert calls(checkout) == [f"book/execute.py table1 {expected}"]
 

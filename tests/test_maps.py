@@ -29,7 +29,9 @@ def test_s_is_the_trained_networks(store: Store, smallest_run: Run, monkeypatch:
     images = maps.first_images(run, 20)
     found = maps.similarity(run, store=store, images=images)
     shown = normalize(images.pixels / 255, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    torch.testing.assert_close(found, last_block.forward(caught[0].model.eval(), shown).similarity.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found, last_block.forward(caught[0].model.eval(), shown).similarity.detach(), rtol=1e-4, atol=1e-5
+    )
     assert found.shape == (20, 2, 4, 4) and not found.requires_grad
     assert map_entropy(found).mean().item() == pytest.approx(record.metrics["entropy"], abs=1e-5)
 
@@ -74,7 +76,9 @@ def test_files_are_shown_as_decoded_sets_are(smallest_run: Run, image_folder: Pa
         monkeypatch.setenv("SAR_INPUT", source)
         shown[source] = maps.first_images(run, 5, root=image_folder)
     assert shown["files"].pixels.shape == (5, 3, 16, 16)
-    assert torch.equal(shown["files"].pixels, shown["memory"].pixels) and torch.equal(shown["files"].labels, shown["memory"].labels)
+    assert torch.equal(shown["files"].pixels, shown["memory"].pixels) and torch.equal(
+        shown["files"].labels, shown["memory"].labels
+    )
 
 
 def test_a_run_that_is_not_there_is_named(store: Store, smallest_run: Run) -> None:
@@ -83,7 +87,9 @@ def test_a_run_that_is_not_there_is_named(store: Store, smallest_run: Run) -> No
         maps.similarity(smallest_run, store=store, images=images)
 
 
-@pytest.mark.parametrize(("spoil", "told"), [(Path.unlink, "has no weights"), (lambda file: file.write_bytes(b"{}"), "cannot be read")])
+@pytest.mark.parametrize(
+    ("spoil", "told"), [(Path.unlink, "has no weights"), (lambda file: file.write_bytes(b"{}"), "cannot be read")]
+)
 def test_weights_that_are_not_there_are_told(store: Store, smallest_run: Run, spoil, told: str) -> None:
     keep(smallest_run, store=store)
     spoil(store.folder(smallest_run) / "weights.safetensors")

@@ -362,7 +362,9 @@ def test_t2t_token_sizes(patch_size: int, grid: int) -> None:
         (models.CVT_13, 80, "80 px gives stage 3 of cvt 5 x 5 tokens, which its keys of 2 x 2 tokens do not tile"),
         (dataclasses.replace(models.T2T_VIT_14, patch_size=32), 224, "tokens of 16, 8, 4 px, not of 32"),
         (
-            dataclasses.replace(TINY["pvt"], stages=(TINY["pvt"].stages[0], Stage(dim=24, depth=2, heads=3, stride=2, key_stride=2))),
+            dataclasses.replace(
+                TINY["pvt"], stages=(TINY["pvt"].stages[0], Stage(dim=24, depth=2, heads=3, stride=2, key_stride=2))
+            ),
             32,
             "key_stride must be 1, got 2",
         ),

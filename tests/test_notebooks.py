@@ -59,7 +59,16 @@ def test_source_takes_exactly_the_parameters_it_is_given(source: Path) -> None:
 
 def test_arguments_become_parameters() -> None:
     arguments = "table2 --preset gpu --data d --seeds 3 --workers 2 --device cpu --gpus 1 --cluster c.yml".split()
-    expected = {"preset": "gpu", "data": "d", "datasets": "a, b;c", "seeds": 3, "workers": 2, "device": "cpu", "gpus": 1, "cluster": "c.yml"}
+    expected = {
+        "preset": "gpu",
+        "data": "d",
+        "datasets": "a, b;c",
+        "seeds": 3,
+        "workers": 2,
+        "device": "cpu",
+        "gpus": 1,
+        "cluster": "c.yml",
+    }
     assert execute.notebook_parameters([*arguments, "--datasets", "a, b;c"]) == ("table2", expected)
 
 
@@ -72,12 +81,16 @@ def write_notebook(path: Path, *codes: str) -> Path:
     return path
 
 
-def test_executed_notebook_is_whole_and_names_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+def test_executed_notebook_is_whole_and_names_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
     """It runs in this environment's kernel even where others are called python3, and no startup file of the user runs in it."""
     for variable, folder in (("JUPYTER_DATA_DIR", tmp_path / "data"), ("JUPYTER_PATH", tmp_path / "path")):
         kernel = folder / "kernels" / "python3"
         kernel.mkdir(parents=True)
-        (kernel / "kernel.json").write_text(json.dumps({"argv": ["/nowhere/python", "{connection_file}"], "display_name": "", "language": "python"}))
+        (kernel / "kernel.json").write_text(
+            json.dumps({"argv": ["/nowhere/python", "{connection_file}"], "display_name": "", "language": "python"})
+        )
         monkeypatch.setenv(variable, str(folder))
     startup = tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
@@ -138,7 +151,10 @@ def test_stopped_notebook_leaves_nothing(tmp_path: Path, stop: signal.Signals) -
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-c", script], env=os.environ | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", script],
+        env=os.environ | {"TMPDIR": str(scratch)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     while not (started.exists() and started.read_text()):
         assert process.poll() is None, process.stderr.read().decode()

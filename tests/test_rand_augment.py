@@ -80,7 +80,9 @@ def test_each_operation_is_timms(pixels, name):
     assert (filled != same).float().mean((1, 2)).max() < 0.002  # the border itself is cut in float32
 
 
-@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "rand-m4-n3-p0.7-mstd101-inc1", "rand-m12-mmax20-mstd2", "rand", "rand-m2-n1-p1-inc0"])
+@pytest.mark.parametrize(
+    "policy", ["rand-m9-mstd0.5-inc1", "rand-m4-n3-p0.7-mstd101-inc1", "rand-m12-mmax20-mstd2", "rand", "rand-m2-n1-p1-inc0"]
+)
 def test_a_policy_is_read_as_timm_reads_it(policy):
     ours, theirs = rand_augment.parse(policy), timm_augment.rand_augment_transform(policy, {})
     assert ours.layers == theirs.num_layers and list(ours.operations) == [op.name for op in theirs.ops]
@@ -89,7 +91,10 @@ def test_a_policy_is_read_as_timm_reads_it(policy):
         assert ours.ceiling == (op.magnitude_max or 10)
 
 
-@pytest.mark.parametrize("policy", ["augmix-m3", "rand-m9-q3", "rand-m9-tweights", "rand-m", "rand-m9.5", "rand-n2.5", "rand-p1.5", "v0", "", "rand--m9"])
+@pytest.mark.parametrize(
+    "policy",
+    ["augmix-m3", "rand-m9-q3", "rand-m9-tweights", "rand-m", "rand-m9.5", "rand-n2.5", "rand-p1.5", "v0", "", "rand--m9"],
+)
 def test_other_policies_are_refused_in_one_line(policy):
     with pytest.raises(ConfigError, match="policy") as error:
         rand_augment.parse(policy)

@@ -20,7 +20,9 @@ def test_tables_are_those_of_the_reference_results() -> None:
 def test_every_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     mentioned = set(re.findall(r"`?make ([a-z][a-z0-9-]*)", README))
-    declared = set(re.findall(r"^([a-z-]+):", makefile, flags=re.M)) | {path.stem for path in (ROOT / "book" / "notebooks").glob("*.ipynb")}
+    declared = set(re.findall(r"^([a-z-]+):", makefile, flags=re.M)) | {
+        path.stem for path in (ROOT / "book" / "notebooks").glob("*.ipynb")
+    }
     assert mentioned and mentioned <= declared
 
 

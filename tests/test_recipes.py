@@ -9,14 +9,42 @@ import pytest
 from sarlib.recipes import DRLOC, PROTOCOLS
 
 # Option or key of the released code -> value. `gpus` x `images` is the batch of the example that the source gives.
-DEIT = {"gpus": 8, "images": 128, "lr": 5e-4, "lr_per": 512, "epochs": 300, "warmup": 5, "warmup_lr": 1e-6, "min_lr": 1e-5, "decay": 0.05}
+DEIT = {
+    "gpus": 8,
+    "images": 128,
+    "lr": 5e-4,
+    "lr_per": 512,
+    "epochs": 300,
+    "warmup": 5,
+    "warmup_lr": 1e-6,
+    "min_lr": 1e-5,
+    "decay": 0.05,
+}
 SOURCES = {
     "deit": DEIT | {"clip": None, "ema": 0.99996, "drop_path": 0.1},
     "liu": DEIT | {"epochs": 100, "warmup": 20, "warmup_lr": 5e-7, "min_lr": 5e-6, "clip": 5.0, "ema": None, "drop_path": 0.1},
-    "t2t": {"gpus": 4, "images": 128, "lr": 1e-3, "lr_per": None, "epochs": 300 + 10, "warmup": 10, "warmup_lr": 1e-6, "min_lr": 1e-5}
+    "t2t": {
+        "gpus": 4,
+        "images": 128,
+        "lr": 1e-3,
+        "lr_per": None,
+        "epochs": 300 + 10,
+        "warmup": 10,
+        "warmup_lr": 1e-6,
+        "min_lr": 1e-5,
+    }
     | {"decay": 0.05, "clip": None, "ema": 0.99996, "drop_path": 0.1},
     "pvt": DEIT | {"clip": None, "ema": None, "drop_path": 0.1},
-    "cvt": {"gpus": 8, "images": 256, "lr": 2.5e-4, "lr_per": 256, "epochs": 300, "warmup": 5, "warmup_lr": 1e-6, "min_lr": 1e-5}
+    "cvt": {
+        "gpus": 8,
+        "images": 256,
+        "lr": 2.5e-4,
+        "lr_per": 256,
+        "epochs": 300,
+        "warmup": 5,
+        "warmup_lr": 1e-6,
+        "min_lr": 1e-5,
+    }
     | {"decay": 0.05, "clip": None, "ema": None, "drop_path": 0.1},
 }
 AUGMENTATION = {
@@ -78,6 +106,17 @@ def test_learning_rates_by_hand() -> None:
 
 
 def test_drloc_is_declared_as_its_authors_trained_it() -> None:
-    assert {architecture: drloc.weight for architecture, drloc in DRLOC.items()} == {"vit": 0.5, "t2t": 0.1, "pvt": 0.5, "cvt": 0.1}
+    assert {architecture: drloc.weight for architecture, drloc in DRLOC.items()} == {
+        "vit": 0.5,
+        "t2t": 0.1,
+        "pvt": 0.5,
+        "cvt": 0.1,
+    }
     for drloc in DRLOC.values():
-        assert (drloc.name, drloc.schedule, drloc.warmup_epochs, drloc.pairs, drloc.mode) == ("drloc", "warmup-linear", 20, 64, "l1")
+        assert (drloc.name, drloc.schedule, drloc.warmup_epochs, drloc.pairs, drloc.mode) == (
+            "drloc",
+            "warmup-linear",
+            20,
+            64,
+            "l1",
+        )

@@ -212,7 +212,7 @@ def test_text_fits_the_terminal_whatever_the_labels() -> None:
     long = replace(TABLE2, cells=(*TABLE2.cells, *cells), seeds=tuple(range(8)), title="A title of many words " * 8)
     text = report.text(results_of(long), long)
     assert max(map(len, text.splitlines())) <= 100
-    assert "SUPPORTED: ours" in text and "jaccard without a model: random cells 0." in text
+    assert "…" in text and "SUPPORTED: ours" in text and "jaccard without a model: random cells 0." in text
     assert all(f"{name}" in text for name in ("t2-min", "t2-max", "no IN-1K here", "seed by seed"))
 
 

@@ -67,7 +67,16 @@ def test_the_record_says_where_it_comes_from(store: Store, smallest_run: Run) ->
     record = execute(smallest_run, store=store, root=None, device="cpu")
     assert {"commit", "dirty", "versions", "device", "threads", "peak_memory_mib"} <= record.provenance.keys()
     assert record.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert {"top1", "loss", "entropy", "components", "jaccard", "jaccard_centre", "seconds", "images_per_second"} <= record.metrics.keys()
+    assert {
+        "top1",
+        "loss",
+        "entropy",
+        "components",
+        "jaccard",
+        "jaccard_centre",
+        "seconds",
+        "images_per_second",
+    } <= record.metrics.keys()
     assert not (store.folder(smallest_run) / "checkpoint.pt").exists()
 
 
@@ -120,7 +129,9 @@ def test_a_corrupt_record_is_trained_again(store: Store, smallest_run: Run, trai
         ("tpu", None, "unknown device 'tpu'"),
         ("cuda:x", None, "device 'cuda:x'"),
         ("cpu", 0, "workers must be 1 or more, got 0"),
-        pytest.param("cuda", None, "finds no usable GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")),
+        pytest.param(
+            "cuda", None, "finds no usable GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+        ),
     ],
 )
 def test_bad_machines_are_refused(device: str, workers: int | None, message: str) -> None:

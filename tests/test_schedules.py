@@ -20,7 +20,9 @@ def test_learning_rate_follows_torch() -> None:
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total - warmup, eta_min=RECIPE.min_lr)
     scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], milestones=[warmup])
     for step in range(total):
-        assert learning_rate(RECIPE, step=step, steps_per_epoch=steps_per_epoch) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        assert learning_rate(RECIPE, step=step, steps_per_epoch=steps_per_epoch) == pytest.approx(
+            optimizer.param_groups[0]["lr"], abs=1e-9
+        )
         optimizer.step()
         scheduler.step()
 

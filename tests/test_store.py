@@ -19,7 +19,12 @@ from sarlib.store import Record, Store
 
 def keep(store: Store, run: Run) -> None:
     record = Record(run=run, metrics={"top1": 50.0, "loss": 0.1 + 0.2}, provenance={"commit": "abc"})
-    store.write(run, record=record, history=[{"epoch": 1, "split": "test", "metric": "top1", "value": 50.0}], weights={"w": torch.ones(2)})
+    store.write(
+        run,
+        record=record,
+        history=[{"epoch": 1, "split": "test", "metric": "top1", "value": 50.0}],
+        weights={"w": torch.ones(2)},
+    )
 
 
 def test_a_record_reads_back_bit_by_bit(store: Store, smallest_run: Run) -> None:
@@ -51,7 +56,9 @@ def test_a_corrupt_record_is_moved_aside_and_told(
     assert store.read(smallest_run) is not None
 
 
-def test_a_record_of_another_declaration_is_not_an_answer(store: Store, smallest_run: Run, capsys: pytest.CaptureFixture) -> None:
+def test_a_record_of_another_declaration_is_not_an_answer(
+    store: Store, smallest_run: Run, capsys: pytest.CaptureFixture
+) -> None:
     keep(store, smallest_run)
     path = store.folder(smallest_run) / "config.json"
     config = json.loads(path.read_text())
@@ -104,7 +111,9 @@ def test_a_full_disk_keeps_a_finished_training_resumable(
     with monkeypatch.context() as patched, pytest.raises(TrainingError) as error:
         patched.setattr(os, "fsync", fail)
         keep(store, smallest_run)
-    message = f"the record of run {smallest_run.key} cannot be written to {store.folder(smallest_run)} (No space left on device)"
+    message = (
+        f"the record of run {smallest_run.key} cannot be written to {store.folder(smallest_run)} (No space left on device)"
+    )
     assert str(error.value).startswith(message) and str(error.value).endswith("its last checkpoint is intact")
     assert "\n" not in str(error.value) and not list(store.folder(smallest_run).glob(".*.tmp"))
     assert checkpoint.load(store.folder(smallest_run), key=smallest_run.key, device=torch.device("cpu"))

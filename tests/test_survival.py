@@ -53,7 +53,9 @@ def test_a_training_killed_anywhere_ends_with_the_same_weights(live: Callable[..
         assert len(list(folder.iterdir())) <= 3, "the last two, and at most what the last kill left half-written"
         trainings += 1
     inside = sum(life.saving for life in killed)
-    print(f"{len(killed)} kills of {trainings} trainings, {inside} inside the writing of a checkpoint: all ended with the same weights")
+    print(
+        f"{len(killed)} kills of {trainings} trainings, {inside} inside the writing of a checkpoint: all ended with the same weights"
+    )
     assert KILLS // 10 <= inside < len(killed)
 
 

@@ -40,7 +40,9 @@ def fit(run: Run, folder: Path, *, kill_after: int | None = None) -> Trained:
 
 
 def same_bits(one: Trained, other: Trained) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b) for a, b in zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("kill_after", [0, 1, 2, 3, 5, 8])
@@ -122,9 +124,14 @@ def test_gradient_norms_are_those_of_the_query_and_key_rows(smallest_run: Run) -
     assert gradient[32:].abs().max() == 0, "values take no part in S"
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_stops_with_its_step(
+    tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     break_at_step(4, monkeypatch)
-    with pytest.raises(TrainingError, match=f"run {smallest_run.key}: the loss is not finite at epoch 1, step 1 .*spatial_entropy nan.*seed 0.; its last checkpoint is intact"):
+    with pytest.raises(
+        TrainingError,
+        match=f"run {smallest_run.key}: the loss is not finite at epoch 1, step 1 .*spatial_entropy nan.*seed 0.; its last checkpoint is intact",
+    ):
         fit(smallest_run, tmp_path)
     kept = checkpoint.load(tmp_path, key=smallest_run.key, device=CPU)
     assert (kept["progress"]["epoch"], kept["progress"]["step"]) == (1, 1)
@@ -134,7 +141,9 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path, smallest_
 def break_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From this step on (0, 1, ...) the regulariser of a run is not a number."""
     factors = iter([1.0] * step)
-    monkeypatch.setitem(losses.FUNCTIONS, "spatial_entropy", ("similarity", lambda maps: maps.mean() * next(factors, float("nan"))))
+    monkeypatch.setitem(
+        losses.FUNCTIONS, "spatial_entropy", ("similarity", lambda maps: maps.mean() * next(factors, float("nan")))
+    )
 
 
 def test_losses_read_seldom_are_the_same(tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,13 +168,19 @@ def test_short_epochs_are_read_and_stop_too(tmp_path: Path, smallest_run: Run, m
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="SIGTERM"):
-        train(smallest_run, images=data.load(smallest_run.data, seed=0, root=None), device=CPU, folder=tmp_path, on_step=on_step)
+        train(
+            smallest_run, images=data.load(smallest_run.data, seed=0, root=None), device=CPU, folder=tmp_path, on_step=on_step
+        )
     assert len(done) == 1 + 4
 
 
-def test_a_gradient_that_is_not_finite_stops_before_it_is_saved(tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_that_is_not_finite_stops_before_it_is_saved(
+    tmp_path: Path, smallest_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """sqrt(0) is 0 and its slope infinite: a finite loss, a gradient that is none."""
-    monkeypatch.setitem(losses.FUNCTIONS, "spatial_entropy", ("similarity", lambda maps: (maps - maps.detach()).square().sum().sqrt()))
+    monkeypatch.setitem(
+        losses.FUNCTIONS, "spatial_entropy", ("similarity", lambda maps: (maps - maps.detach()).square().sum().sqrt())
+    )
     with pytest.raises(TrainingError, match="epoch 0, step 0 .*gradient norm nan.*no checkpoint"):
         fit(smallest_run, tmp_path)
 

@@ -1,6 +1,6 @@
 """SAR in a plain training loop: scikit-learn's digits, a timm ViT as it is, and two more lines (marked).
 
-    python book/examples/plug_in.py [epochs]
+python book/examples/plug_in.py [epochs]
 """
 
 import sys

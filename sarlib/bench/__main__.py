@@ -50,7 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
 def run(device: torch.device, *, trial: bool = False, compiled: bool = False) -> report.Report:
     """Measure all that `device` has to offer. Raises `Unequal` where two sides of a comparison do not give equal results."""
     chosen = plan.trial(compiled=compiled) if trial else plan.full(device, compiled=compiled)
-    parts = [measure_loss, measure_augmentation, measure_step, measure_overhead, *([measure_device] if device.type == "cuda" else [])]
+    parts = [
+        measure_loss,
+        measure_augmentation,
+        measure_step,
+        measure_overhead,
+        *([measure_device] if device.type == "cuda" else []),
+    ]
     skipped = []
     if device.type != "cuda":
         skipped.append("kernel, host synchronisations, CUDA graphs, memory: they need a GPU (--device cuda)")

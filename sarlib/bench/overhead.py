@@ -103,7 +103,10 @@ def sides(model: Model, *, preset: Preset, image_size: int) -> dict[str, Run]:
         BLOCK: setting.row("C"),
         SAR: row_f,
         DRLOC_ALONE: setting.drloc(),
-        **{side: dataclasses.replace(row_f, regularizer=_in_its_place(preset.regularizer, rival)) for side, rival in RIVALS.items()},
+        **{
+            side: dataclasses.replace(row_f, regularizer=_in_its_place(preset.regularizer, rival))
+            for side, rival in RIVALS.items()
+        },
         BOTH: setting.drloc(with_sar=True),
     }
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from sarlib.config import Augmentation, ConfigError
 from sarlib.data import augment, sources, streams
 from sarlib.data.images import Images
-from sarlib.data.pieces import in_pieces
 from sarlib.data.pictures import AugmentedPictures, WholePictures
+from sarlib.data.pieces import in_pieces
 from sarlib.data.placement import fresh, place
 
 #: Bytes of float32 that a core augments at a time: few enough to stay in its cache, enough to be worth the calls.

@@ -287,7 +287,9 @@ def _move_rows(pixels: Tensor, spans: list[_Span]) -> Tensor:
     """Shear or translate from left to right: pixels (k, 3, S, S) uint8."""
     size = pixels.shape[-1]
     middle = torch.arange(size, dtype=torch.float64) + 0.5
-    shift = [span.argument[:, None] * (middle if span.name.startswith("Shear") else torch.full_like(middle, size)) for span in spans]
+    shift = [
+        span.argument[:, None] * (middle if span.name.startswith("Shear") else torch.full_like(middle, size)) for span in spans
+    ]
     return shift_rows(pixels, torch.cat(shift), _fill(pixels.device))
 
 

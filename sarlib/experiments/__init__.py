@@ -1,8 +1,8 @@
 """The tables of the paper: each declared in one file of its own, at four sizes, run from here.
 
-    experiment = declare("table2", preset="laptop")
-    experiment.frame()             # what will be trained
-    results = run(experiment)      # trains what is not yet in the store; tidy frame, also written as CSV
+experiment = declare("table2", preset="laptop")
+experiment.frame()             # what will be trained
+results = run(experiment)      # trains what is not yet in the store; tidy frame, also written as CSV
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from sarlib import distributed, runs
 from sarlib.config import ConfigError
 from sarlib.experiments import appendix, figure3, table1, table2, table3, table4, table9, table10
 from sarlib.experiments.declaration import Cell, Experiment, Setting
-from sarlib.experiments.presets import PRESETS, preset as preset_named
+from sarlib.experiments.presets import PRESETS
+from sarlib.experiments.presets import preset as preset_named
 from sarlib.experiments.results import tidy
 from sarlib.machine import at_hand
 from sarlib.results import read_csv, write_csv
@@ -94,7 +95,9 @@ def run(
     """
     machine = at_hand(device=device, workers=workers, gpus=gpus, cluster=cluster)
     store = open_store()
-    records = runs.execute_all(experiment.runs(), store=store, root=experiment.data_root, machine=machine, title=experiment.name)
+    records = runs.execute_all(
+        experiment.runs(), store=store, root=experiment.data_root, machine=machine, title=experiment.name
+    )
     results = tidy(experiment, records, store=store)
     if distributed.leads():
         write_csv(results, csv_path(experiment))
@@ -131,7 +134,9 @@ def keep_as_reference(experiment: Experiment) -> None:
     kept = runs_folder() / "reference" / "store"
     for run in experiment.runs():
         if store.read(run) is None:
-            raise ConfigError(f"{experiment.name} at preset {experiment.preset} is not complete: run it with the same settings first")
+            raise ConfigError(
+                f"{experiment.name} at preset {experiment.preset} is not complete: run it with the same settings first"
+            )
         (kept / run.key).mkdir(parents=True, exist_ok=True)
         for file in TEXT_FILES:
             shutil.copyfile(store.folder(run) / file, kept / run.key / file)

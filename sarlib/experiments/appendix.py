@@ -58,7 +58,9 @@ def _collapse(setting: Setting) -> list[Cell]:
     cells = [Cell(table=COLLAPSE, row=NO_LOSS, dataset=setting.dataset, run=setting.row("C"))]
     for name in COLLAPSE_LOSSES:
         run = _with(setting, Regularizer(name=REGULARIZERS[name], weight=COLLAPSE_WEIGHT))
-        cells.append(Cell(table=COLLAPSE, row=_label(name, COLLAPSE_WEIGHT), dataset=setting.dataset, run=run, baseline=NO_LOSS))
+        cells.append(
+            Cell(table=COLLAPSE, row=_label(name, COLLAPSE_WEIGHT), dataset=setting.dataset, run=run, baseline=NO_LOSS)
+        )
     return cells
 
 

@@ -36,7 +36,9 @@ def _pyramid(vit: Model, name: str, *, mlp_ratios: tuple[float, ...], key_stride
     depths = (1, max(1, vit.depth // 4), max(1, vit.depth - 1 - max(1, vit.depth // 4)))
     heads = tuple(max(1, vit.heads * part // 3) for part in (1, 2, 3))
     stages = tuple(
-        Stage(dim=vit.dim // vit.heads * head, depth=depth, heads=head, stride=stride, mlp_ratio=mlp_ratio, key_stride=key_stride)
+        Stage(
+            dim=vit.dim // vit.heads * head, depth=depth, heads=head, stride=stride, mlp_ratio=mlp_ratio, key_stride=key_stride
+        )
         for depth, head, stride, mlp_ratio, key_stride in zip(depths, heads, strides, mlp_ratios, key_strides, strict=True)
     )
     last = stages[-1]

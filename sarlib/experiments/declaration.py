@@ -105,9 +105,13 @@ class Experiment:
         known = list(dict.fromkeys(cell.dataset for cell in self.cells))
         chosen = set(datasets)
         if unknown := sorted(chosen - set(known)):
-            raise ConfigError(f"{self.name} at preset {self.preset} has no data set {', '.join(unknown)}; it has {'; '.join(known)}")
+            raise ConfigError(
+                f"{self.name} at preset {self.preset} has no data set {', '.join(unknown)}; it has {'; '.join(known)}"
+            )
         contrasts = tuple(contrast for contrast in self.contrasts if all(dataset in chosen for *_, dataset in contrast.terms))
-        return dataclasses.replace(self, cells=tuple(cell for cell in self.cells if cell.dataset in chosen), contrasts=contrasts)
+        return dataclasses.replace(
+            self, cells=tuple(cell for cell in self.cells if cell.dataset in chosen), contrasts=contrasts
+        )
 
 
 def _describe(cell: Cell, *, seeds: int) -> dict[str, object]:

@@ -58,7 +58,9 @@ def _claims(setting: Setting) -> tuple[ClaimTest, ...]:
         return (weight, "figure3", _label(row, epoch), setting.dataset)
 
     return (
-        ClaimTest("fig3-250", (Contrast(f"SAR at epoch {late} - ViT at epoch {end}", (term(1, SAR, late), term(-1, BASELINE, end))),)),
+        ClaimTest(
+            "fig3-250", (Contrast(f"SAR at epoch {late} - ViT at epoch {end}", (term(1, SAR, late), term(-1, BASELINE, end))),)
+        ),
         ClaimTest(
             "fig3-100",
             (

@@ -57,7 +57,9 @@ def parameters(model: Model, *, image_size: int) -> int:
     from sarlib import models  # brings timm with it
 
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in models.create(model, classes=COUNTED_CLASSES, image_size=image_size).parameters())
+        return sum(
+            parameter.numel() for parameter in models.create(model, classes=COUNTED_CLASSES, image_size=image_size).parameters()
+        )
 
 
 def _after(epoch: int, history: pd.DataFrame) -> dict[str, float]:

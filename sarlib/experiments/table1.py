@@ -46,7 +46,13 @@ def declare(preset: Preset, *, seeds: tuple[int, ...], root: Path | None) -> Exp
 def _weights(setting: Setting) -> list[Cell]:
     """(a) lambda with the full last block of SAR; lambda = 0 is row C."""
     return [
-        Cell(table="table1a", row=f"{weight:g}", dataset=setting.dataset, run=setting.row("F", weight=weight), baseline="0" if weight else None)
+        Cell(
+            table="table1a",
+            row=f"{weight:g}",
+            dataset=setting.dataset,
+            run=setting.row("F", weight=weight),
+            baseline="0" if weight else None,
+        )
         for weight in WEIGHTS
     ]
 
@@ -69,7 +75,8 @@ def _epoch_rows(epochs: int) -> tuple[str, str]:
 def _components(setting: Setting) -> list[Cell]:
     """(c) rows A to F, each against A."""
     return [
-        Cell(table="table1c", row=row, dataset=setting.dataset, run=setting.row(row), baseline=None if row == "A" else "A") for row in ROWS
+        Cell(table="table1c", row=row, dataset=setting.dataset, run=setting.row(row), baseline=None if row == "A" else "A")
+        for row in ROWS
     ]
 
 
@@ -100,11 +107,16 @@ def _claims(setting: Setting) -> tuple[ClaimTest, ...]:
         ),
         ClaimTest("t1b-300", (better("table1b", long[1], long[0]),)),
         ClaimTest(
-            "t1b-grows", (Contrast("gain at 3 x epochs - gain at 1 x", tuple((sign, "table1b", row, dataset) for sign, row in growth)),)
+            "t1b-grows",
+            (Contrast("gain at 3 x epochs - gain at 1 x", tuple((sign, "table1b", row, dataset) for sign, row in growth)),),
         ),
         ClaimTest("t1c-B", (better("table1c", "B", "A"),)),
         ClaimTest("t1c-C", (better("table1c", "C", "A"),)),
         ClaimTest("t1c-D", (better("table1c", "A", "D"),), note="the contrast is A - D: the claim says that D falls below A"),
-        ClaimTest("t1c-E", (better("table1c", "E", "A"), better("table1c", "F", "E")), note="'small' is read as: smaller than F's gain"),
+        ClaimTest(
+            "t1c-E",
+            (better("table1c", "E", "A"), better("table1c", "F", "E")),
+            note="'small' is read as: smaller than F's gain",
+        ),
         ClaimTest("t1c-F", tuple(better("table1c", "F", row) for row in "ABCDE")),
     )

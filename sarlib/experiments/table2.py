@@ -71,7 +71,8 @@ def _rows(setting: Setting) -> tuple[Cell, Cell]:
 def _claims(settings: tuple[Setting, ...]) -> tuple[ClaimTest, ...]:
     """Smallest and largest gain, over all data sets of the table. Outside the paper's protocol only their signs can be compared."""
     gains = tuple(
-        Contrast(setting.dataset, ((1, "table2", SAR, setting.dataset), (-1, "table2", BASELINE, setting.dataset))) for setting in settings
+        Contrast(setting.dataset, ((1, "table2", SAR, setting.dataset), (-1, "table2", BASELINE, setting.dataset)))
+        for setting in settings
     )
     return (
         ClaimTest("t2-min", gains, rule="all", note="the smallest gain is above 0: SAR gains on every data set"),

@@ -71,7 +71,9 @@ def _rows(setting: Setting) -> dict[str, Run]:
 
 def _better(row: str, than: str, setting: Setting) -> Contrast:
     dataset = setting.dataset
-    return Contrast(f"{row} - ({than})" if "+" in than else f"{row} - {than}", ((1, "table3", row, dataset), (-1, "table3", than, dataset)))
+    return Contrast(
+        f"{row} - ({than})" if "+" in than else f"{row} - {than}", ((1, "table3", row, dataset), (-1, "table3", than, dataset))
+    )
 
 
 def _claims(shares: dict[int, Setting]) -> tuple[ClaimTest, ...]:

@@ -71,6 +71,11 @@ def _claims(setting: Setting) -> tuple[ClaimTest, ...]:
         return Contrast(f"{row} - {than}", ((1, "table4", row, setting.dataset), (-1, "table4", than, setting.dataset)))
 
     return (
-        ClaimTest("t4-base", untestable="a figure of IN-1K itself, no comparison: the table's first row at PRESET=paper is to be set beside it"),
-        ClaimTest("t4-sar", (better(SAR, BASELINE), better(SAR, DRLOC)), note="'higher than DRLoc's gain' is SAR - DRLoc above 0"),
+        ClaimTest(
+            "t4-base",
+            untestable="a figure of IN-1K itself, no comparison: the table's first row at PRESET=paper is to be set beside it",
+        ),
+        ClaimTest(
+            "t4-sar", (better(SAR, BASELINE), better(SAR, DRLOC)), note="'higher than DRLoc's gain' is SAR - DRLoc above 0"
+        ),
     )

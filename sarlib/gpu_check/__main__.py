@@ -56,7 +56,9 @@ def _task(options: argparse.Namespace) -> Task:
         raise ConfigError(f"{', '.join(forced)} would make other figures than a user gets: unset it")
     machine = at_hand(device="cpu" if options.rehearse else options.device, workers=1)
     if machine.device == "cpu" and not options.rehearse:
-        raise ConfigError("the check needs a GPU, and there is none that torch can use; --rehearse tries it at small sizes without one")
+        raise ConfigError(
+            "the check needs a GPU, and there is none that torch can use; --rehearse tries it at small sizes without one"
+        )
     data = None if options.data is None else options.data.expanduser().resolve()
     if data is not None and not data.is_dir():
         raise ConfigError(f"--data {data}: there is no such folder")
@@ -72,9 +74,13 @@ def _task(options: argparse.Namespace) -> Task:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sarlib.gpu_check", description=_ABOUT)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go, and those of an earlier call are")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where results go, and those of an earlier call are"
+    )
     parser.add_argument("--minutes", type=float, default=9.0, metavar="M", help="time for all of it (default: 9)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of real image sets, such as DIR/cifar10/{train,test}/<class>/*")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of real image sets, such as DIR/cifar10/{train,test}/<class>/*"
+    )
     parser.add_argument("--device", default="auto", help="auto, cuda or cuda:N (default: auto)")
     parser.add_argument("--rehearse", action="store_true", help="try every part on the CPU, at sizes that mean nothing")
     return parser

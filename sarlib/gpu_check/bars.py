@@ -46,7 +46,15 @@ def judge(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 value, low, high = speed
                 verdict = "reached" if low >= bar.limit else "missed" if high < bar.limit else "open"
                 entries.append(
-                    {"what": bar.what, "at_least": True, "limit": bar.limit, "value": value, "low": low, "high": high, "verdict": verdict}
+                    {
+                        "what": bar.what,
+                        "at_least": True,
+                        "limit": bar.limit,
+                        "value": value,
+                        "low": low,
+                        "high": high,
+                        "verdict": verdict,
+                    }
                 )
     return entries
 

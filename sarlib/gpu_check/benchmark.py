@@ -25,4 +25,6 @@ def find_kernel(task: Task) -> Iterator[Found]:
 def find_step(task: Task) -> Iterator[Found]:
     """Training steps of timm's ViT-S/16 and of ours, after it was shown that they give equal gradients."""
     measurements, facts = measure_step(task.plan.benchmark, torch.device(task.device))
-    yield Found(measurements=tuple(measurements), facts=tuple(facts), skipped=("training steps that are not compiled: make bench",))
+    yield Found(
+        measurements=tuple(measurements), facts=tuple(facts), skipped=("training steps that are not compiled: make bench",)
+    )

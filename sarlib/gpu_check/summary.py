@@ -51,4 +51,6 @@ def _merged(parts: Sequence[Record]) -> dict[str, Any]:
     """One report of the benchmark from the records of its parts."""
     fields = ("commit", "dirty", "versions", "device", "threads", "kind", "date", "trial")
     merged = {name: parts[0][name] for name in fields} | {"seconds": sum(part["seconds"] for part in parts)}
-    return merged | {name: [each for part in parts for each in part[name]] for name in ("measurements", "facts", "skipped", "bars")}
+    return merged | {
+        name: [each for part in parts for each in part[name]] for name in ("measurements", "facts", "skipped", "bars")
+    }

@@ -130,7 +130,12 @@ def synthetic(plan: Plan, size: int, device: torch.device) -> tuple[Tensor, Tens
 def _stock(plan: Plan, device: torch.device) -> Stock:
     """timm's own `vit_small_patch16_224`, at the sizes of the plan."""
     run = plan.setting.baseline
-    sizes = {"embed_dim": run.model.dim, "depth": run.model.depth, "num_heads": run.model.heads, "mlp_ratio": run.model.mlp_ratio}
+    sizes = {
+        "embed_dim": run.model.dim,
+        "depth": run.model.depth,
+        "num_heads": run.model.heads,
+        "mlp_ratio": run.model.mlp_ratio,
+    }
     sizes |= {"img_size": run.data.image_size, "patch_size": run.model.patch_size, "num_classes": plan.classes}
     torch.manual_seed(0)
     return Stock(timm.create_model("vit_small_patch16_224", drop_path_rate=run.model.drop_path, **sizes)).to(device)

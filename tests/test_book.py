@@ -96,6 +96,17 @@ def book(staged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "_build" / "html"
 
 
+def test_the_chapter_on_rivals_has_every_protocol_from_its_declaration(staged: Path) -> None:
+    chapter = (staged / "rivals.md").read_text()
+    for name, (epochs, batch, rate) in {
+        "DeiT": (300, 1024, "0.001"),
+        "T2T": (310, 512, "0.001"),
+        "CvT": (300, 2048, "0.002"),
+    }.items():
+        assert f"| {name} | {epochs} | {batch} | {rate} |" in chapter
+    assert "https://github.com/yhlleo/VTs-Drloc" in chapter and "stops after 100" in chapter and "<!--" not in chapter
+
+
 class Page(HTMLParser):
     """Ids of a page, where its links lead, what it loads, and its inline scripts and styles."""
 

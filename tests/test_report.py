@@ -206,6 +206,35 @@ def test_agreement_in_words_counts_what_chance_would_give(tmp_path: Path) -> Non
     )
 
 
+def test_contrasts_are_the_declared_combinations_paired_by_seed() -> None:
+    first, second = (
+        Contrast(f"gain on {name}", ((1, "table2", "ViT + SAR", name), (-1, "table2", "ViT", name))) for name in SETS
+    )
+    growth = Contrast("gain of gains", (*second.terms, *((-weight, *place) for weight, *place in first.terms)))
+    experiment = replace(TABLE2, contrasts=(first, second, growth))
+    results = results_of(experiment)
+    found = report.contrasts(results, experiment, metric=["top1", "jaccard"])
+    gains = report.differences(results, experiment, metric=["top1"])
+    assert list(found["mean"][found["metric"] == "top1"][:2]) == list(gains["mean"])
+    wide = results[results["metric"] == "top1"].pivot(index="seed", columns=["dataset", "row"], values="value")
+    by_hand = (wide[SETS[1]]["ViT + SAR"] - wide[SETS[1]]["ViT"]) - (wide[SETS[0]]["ViT + SAR"] - wide[SETS[0]]["ViT"])
+    line = found[found["contrast"] == "gain of gains"]
+    assert line["mean"].item() == pytest.approx(by_hand.mean()) and line["p"].item() == pytest.approx(
+        stats.ttest_1samp(by_hand, 0).pvalue
+    )
+    assert line["dataset"].item() == " and ".join(reversed(SETS)), "digits have no masks: top1 alone"
+    text = report.text(results, experiment)
+    assert "other differences, paired by seed" in text and "gain of gains" in text
+    assert "other differences" not in report.text(results, TABLE2)
+
+
+def test_a_table_shows_the_costs_that_it_declares() -> None:
+    results = results_of(TABLE2)
+    assert "seconds" not in " ".join(report.table(results, TABLE2).columns)
+    shown = replace(TABLE2, shown=("seconds",))
+    assert "seconds (s)" in report.table(results, shown).columns and "seconds (s)" in report.text(results, shown)
+
+
 def test_text_fits_the_terminal_whatever_the_labels() -> None:
     rows = [("A" * 70, None), ("a row with a name that is far too long for a terminal, 80 epochs", "A" * 70)]
     cells = tuple(Cell("table1b", row, "a data set with a long name, 500 images", baseline) for row, baseline in rows)

@@ -84,6 +84,23 @@ def gains() -> str:
     return "\n".join(lines)
 
 
+def architectures() -> str:
+    """What SAR adds to each architecture, in Tables 9 and 10's reference results: top-1 points, paired by seed."""
+    found = {name: _reference(name) for name in ("table9", "table10")}
+    gained = {name: report.differences(*pair, metric=["top1"]).set_index("baseline") for name, pair in found.items() if pair}
+    columns = [
+        f"{pair[1].cells[0].dataset} ({name.replace('table', 'Table ')}, {len(pair[1].seeds)} seeds)" for name, pair in found.items() if pair
+    ]
+    lines = [("architecture", *columns), ("---",) * (1 + len(columns))]
+    for row in dict.fromkeys(row for differences in gained.values() for row in differences.index):
+        lines.append((row, *(_interval(differences.loc[row]) for differences in gained.values())))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _interval(line: pd.Series) -> str:
+    return f"{line['mean']:+.1f} [{line['low']:+.1f}, {line['high']:+.1f}]"
+
+
 def _difference(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str, *, decimals: int) -> str:
     one, other = (rows[rows.metric == metric].set_index("seed").value for rows in (ours, theirs))
     if one.empty:
@@ -116,7 +133,7 @@ def _reference(name: str) -> tuple[pd.DataFrame, experiments.Experiment] | None:
     return results, experiments.declare(name, preset=PRESET, seeds=results.seed.nunique())
 
 
-BLOCKS = {"output": output, "state": state, "gains": gains, "bars": bars}
+BLOCKS = {"output": output, "state": state, "gains": gains, "architectures": architectures, "bars": bars}
 
 
 def rendered(text: str) -> str:

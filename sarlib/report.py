@@ -194,10 +194,12 @@ def epochs_to_reach(results: pd.DataFrame, experiment: Experiment) -> pd.DataFra
 
 
 def _values_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:
-    metrics = [*present(results), *experiment.shown]
     for (name, dataset), cells in groups(experiment.cells).items():
-        samples = [(cell.row, [values(results, cell, metric) for metric in metrics]) for cell in cells]
-        yield "\n".join([f"{name} · {dataset}", _grid(results, metrics, samples), *_jaccard_references(results, cells)])
+        grids = []
+        for metrics in filter(len, (present(results), experiment.shown)):
+            samples = [(cell.row, [values(results, cell, metric) for metric in metrics]) for cell in cells]
+            grids.append(_grid(results, metrics, samples))
+        yield "\n".join([f"{name} · {dataset}", *grids, *_jaccard_references(results, cells)])
 
 
 def _jaccard_references(results: pd.DataFrame, cells: Sequence[Cell]) -> Iterator[str]:

@@ -22,7 +22,7 @@ SHARES = (25, 50, 75, 100)
 
 
 def declare(preset: Preset, *, seeds: tuple[int, ...], root: Path | None) -> Experiment:
-    """Table 3 at `preset`. At presets with embedded data, shares of the middle subset of each real set below `root` join.
+    """Table 3 at `preset`. At presets with embedded data, shares of the smallest subset of each real set below `root` join.
 
     Every share is trained for as many epochs as the whole, as in the paper: a smaller share sees fewer steps.
     """
@@ -45,11 +45,9 @@ def declare(preset: Preset, *, seeds: tuple[int, ...], root: Path | None) -> Exp
 
 
 def _wholes(preset: Preset, root: Path | None) -> list[Setting]:
-    """What the shares are of: IN-100 or what stands in for it, then the middle one of each real set's subsets."""
-    subsets: dict[str, list[Setting]] = {}
-    for setting in low_data_settings(preset, root):
-        subsets.setdefault(setting.baseline.data.name, []).append(setting)
-    return [in100(preset, root), *(found[len(found) // 2] for found in subsets.values())]
+    """What the shares are of: IN-100 or what stands in for it, then the smallest of each real set's subsets."""
+    smallest = {setting.baseline.data.name: setting for setting in reversed(low_data_settings(preset, root))}
+    return [in100(preset, root), *smallest.values()]
 
 
 def _share(setting: Setting, share: int, root: Path | None) -> Setting:

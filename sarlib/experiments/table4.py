@@ -68,7 +68,7 @@ def _observed(setting: Setting) -> Setting:
 
 def _claims(setting: Setting) -> tuple[ClaimTest, ...]:
     def better(row: str, than: str) -> Contrast:
-        return Contrast(f"{row} - {than}", ((1, "table4", row, setting.dataset), (-1, "table4", than, setting.dataset)))
+        return Contrast(f"{row} - ({than})" if "+" in than else f"{row} - {than}", ((1, "table4", row, setting.dataset), (-1, "table4", than, setting.dataset)))
 
     return (
         ClaimTest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,14 @@ def at_hand(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers is None:
         workers = cores if kind == "cpu" and processes == 1 and not distributed.launched() else 1
-    threads = max(1, cores // (workers * processes))
+    threads = max(1, min(cores // (workers * processes), _allowed_threads()))
     return Machine(device=device, workers=workers, threads=threads, processes=processes, pieces=pieces, cluster=described)
+
+
+def _allowed_threads() -> int:
+    """Of a process: OMP_NUM_THREADS, as users and batch systems say it; as many as there can be where it is not set."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() else sys.maxsize
 
 
 def _pieces() -> int:

@@ -52,7 +52,7 @@ def test_every_declared_table_tests_claims_of_its_own_by_contrasts_between_its_c
     for name in experiments.TABLES:
         experiment = experiments.declare(name, preset="tiny")
         cells = {(cell.table, cell.row, cell.dataset) for cell in experiment.cells}
-        assert experiment.tests
+        assert experiment.tests or name == "appendix", "of whose runs the text claims nothing"
         for test in experiment.tests:
             assert test.claim.where.lower().replace(" ", "").startswith(name)
             assert {tuple(cell) for contrast in test.contrasts for _, *cell in contrast.terms} <= cells

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import textwrap
@@ -139,7 +140,18 @@ def test_bad_machines_are_refused(device: str, workers: int | None, message: str
         at_hand(device=device, workers=workers)
 
 
-def test_workers_share_the_cores() -> None:
+def test_workers_share_the_cores_and_take_no_more_threads_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for allowed, threads in ((None, (8, 4, 1)), ("2", (2, 2, 1)), ("1", (1, 1, 1)), ("16", (8, 4, 1))):
+        if allowed:
+            monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+        else:
+            monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        assert tuple(at_hand(device="cpu", workers=workers).threads for workers in (1, 2, 9)) == threads
+
+
+def test_by_default_a_worker_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = at_hand(device="cpu", workers=1).threads
     default = at_hand(device="cpu")
     assert (default.workers, default.threads) == (cores, 1)

@@ -203,12 +203,16 @@ def _values_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]
 
 
 def _jaccard_references(results: pd.DataFrame, cells: Sequence[Cell]) -> Iterator[str]:
-    samples = {
-        what: pd.concat([values(results, cell, metric) for cell in cells]) for metric, what in JACCARD_REFERENCES.items()
-    }
-    known = [f"{what} {number(sample.mean(), 'jaccard')}" for what, sample in samples.items() if len(sample)]
-    if known:
-        yield textwrap.fill(f"jaccard without a model: {', '.join(known)}", WIDTH, initial_indent="  ", subsequent_indent="  ")
+    """What masks score without a model: a line for all rows, or one for each grid of keys where rows have different ones."""
+    known: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        samples = {what: values(results, cell, metric) for metric, what in JACCARD_REFERENCES.items()}
+        if told := tuple(f"{what} {number(sample.mean(), 'jaccard')}" for what, sample in samples.items() if len(sample)):
+            known.setdefault(told, []).append(cell)
+    for told, own in known.items():
+        rows = "" if len(known) == 1 else f" ({', '.join(cell.row for cell in own)})"
+        line = f"jaccard without a model{rows}: {', '.join(told)}"
+        yield textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _differences_text(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:

@@ -228,6 +228,15 @@ def test_contrasts_are_the_declared_combinations_paired_by_seed() -> None:
     assert "other differences" not in report.text(results, TABLE2)
 
 
+def test_what_masks_score_without_a_model_is_told_once_for_each_grid() -> None:
+    results = results_of(TABLE2)
+    fixed = results.assign(value=results["value"].mask(results["metric"] == "jaccard_random", 0.25))
+    assert "jaccard without a model: random cells 0.250" in report.text(fixed, TABLE2)
+    other = fixed["row"].eq("ViT + SAR") & (fixed["metric"] == "jaccard_random")
+    text = report.text(fixed.assign(value=fixed["value"].mask(other, 0.5)), TABLE2)
+    assert "without a model (ViT): random cells 0.250" in text and "without a model (ViT + SAR): random cells 0.500" in text
+
+
 def test_a_table_shows_the_costs_that_it_declares() -> None:
     results = results_of(TABLE2)
     assert "seconds" not in " ".join(report.table(results, TABLE2).columns)
@@ -241,7 +250,7 @@ def test_text_fits_the_terminal_whatever_the_labels() -> None:
     long = replace(TABLE2, cells=(*TABLE2.cells, *cells), seeds=tuple(range(8)), title="A title of many words " * 8)
     text = report.text(results_of(long), long)
     assert max(map(len, text.splitlines())) <= 100
-    assert "…" in text and "SUPPORTED: ours" in text and "jaccard without a model: random cells 0." in text
+    assert "…" in text and "SUPPORTED: ours" in text and "jaccard without a model (" in text and "random cells 0." in text
     assert all(f"{name}" in text for name in ("t2-min", "t2-max", "no IN-1K here", "seed by seed"))
 
 

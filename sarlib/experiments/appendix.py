@@ -23,9 +23,9 @@ REGULARIZERS = {
     "disagreement": "disagreement",
 }
 #: The text gives no weight for the alternatives: each is tried at SAR's and at ten times it, SAR's loss too. Total variation is a sum over
-#: all neighbours of a map, more than a hundred, where the others do not grow with it: smaller weights are fair to it.
+#: all neighbours of a map, more than a hundred, where the others do not grow with it: a smaller weight is fair to it.
 SAR_WEIGHT = 0.01
-WEIGHTS = dict.fromkeys(REGULARIZERS, (SAR_WEIGHT, 0.1)) | {"total variation": (0.0001, 0.001, SAR_WEIGHT)}
+WEIGHTS = dict.fromkeys(REGULARIZERS, (SAR_WEIGHT, 0.1)) | {"total variation": (0.001, SAR_WEIGHT)}
 #: Section 4.3 describes what happens where the entropy is minimised in earnest: here it weighs as much as the cross entropy, throughout.
 COLLAPSE_LOSSES = ("softmax entropy", "spatial entropy")
 COLLAPSE_WEIGHT = 1.0

@@ -98,9 +98,11 @@ class Layout:
             return cls._grouped([row.rsplit(", ", 1) for row in rows], colours)
         positions = [float(index) for index in range(len(rows))]
         ticks = dict(zip(positions, rows, strict=True))
-        return cls(
-            horizontal=True, positions=positions, colours=colours, ticks=ticks, joined=[list(range(len(rows)))], names={}
-        )
+        compared: dict[str, list[int]] = {}  # by the baseline: itself and the rows that are compared with it
+        for index, cell in enumerate(cells):
+            compared.setdefault(cell.baseline or cell.row, []).append(index)
+        joined = list(compared.values())
+        return cls(horizontal=True, positions=positions, colours=colours, ticks=ticks, joined=joined, names={})
 
     @classmethod
     def _grouped(cls, labels: Sequence[Sequence[str]], colours: list[str]) -> Layout:

@@ -45,6 +45,16 @@ class Experiment:
     tests: tuple[ClaimTest, ...] = ()
 
 
+def test_a_seeds_line_joins_a_baseline_with_what_is_compared_with_it() -> None:
+    rows = [
+        Cell("table9", name, "shapes", baseline)
+        for name, baseline in (("ViT", None), ("ViT + SAR", "ViT"), ("PVT", None), ("PVT + SAR", "PVT"))
+    ]
+    assert figures.Layout.of(rows).joined == [[0, 1], [2, 3]]
+    one = [Cell("table1c", name, "shapes", None if name == "A" else "A") for name in "ABC"]
+    assert figures.Layout.of(one).joined == [[0, 1, 2]]
+
+
 SETS = ("shapes", "digits")
 WEIGHTS = tuple(Cell("table1a", weight, "shapes", "0" if weight != "0" else None) for weight in ("0.1", "0", "0.001", "0.01"))
 EPOCHS = tuple(

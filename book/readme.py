@@ -15,10 +15,10 @@ import pandas as pd
 import speed
 
 from sarlib import experiments, report
-from sarlib.claims import VERDICTS
 from sarlib.durable import write_durably
-from sarlib.results import read_csv
-from sarlib.statistics import mean_interval
+from sarlib.experiments.csv import read_csv
+from sarlib.report.statistics import mean_interval
+from sarlib.report.verdicts import VERDICTS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -89,7 +89,9 @@ def architectures() -> str:
     found = {name: _reference(name) for name in ("table9", "table10")}
     gained = {name: report.differences(*pair, metric=["top1"]).set_index("baseline") for name, pair in found.items() if pair}
     columns = [
-        f"{pair[1].cells[0].dataset} ({name.replace('table', 'Table ')}, {len(pair[1].seeds)} seeds)" for name, pair in found.items() if pair
+        f"{pair[1].cells[0].dataset} ({name.replace('table', 'Table ')}, {len(pair[1].seeds)} seeds)"
+        for name, pair in found.items()
+        if pair
     ]
     lines = [("architecture", *columns), ("---",) * (1 + len(columns))]
     for row in dict.fromkeys(row for differences in gained.values() for row in differences.index):

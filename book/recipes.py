@@ -1,8 +1,8 @@
-"""What the chapter on rivals shows of the training protocols: `sarlib.recipes` as Markdown."""
+"""What the chapter on rivals shows of the training protocols: `sarlib.trainer.recipes` as Markdown."""
 
 from __future__ import annotations
 
-from sarlib.recipes import PROTOCOLS, Protocol
+from sarlib.trainer.recipes import PROTOCOLS, Protocol
 
 NAMES = {"deit": "DeiT", "liu": "Liu et al.", "t2t": "T2T", "pvt": "PVT", "cvt": "CvT"}
 

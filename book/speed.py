@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from bench import overhead, report
 
-from sarlib import claims
-from sarlib.bench import overhead, report
+from sarlib.experiments import claims
 
 YOURS, REFERENCE = "Your own", "Reference"
 NOT_MEASURED = "Not measured yet: there is no report. `make bench` puts your own here."

@@ -6,11 +6,12 @@ import argparse
 import sys
 from typing import NoReturn
 
-from sarlib import distributed, experiments, report
+from sarlib import experiments, report
 from sarlib.config import ConfigError, TrainingError
-from sarlib.interruption import Interrupted
-from sarlib.machine import at_hand
-from sarlib.results import read_csv
+from sarlib.experiments.csv import read_csv
+from sarlib.runner.machine import at_hand
+from sarlib.trainer import distributed
+from sarlib.trainer.interruption import Interrupted
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -92,7 +92,7 @@ class LastBlock(nn.Module):
         return f"{self.row}"
 
 
-def remove_skip(model: nn.Module, variant: str) -> nn.Module:
+def set_variant(model: nn.Module, variant: str) -> nn.Module:
     """Turns the last block of `model` into row A, B, C or D of Table 1c in place; returns the model. A changes nothing.
 
     The final LayerNorm stays. A stock state dict still loads strictly; in C and D its last `norm2` is passed over.

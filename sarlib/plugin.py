@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sarlib.config import ConfigError
 from sarlib.entropy import spatial_entropy
-from sarlib.last_block import ROWS, on_grid, remove_skip
+from sarlib.last_block import ROWS, on_grid, set_variant
 from sarlib.scores import scores
 
 #: Layers in which every patch attends to every other one. Position biases, where they have them, are no part of Equation 4.
@@ -46,7 +46,7 @@ class SAR:
         beit, ...), bare or wrapped by DistributedDataParallel or torch.compile. Without a class token the mean of the patch
         queries stands in for its query.
     weight: lambda; an attribute that may be changed at any time, for example by a schedule.
-    variant: a row of Table 1c whose last block the model gets (`sarlib.last_block.remove_skip`), "F" for the paper's method;
+    variant: a row of Table 1c whose last block the model gets (`sarlib.last_block.set_variant`), "F" for the paper's method;
         None leaves the model as it is.
 
     In training mode, with gradients on, every forward pass is recorded, and `loss()` covers all since the last call of it. In
@@ -62,7 +62,7 @@ class SAR:
         host = _unwrapped(model)
         _require_global_attention(host)
         if variant is not None:
-            remove_skip(host, _last_block_of(variant))
+            set_variant(host, _last_block_of(variant))
         self.weight = weight
         self.entropy: Tensor | None = None  # of the last `loss()`, nats a map, unweighted and detached: for logs
         self._host = host
@@ -86,7 +86,7 @@ class SAR:
         return self.weight * entropy
 
     def maps(self, images: Tensor) -> Tensor:
-        """Similarity maps (B, H, h, w) of `images` in evaluation mode, without gradient: what `sarlib.attention` takes."""
+        """Similarity maps (B, H, h, w) of `images` in evaluation mode, without gradient: what `sarlib.trainer.masks` takes."""
         recorded, self._maps = self._maps, []
         modes = [(module, module.training) for module in self._host.modules()]
         self._observing = True

@@ -126,9 +126,10 @@ def _serve() -> None:
     import torch
     from conftest import SMALLEST
 
-    from sarlib import checkpoint, data
-    from sarlib.store import Record, Store
-    from sarlib.train import train
+    from sarlib import data
+    from sarlib.runner.store import Record, Store
+    from sarlib.trainer import checkpoint
+    from sarlib.trainer.loop import train
 
     run = replace(SMALLEST, recipe=replace(SMALLEST.recipe, ema=0.9))
     images = data.load(run.data, seed=run.seed, root=None)
@@ -145,7 +146,7 @@ def _serve() -> None:
         checkpoint.save = noted
         trained = train(run, images=images, device=torch.device("cpu"), folder=folder, checkpoint_seconds=0.0)
         digest = hashlib.sha256(json.dumps(trained.history).encode())
-        for model in (trained.model, trained.average):
+        for model in (trained.model, trained.ema):
             for name, tensor in model.state_dict().items():
                 digest.update(name.encode() + tensor.numpy().tobytes())
         return digest.hexdigest()

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from sarlib.config import Augmentation, ConfigError, Data, Model, Recipe, Regularizer, Run, Stage
+from sarlib.config import Augmentation, ConfigError, Data, Model, Published, Recipe, Regularizer, Stage
+from sarlib.run import Run
 
 PYRAMID = (Stage(dim=16, depth=1, heads=1, stride=4, key_stride=2), Stage(dim=32, depth=2, heads=2, stride=2, key_stride=2))
 
@@ -36,7 +37,7 @@ OTHER = {
     | {"betas": (0.8, 0.9), "clip": None, "ema": 0.9, "evaluations": 1},
     "augmentation": {"crop": "resized", "crop_padding": 3, "crop_scale": (0.1, 1.0), "flip": 0.0, "color_jitter": 0.4}
     | {"rand_augment": "rand-m9", "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "mix_switch": 0.1, "label_smoothing": 0.0},
-    "regularizer": {
+    "regularizers": {
         "weight": 0.1,
         "schedule": "constant",
         "warmup_epochs": 2,
@@ -52,17 +53,26 @@ def pyramid(run: Run) -> Run:
     return dataclasses.replace(run, model=Model(name="pvt", patch_size=8, dim=32, depth=2, heads=2, stages=PYRAMID))
 
 
+def changed(part: str, new: object) -> object:
+    return (new,) if part == "regularizers" else new
+
+
 def variations(run: Run) -> list[Run]:
     """Runs that differ from `run` in one field each, over all fields of all parts."""
-    made = [dataclasses.replace(run, seed=run.seed + 1), dataclasses.replace(run, regularizer=Regularizer())]
-    made += [pyramid(run), dataclasses.replace(run, second=Regularizer(name="drloc", weight=0.5))]
+    made = [dataclasses.replace(run, seed=run.seed + 1), dataclasses.replace(run, regularizers=())]
+    made += [pyramid(run), dataclasses.replace(run, regularizers=(*run.regularizers, Regularizer(name="drloc", weight=0.5)))]
+    made += [
+        dataclasses.replace(run, pretrained=run),
+        dataclasses.replace(run, pretrained=Published(name="x", sha256="0" * 64)),
+    ]
     for part, values in OTHER.items():
-        old = getattr(run, part)
-        assert {*values, *{"regularizer": ["name"], "model": ["stages"]}.get(part, [])} == {
+        old = run.regularizers[0] if part == "regularizers" else getattr(run, part)
+        assert {*values, *{"regularizers": ["name"], "model": ["stages"]}.get(part, [])} == {
             field.name for field in dataclasses.fields(old)
         }
         made += [
-            dataclasses.replace(run, **{part: dataclasses.replace(old, **{name: value})}) for name, value in values.items()
+            dataclasses.replace(run, **{part: changed(part, dataclasses.replace(old, **{name: value}))})
+            for name, value in values.items()
         ]
     return made
 
@@ -143,7 +153,7 @@ def test_unknown_and_missing_fields_raise(smallest_run: Run) -> None:
         ),
         (
             lambda run: dataclasses.replace(
-                run, model=Model(patch_size=8, heads=1), regularizer=Regularizer(name="disagreement", weight=1.0)
+                run, model=Model(patch_size=8, heads=1), regularizers=(Regularizer(name="disagreement", weight=1.0),)
             ),
             "disagreement is between heads, and the last block has 1",
         ),
@@ -156,8 +166,8 @@ def test_unknown_and_missing_fields_raise(smallest_run: Run) -> None:
         (lambda run: Regularizer(name="drloc", weight=0.5, mode="l2"), "unknown mode 'l2' of DRLoc"),
         (lambda run: Regularizer(name="drloc", weight=0.5, pairs=0), "at least one pair of tokens an image, got 0"),
         (
-            lambda run: dataclasses.replace(run, regularizer=Regularizer(), second=Regularizer(name="drloc", weight=0.5)),
-            "`second` is for another beside it",
+            lambda run: dataclasses.replace(run, regularizers=(Regularizer(),)),
+            "an empty tuple of them",
         ),
         (lambda run: Regularizer(name="spatial_entropy", weight=-1.0), "must not be negative"),
     ],

@@ -245,5 +245,3 @@ def test_cvt_is_that_of_transformers() -> None:
     mine = timm.create_model("cvt_13")
     mine.load_state_dict(cvt.from_released(released))
     assert largest_difference(theirs, mine) < 1e-5
-
-

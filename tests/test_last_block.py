@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from sarlib import config, models
 from sarlib.config import ConfigError
-from sarlib.last_block import ROWS, LastBlock, forward, query_key_gradient, remove_skip
+from sarlib.last_block import ROWS, LastBlock, forward, query_key_gradient, set_variant
 from sarlib.scores import scores
 
 SMALL = dict(img_size=(12, 20), patch_size=4, num_classes=5, embed_dim=24, depth=3, num_heads=3)
@@ -25,7 +25,7 @@ def vit(variant="A", *, seed=0, dtype=torch.float64, **settings):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    return remove_skip(model, variant).eval()
+    return set_variant(model, variant).eval()
 
 
 def images(n=4, *, size=(12, 20), dtype=torch.float64):
@@ -59,7 +59,7 @@ def close(a, b, tolerance=1e-12):
 def test_row_a_is_timm():
     model, x = vit(), images()
     stock = copy.deepcopy(model)
-    assert type(remove_skip(model, "A").blocks[-1]) is type(stock.blocks[-1])
+    assert type(set_variant(model, "A").blocks[-1]) is type(stock.blocks[-1])
     close(forward(model, x).logits, stock(x))
     close(forward(model, x, tokens=True).logits, stock(x))
 
@@ -96,10 +96,10 @@ def test_b_with_its_skip_put_back_is_timm():
 def test_layer_scale_stays_and_drop_path_goes():
     model = VisionTransformer(**SMALL, init_values=0.5, drop_path_rate=0.3)
     stock = copy.deepcopy(model.blocks[-1])
-    last = remove_skip(model, "B").blocks[-1]
+    last = set_variant(model, "B").blocks[-1]
     assert last.ls1.gamma is not None and isinstance(last.drop_path1, torch.nn.Identity)
     assert last.drop_path2.drop_prob == stock.drop_path2.drop_prob == pytest.approx(0.3)
-    assert isinstance(remove_skip(VisionTransformer(**SMALL, drop_path_rate=0.3), "D").blocks[-1].drop_path2, torch.nn.Identity)
+    assert isinstance(set_variant(VisionTransformer(**SMALL, drop_path_rate=0.3), "D").blocks[-1].drop_path2, torch.nn.Identity)
     model = vit("B", init_values=0.5)
     block, z = model.blocks[-1], before_last(model, images())
     z1 = block.ls1.gamma * block.attn(block.norm1(z))
@@ -292,16 +292,16 @@ def test_a_copy_loads_too():
 
 def test_surgery_twice():
     model = vit("C")
-    assert remove_skip(model, "C") is model and isinstance(model.blocks[-1], LastBlock)
+    assert set_variant(model, "C") is model and isinstance(model.blocks[-1], LastBlock)
     with pytest.raises(ConfigError, match="stock Block, not LastBlock"):
-        remove_skip(model, "B")
-    assert not remove_skip(vit().eval(), "B").blocks[-1].training
+        set_variant(model, "B")
+    assert not set_variant(vit().eval(), "B").blocks[-1].training
 
 
 @pytest.mark.parametrize("variant", ["E", "", "a"])
 def test_unknown_variant(variant):
     with pytest.raises(ConfigError, match="A, B, C, D"):
-        remove_skip(vit(), variant)
+        set_variant(vit(), variant)
 
 
 def test_config_and_rows_name_the_same_variants():

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from sarlib import models
-from sarlib.config import Run
-from sarlib.store import Record, Store
+from sarlib.run import Run
+from sarlib.runner.store import Record, Store
 
 CLASSES = 10
 

@@ -50,7 +50,7 @@ class Images:
         _require(self.labels.dtype == torch.int64 and self.labels.ndim == 1, "labels must be a vector of int64")
         _require(n > 0, "a set of images must hold at least one image")
         low, high = int(self.labels.min()), int(self.labels.max())
-        _require(0 <= low and high < len(self.classes), f"labels {low}..{high} do not index {len(self.classes)} classes")
+        _require(low >= 0 and high < len(self.classes), f"labels {low}..{high} do not index {len(self.classes)} classes")
         _require((self.pixels is None) != (self.files is None), "images are pixels in memory or files, not both or neither")
         if self.files is not None:
             _require(len(self.files) == n, f"{len(self.files)} files for {n} labels")

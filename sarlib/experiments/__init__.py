@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from sarlib import distributed, runs
 from sarlib.config import ConfigError
 from sarlib.experiments import appendix, figure3, table1, table2, table3, table4, table9, table10
+from sarlib.experiments.csv import read_csv, write_csv
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.presets import preset as preset_named
 from sarlib.experiments.results import tidy
-from sarlib.machine import at_hand
-from sarlib.results import read_csv, write_csv
-from sarlib.store import TEXT_FILES, Store
+from sarlib.runner import schedule as runs
+from sarlib.runner.machine import at_hand
+from sarlib.runner.store import TEXT_FILES, Store
+from sarlib.trainer import distributed
 
 __all__ = [
     "PRESETS",
@@ -91,7 +92,7 @@ def run(
 ) -> pd.DataFrame:
     """Train what is missing, write `runs/<preset>/<name>.csv` and return the tidy results.
 
-    `workers`, `device`, `gpus` and `cluster` as in `sarlib.machine.at_hand`.
+    `workers`, `device`, `gpus` and `cluster` as in `sarlib.runner.machine.at_hand`.
     """
     machine = at_hand(device=device, workers=workers, gpus=gpus, cluster=cluster)
     store = open_store()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from sarlib.claims import Contrast
-from sarlib.config import Regularizer, Run
+from sarlib.config import Regularizer
+from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.in100 import in100
 from sarlib.experiments.presets import Preset
+from sarlib.run import Run
 
 TITLE = "Other regularisers, and the collapse of the softmaxed map"
 LOSSES, COLLAPSE = "appendix-losses", "appendix-collapse"
@@ -67,7 +68,7 @@ def _collapse(setting: Setting) -> list[Cell]:
 
 
 def _with(setting: Setting, regularizer: Regularizer) -> Run:
-    return dataclasses.replace(setting.row("C"), regularizer=regularizer)
+    return dataclasses.replace(setting.row("C"), regularizers=(regularizer,))
 
 
 def _label(name: str, weight: float) -> str:

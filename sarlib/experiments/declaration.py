@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from sarlib.claims import ClaimTest, Contrast
-from sarlib.config import ConfigError, Model, Regularizer, Run
-from sarlib.recipes import DRLOC
+from sarlib.config import ConfigError, Model, Regularizer
+from sarlib.experiments.claims import ClaimTest, Contrast
+from sarlib.run import Run
+from sarlib.trainer.recipes import DRLOC
 
 #: The rows of Table 1c: variant of the last block, and whether the entropy loss is added.
 ROWS = {"A": ("A", False), "B": ("B", False), "C": ("C", False), "D": ("D", False), "E": ("A", True), "F": ("C", True)}
@@ -33,14 +34,14 @@ class Setting:
         return dataclasses.replace(
             self.baseline,
             model=dataclasses.replace(self.baseline.model, variant=variant),
-            regularizer=dataclasses.replace(self.regularizer, weight=chosen) if regularized and chosen > 0 else Regularizer(),
+            regularizers=(dataclasses.replace(self.regularizer, weight=chosen),) if regularized and chosen > 0 else (),
         )
 
     def drloc(self, *, with_sar: bool = False) -> Run:
         """The baseline with DRLoc (Liu et al. 2021); `with_sar`: row F with DRLoc beside SAR's loss."""
         if with_sar:
-            return dataclasses.replace(self.row("F"), second=self.rival)
-        return dataclasses.replace(self.baseline, regularizer=self.rival)
+            return dataclasses.replace(self.row("F"), regularizers=(self.regularizer, self.rival))
+        return dataclasses.replace(self.baseline, regularizers=(self.rival,))
 
     def with_model(self, model: Model) -> Setting:
         """The same setting for another architecture; DRLoc's weight is the one for it."""
@@ -69,7 +70,7 @@ class Cell:
     epoch: int | None = None
 
     def with_seed(self, seed: int) -> Run:
-        return dataclasses.replace(self.run, seed=seed)
+        return self.run.with_seed(seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +123,8 @@ def _describe(cell: Cell, *, seeds: int) -> dict[str, object]:
         "dataset": cell.dataset,
         "model": run.model.name,
         "last block": run.model.variant,
-        "regulariser": " + ".join(each.name for each in (run.regularizer, run.second) if each.name != "none") or "none",
-        "lambda": run.regularizer.weight,
+        "regulariser": " + ".join(each.name for each in run.regularizers) or "none",
+        "lambda": run.regularizers[0].weight if run.regularizers else 0.0,
         "training images": run.data.train_size or "all",
         "epochs": run.recipe.epochs,
         "batch": run.recipe.batch_size,

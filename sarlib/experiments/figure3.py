@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sarlib.claims import ClaimTest, Contrast
+from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.presets import Preset
 from sarlib.experiments.table4 import BASELINE, SAR, rows, settings
-from sarlib.schedules import evaluation_epochs
+from sarlib.trainer.schedules import evaluation_epochs
 
 TITLE = "Accuracy against epochs of training"
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sarlib import data as datasets
-from sarlib.config import Augmentation, ConfigError, Data, Model, Recipe, Regularizer, Run
+from sarlib.config import Augmentation, ConfigError, Data, Model, Recipe, Regularizer
 from sarlib.experiments.declaration import Setting
-from sarlib.recipes import DEIT_AUGMENTATION, DRLOC, LIU_RECIPE
+from sarlib.run import Run
+from sarlib.trainer.recipes import DEIT_AUGMENTATION, DRLOC, LIU_RECIPE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 
 from sarlib.config import Model
+from sarlib.experiments.csv import COLUMNS
 from sarlib.experiments.declaration import Experiment
-from sarlib.results import COLUMNS
-from sarlib.store import Record, Store
+from sarlib.runner.store import Record, Store
 
 #: Units by metric. Entropies are natural; `components` counts connected components a map; Jaccard indices are fractions.
 UNITS = {
@@ -46,7 +46,7 @@ def tidy(experiment: Experiment, records: dict[str, Record], *, store: Store) ->
             if "parameters" in experiment.shown:
                 metrics = metrics | {"parameters": parameters(run.model, image_size=run.data.image_size) / 1e6}
             for metric, value in metrics.items():
-                unit = UNITS[metric.removesuffix("_average")]
+                unit = UNITS[metric.removesuffix("_ema")]
                 lines.append((cell.table, cell.row, cell.dataset, seed, metric, value, unit, run.key))
     return pd.DataFrame(lines, columns=list(COLUMNS))
 

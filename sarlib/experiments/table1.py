@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sarlib.claims import ClaimTest, Contrast
+from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.experiments.declaration import ROWS, Cell, Experiment, Setting
 from sarlib.experiments.in100 import in100
 from sarlib.experiments.presets import Preset

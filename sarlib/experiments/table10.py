@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from sarlib.claims import ClaimTest, Contrast
 from sarlib.config import Data
 from sarlib.experiments import table4
 from sarlib.experiments.architectures import VIT, architectures
+from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.experiments.declaration import Experiment, Setting
 from sarlib.experiments.presets import Preset
 from sarlib.experiments.real import low_data_settings
 from sarlib.experiments.table9 import COSTS, cells, gains
-from sarlib.recipes import PROTOCOLS
+from sarlib.trainer.recipes import PROTOCOLS
 
 TITLE = "Other architectures on many images"
-#: The protocol of `sarlib.recipes` that those who published an architecture trained it by.
+#: The protocol of `sarlib.trainer.recipes` that those who published an architecture trained it by.
 PROTOCOL = {"vit": "deit", "t2t": "t2t", "pvt": "pvt", "cvt": "cvt"}
 
 

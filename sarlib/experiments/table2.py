@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from sarlib.claims import ClaimTest, Contrast
 from sarlib.config import Data
+from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.presets import Preset
 from sarlib.experiments.real import low_data_settings
-from sarlib.recipes import DEIT_RECIPE
+from sarlib.trainer.recipes import DEIT_RECIPE
 
 TITLE = "Training from scratch on small and medium data sets"
 BASELINE, SAR = "ViT", "ViT + SAR"

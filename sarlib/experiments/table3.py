@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 
 from sarlib import data as datasets
-from sarlib.claims import ClaimTest, Contrast
-from sarlib.config import Run
+from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.in100 import in100
 from sarlib.experiments.presets import Preset
 from sarlib.experiments.real import low_data_settings
+from sarlib.run import Run
 
 TITLE = "Training on shares of a data set"
 BASELINE, DRLOC, SAR, BOTH = "ViT", "ViT + DRLoc", "ViT + SAR", "ViT + SAR + DRLoc"

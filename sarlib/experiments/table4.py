@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from sarlib.claims import ClaimTest, Contrast
-from sarlib.config import Data, Run
+from sarlib.config import Data
+from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.presets import Preset
 from sarlib.experiments.real import low_data_settings
-from sarlib.recipes import DEIT_RECIPE
+from sarlib.run import Run
+from sarlib.trainer.recipes import DEIT_RECIPE
 
 TITLE = "Training on a large data set"
 BASELINE, DRLOC, SAR = "ViT", "ViT + DRLoc", "ViT + SAR"
@@ -68,7 +69,10 @@ def _observed(setting: Setting) -> Setting:
 
 def _claims(setting: Setting) -> tuple[ClaimTest, ...]:
     def better(row: str, than: str) -> Contrast:
-        return Contrast(f"{row} - ({than})" if "+" in than else f"{row} - {than}", ((1, "table4", row, setting.dataset), (-1, "table4", than, setting.dataset)))
+        return Contrast(
+            f"{row} - ({than})" if "+" in than else f"{row} - {than}",
+            ((1, "table4", row, setting.dataset), (-1, "table4", than, setting.dataset)),
+        )
 
     return (
         ClaimTest(

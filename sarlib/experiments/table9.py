@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sarlib.claims import ClaimTest, Contrast
 from sarlib.experiments.architectures import architectures
+from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.in100 import in100
 from sarlib.experiments.presets import Preset

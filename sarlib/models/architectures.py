@@ -9,7 +9,7 @@ from torch import nn
 
 from sarlib import config
 from sarlib.config import ConfigError
-from sarlib.last_block import remove_skip
+from sarlib.last_block import set_variant
 from sarlib.models.cvt import cvt
 from sarlib.models.pvt import pvt
 from sarlib.models.t2t import T2T
@@ -31,7 +31,7 @@ def create(model: config.Model, *, classes: int, image_size: int) -> nn.Module:
             f"an image of {image_size} px leaves {model.name} a similarity map of one key ({token} px a side): "
             f"choose one of at least {2 * token} px"
         )
-    return remove_skip(ARCHITECTURES[model.name](model, classes=classes, image_size=image_size), model.variant)
+    return set_variant(ARCHITECTURES[model.name](model, classes=classes, image_size=image_size), model.variant)
 
 
 def vit(model: config.Model, *, classes: int, image_size: int) -> VisionTransformer:

@@ -1,0 +1,211 @@
+"""What a run is: data x model x task x recipe x augmentation x regularizers x seed, and the network that it starts from.
+
+Two runs with equal declarations are the same run, whichever table asks for them; `Run.key` makes that identity a file name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sarlib.config import (
+    T2T_TOKENS,
+    Augmentation,
+    ConfigError,
+    Data,
+    Model,
+    Published,
+    Recipe,
+    Regularizer,
+    Stage,
+    Task,
+    require,
+)
+
+#: Raised by one whenever the same declaration would give other numbers than before.
+NUMERICS_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training: everything that decides its numbers.
+
+    `regularizers` are added to the task's loss, each with its own weight: none, one, or two as in SAR + DRLoc. `pretrained` is the
+    run, or the published network, whose weights this one starts from; a run that starts from a run shares its seed.
+    """
+
+    data: Data
+    model: Model
+    recipe: Recipe
+    augmentation: Augmentation = Augmentation()
+    regularizers: tuple[Regularizer, ...] = ()
+    seed: int = 0
+    task: Task = Task()
+    pretrained: Run | Published | None = None
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
+        size, patch = self.data.image_size, self.model.patch_size
+        require(
+            size % patch == 0,
+            f"an image of {size} x {size} px cannot be cut into patches of {patch} px: choose a multiple of {patch}",
+        )
+        require(
+            self.model.name != "t2t" or patch in T2T_TOKENS,
+            f"t2t has tokens of {', '.join(map(str, T2T_TOKENS))} px, not of {patch}",
+        )
+        self._check_stages()
+        require(
+            self.grid >= 2,
+            f"an image of {size} px leaves {self.model.name} a similarity map of {self.grid} x {self.grid} keys: choose a larger one",
+        )
+        self._check_regularizers()
+        if isinstance(self.pretrained, Run):
+            self._check_pretrained(self.pretrained)
+
+    def _check_stages(self) -> None:
+        size = grid = self.data.image_size
+        for number, stage in enumerate(self.model.stages, start=1):
+            where = f"stage {number} of {self.model.name}, at an image of {size} px"
+            require(
+                grid % stage.stride == 0,
+                f"{where}, cannot take every {stage.stride}th of {grid} pixels or tokens a side: choose another size",
+            )
+            grid //= stage.stride
+            require(
+                grid % stage.key_stride == 0,
+                f"{where}, has {grid} x {grid} tokens, which keys of {stage.key_stride} x {stage.key_stride} do not tile: "
+                "choose another size",
+            )
+
+    def _check_regularizers(self) -> None:
+        names = [each.name for each in self.regularizers]
+        require("none" not in names, "a run without regularizers has an empty tuple of them, not one called 'none'")
+        require(
+            len(names) <= len(_RECORDED) and len(set(names)) == len(names),
+            f"a run has at most {len(_RECORDED)} different regularizers, got {', '.join(names)}",
+        )
+        require(
+            "disagreement" not in names or self.model.heads > 1,
+            f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more",
+        )
+
+    def _check_pretrained(self, parent: Run) -> None:
+        require(
+            parent.seed == self.seed,
+            f"a run shares the seed of the run that it starts from, got {self.seed} and {parent.seed}: use Run.with_seed",
+        )
+        for what in ("name", "patch_size", "dim", "depth", "heads", "mlp_ratio", "stages"):
+            mine, theirs = getattr(self.model, what), getattr(parent.model, what)
+            require(
+                mine == theirs,
+                f"a run with {what} {mine} cannot start from run {parent.key}, which has {what} {theirs}: only the last block's "
+                "variant, drop path and image size may differ",
+            )
+
+    @property
+    def grid(self) -> int:
+        """Side k of the similarity map S, in keys."""
+        return self.data.image_size // self.model.patch_size // self.model.key_stride
+
+    def with_seed(self, seed: int) -> Run:
+        """The same run, and the runs that it starts from, with another seed."""
+        parent = self.pretrained.with_seed(seed) if isinstance(self.pretrained, Run) else self.pretrained
+        return dataclasses.replace(self, seed=seed, pretrained=parent)
+
+    def lineage(self) -> tuple[Run, ...]:
+        """The runs whose weights this one needs, the earliest first, and itself last."""
+        return (*(self.pretrained.lineage() if isinstance(self.pretrained, Run) else ()), self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `config.json` holds it. A field that came later is written only where it says something."""
+        written = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        regularizers = (*written.pop("regularizers"), *[Regularizer()] * len(_RECORDED))
+        written |= dict(zip(_RECORDED, regularizers))
+        if self.task == Task():
+            del written["task"]
+        parent = written.pop("pretrained")
+        if parent is not None:
+            written["pretrained"] = parent.to_dict() if isinstance(parent, Run) else dataclasses.asdict(parent)
+        return {name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for name, part in written.items()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Run:
+        """Inverse of `to_dict` after a trip through JSON. Unknown or missing fields raise `ConfigError`."""
+        try:
+            regularizers = [_build(Regularizer, fields[name]) for name in _RECORDED if name in fields]
+            built = {name: _build(kind, fields[name]) for name, kind in _PARTS.items()}
+            if "task" in fields:
+                built["task"] = _build(Task, fields["task"])
+            if (parent := fields.get("pretrained")) is not None:
+                built["pretrained"] = _build(Published, parent) if "sha256" in parent else cls.from_dict(parent)
+            known = {*_RECORDED, *_PARTS, "seed", "task", "pretrained"}
+            if unknown := sorted(set(fields) - known):
+                raise TypeError(f"unknown {', '.join(unknown)}")
+            return cls(seed=fields["seed"], regularizers=tuple(each for each in regularizers if each.name != "none"), **built)
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"not a run's configuration: {error}") from error
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits that name this run in the store: a hash of the fields that are not at their defaults.
+
+        So a new field, whose default means "as before", leaves the keys of earlier results valid; changing a default calls for a new
+        `NUMERICS_VERSION`. A run that it starts from counts by that run's key.
+        """
+        departures = {"augmentation": {}, **_departures(self)}
+        first, *others = (*map(_canonical, departures.pop("regularizers", ())), {})
+        departures |= dict(zip(_RECORDED, (first, *filter(None, others))))
+        if isinstance(self.pretrained, Run):
+            departures["pretrained"] = self.pretrained.key
+        return _hash({"version": NUMERICS_VERSION, **departures})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What is measured of a finished run, on any data: `name` is a function of `sarlib/runner/measure.py`, `images` limits it to the
+    first of the test images."""
+
+    name: str
+    data: Data
+    images: int | None = None
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits that name the measurement beside its run."""
+        return _hash({"version": NUMERICS_VERSION, **_departures(self)})
+
+
+#: How the regularizers of a run are called in its records, and in the canonical form that its key is the hash of.
+_RECORDED = ("regularizer", "second")
+_PARTS = {"data": Data, "model": Model, "recipe": Recipe, "augmentation": Augmentation}
+
+
+def _hash(canonical: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def _departures(declaration: Any) -> dict[str, Any]:
+    """The fields of a (nested) declaration that differ from their defaults, or have none."""
+    values = {item.name: getattr(declaration, item.name) for item in dataclasses.fields(declaration)}
+    defaults = {item.name: item.default for item in dataclasses.fields(declaration)}
+    return {name: _canonical(value) for name, value in values.items() if value != defaults[name]}
+
+
+def _canonical(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _departures(value)
+    return [_canonical(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _build(kind: type, fields: dict[str, Any]) -> Any:
+    return kind(**{name: _from_json(name, value) for name, value in fields.items()})
+
+
+def _from_json(name: str, value: Any) -> Any:
+    if name == "stages":
+        return tuple(stage if isinstance(stage, Stage) else Stage(**stage) for stage in value)
+    return tuple(value) if isinstance(value, list) else value

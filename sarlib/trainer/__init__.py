@@ -1,0 +1,1 @@
+"""How one run is trained: the loop, what it minimises, its schedules and recipes, checkpoints and processes."""

@@ -1,0 +1,80 @@
+"""Stopping a training on request: a signal sets a flag, and the loop asks for it after each step.
+
+The protocol, for clusters that announce a pre-emption or a time limit:
+
+    SIGTERM, SIGUSR1 or SIGUSR2 (SLURM's scancel and --signal, submitit)  ->  the step in hand is finished  ->  a checkpoint is saved
+    ->  `Interrupted` is raised  ->  the command exits with 0, so that it is queued again  ->  the next start resumes from the checkpoint
+
+Of several processes any may be told, and at different steps. All have to stop at the same one: after each step the maximum of `number`
+over the processes is taken (an all-reduce), and every process that sees it above 0 stops with it.
+
+Signals that come while a checkpoint is being saved, a second of the same kind included, only set the flag again: the save completes.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+#: SIGUSR1 and SIGUSR2 are POSIX only.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+
+
+class Interrupted(Exception):
+    """A training stopped on request, after its state was saved. `signal` is the name of the signal that asked for it, as in SIGTERM."""
+
+    def __init__(self, signal: str) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+    @classmethod
+    def by(cls, number: int) -> Interrupted:
+        return cls(signal.Signals(number).name)
+
+    def __str__(self) -> str:
+        return f"stopped by {self.signal}; what is done is saved, and the next start goes on from there"
+
+
+@dataclass
+class Request:
+    """Whether somebody asked to stop: `number` is that of the first signal that came, 0 if none did."""
+
+    number: int = 0
+
+    @property
+    def requested(self) -> bool:
+        return self.number > 0
+
+
+_outer: Request | None = None  # of the outermost `listening`
+
+
+@contextmanager
+def listening() -> Iterator[Request]:
+    """Within the body, the signals of the protocol do not end the process but are noted in what is yielded.
+
+    Handlers are put back at the end; a `listening` within another shares its request. Python delivers signals to the main thread only:
+    elsewhere nothing is ever requested, and the handlers stay as they are.
+    """
+    global _outer
+    if threading.current_thread() is not threading.main_thread():
+        yield Request()
+        return
+    if _outer is not None:
+        yield _outer
+        return
+    request = _outer = Request()
+
+    def note(number: int, frame: object) -> None:
+        request.number = request.number or number
+
+    earlier = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        _outer = None
+        for number, handler in earlier.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # None: it was not set from Python

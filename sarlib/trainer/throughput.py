@@ -1,0 +1,50 @@
+"""What a training costs: floating point operations that it executes, and the share of the device's peak that it reaches."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sarlib.run import Run
+
+#: Dense bfloat16 tensor-core peak in FLOP/s by product name, from the makers' data sheets; the first name that a device's name contains counts.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "A10": 125e12,
+    "RTX 4090": 165e12,
+    "V100": 125e12,
+}
+
+
+def cost(run: Run, *, classes: int, images_per_second: float, device: torch.device, processes: int) -> dict[str, float]:
+    """flops_per_image, and on a device whose peak is known mfu: executed FLOP/s over the peak of all devices (0 to 1)."""
+    flops = flops_per_image(run, classes=classes)
+    peak = _peak(device)
+    return {"flops_per_image": flops} | ({"mfu": flops * images_per_second / (peak * processes)} if peak else {})
+
+
+def flops_per_image(run: Run, *, classes: int) -> float:
+    """FLOPs of one image's forward and backward pass as they are executed: the last block for the class token alone where that is how it runs.
+
+    Two operations a multiply-add, matrix products and convolutions only, as torch's FlopCounterMode counts. The entropy's own work is beside
+    these too small to matter. Counted on two random images on the CPU; the global random state stays as it is.
+    """
+    from sarlib.trainer.loop import build_objective
+
+    batch = 2  # batch norms want more than one
+    size = run.data.image_size
+    with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+        objective = build_objective(run, classes=classes)
+        objective(torch.rand(batch, 3, size, size), torch.full((batch, classes), 1 / classes)).sum().backward()
+    return counter.get_total_flops() / batch
+
+
+def _peak(device: torch.device) -> float | None:
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for product, peak in PEAK_FLOPS.items() if product in name), None)

@@ -1,0 +1,256 @@
+"""The built book: complete, honest about what it shows, and without a request to another machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "book"))
+import build  # noqa: E402  (scripts of the book, not a package)
+import stage  # noqa: E402
+
+# One build serves all tests of this file, so they have to run in one process.
+pytestmark = pytest.mark.xdist_group("book")
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+
+
+def executed(source: Path) -> nbformat.NotebookNode:
+    """The source as papermill would leave it, with outputs of each kind that our notebooks have."""
+    notebook = nbformat.read(source, 4)
+    injected = nbformat.v4.new_code_cell("# Parameters\npreset = 'laptop'", metadata={"tags": ["injected-parameters"]})
+    notebook.cells.insert(2, injected)
+    outputs = (
+        nbformat.v4.new_output(
+            "execute_result", {"text/html": "<table class='dataframe'><tr><td>1</td></tr></table>", "text/plain": "1"}
+        ),
+        nbformat.v4.new_output("display_data", {"image/png": PIXEL, "text/plain": "a figure"}),
+        nbformat.v4.new_output("stream", name="stdout", text="text"),
+    )
+    for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
+        cell.execution_count, cell.outputs = count, list(outputs)
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
+    notebook.metadata["papermill"] = {"start_time": "2026-01-31T12:00:00+00:00"}
+    return notebook
+
+
+def write_results(folder: Path, store: Path, notebook: nbformat.NotebookNode) -> None:
+    """Notebook, tidy results and one record of a run, as `make table2` leaves them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / "table2.ipynb")
+    pd.DataFrame({"seed": [0, 1], "key": "00ff"}).to_csv(folder / "table2.csv", index=False)
+    (store / "00ff").mkdir(parents=True, exist_ok=True)
+    provenance = {"device": "CPU of a test", "versions": {"torch": "2.99"}, "commit": "0123456789abcdef", "dirty": False}
+    (store / "00ff" / "result.json").write_text(json.dumps({"metrics": {"seconds": 61.0}, "provenance": provenance}))
+
+
+def fail(folder: Path) -> None:
+    """Leave what a notebook leaves that raised."""
+    folder.mkdir(parents=True, exist_ok=True)
+    error = nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])
+    cell = nbformat.v4.new_code_cell("1 / 0", outputs=[error])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "table2.failed.ipynb")
+
+
+@pytest.fixture
+def source() -> Path:
+    return stage.NOTEBOOKS / "table2.ipynb"
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Reference results of table 2 at the main preset, older ones of the reader at tiny whose repetition failed; none of table 1."""
+    runs = tmp_path_factory.mktemp("runs")
+    source = stage.NOTEBOOKS / "table2.ipynb"
+    write_results(runs / "reference" / "laptop", runs / "reference" / "store", executed(source))
+    older = executed(source)
+    older.cells[-1].source += "\n# as it was"
+    write_results(runs / "tiny", runs / "store", older)
+    fail(runs / "tiny")
+    return runs
+
+
+@pytest.fixture(scope="session")
+def staged(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("staged")
+    stage.stage(folder, runs=runs)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def book(staged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built pages."""
+    out = tmp_path_factory.mktemp("book")
+    assert build.build(staged, out) == 0, "the build warns: see the captured output"
+    return out / "_build" / "html"
+
+
+def test_the_chapter_on_rivals_has_every_protocol_from_its_declaration(staged: Path) -> None:
+    chapter = (staged / "rivals.md").read_text()
+    for name, (epochs, batch, rate) in {
+        "DeiT": (300, 1024, "0.001"),
+        "T2T": (310, 512, "0.001"),
+        "CvT": (300, 2048, "0.002"),
+    }.items():
+        assert f"| {name} | {epochs} | {batch} | {rate} |" in chapter
+    assert "https://github.com/yhlleo/VTs-Drloc" in chapter and "stops after 100" in chapter and "<!--" not in chapter
+
+
+class Page(HTMLParser):
+    """Ids of a page, where its links lead, what it loads, and its inline scripts and styles."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.inline = ""
+        self._inline = False
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attributes}
+        self.ids |= {values[name] for name in ("id", "name") if name in values}
+        self._inline = tag in ("script", "style")
+        self.inline += values.get("style", "")
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        elif "href" in values:
+            self.loads.append(values["href"])
+        self.loads += [values[name] for name in ("src", "srcset", "data", "poster") if name in values]
+        if values.get("http-equiv", "").lower() == "refresh":
+            self.links.append(values["content"].split("url=")[1])
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inline = False
+
+    def handle_data(self, data: str) -> None:
+        if self._inline:
+            self.inline += data
+
+
+def is_outside(address: str) -> bool:
+    return not address.startswith("data:") and bool(urlsplit(address).scheme or urlsplit(address).netloc)
+
+
+def test_pages_load_nothing_from_elsewhere(book: Path) -> None:
+    pages = list(book.glob("*.html"))
+    assert len(pages) >= 8
+    for path in pages:
+        page = Page(path)
+        assert page.loads or path.name == "index.html"  # which only leads to the first page
+        assert not [load for load in page.loads if is_outside(load)], path.name
+        assert not re.search(r"https?://", page.inline), path.name
+        for load in page.loads:
+            if not load.startswith("data:"):
+                assert (path.parent / unquote(urlsplit(load).path)).exists(), f"{path.name} loads {load}, which is not there"
+
+
+def test_stylesheets_and_scripts_load_nothing_from_elsewhere(book: Path) -> None:
+    for path in book.glob("**/*.css"):
+        assert not re.search(r"(@import\s+|url\()\s*(url\()?[\"']?\s*(https?:)?//", path.read_text()), path.name
+    places = r"unpkg\.com|jsdelivr\.net|cdnjs\.cloudflare\.com|googleapis\.com|gstatic\.com|google-analytics"
+    for path in book.glob("**/*.js"):
+        # MathJax knows where speech rules are, for a menu that _config.yml turns off.
+        assert path.name == "tex-svg.js" or not re.search(places, path.read_text()), path.name
+
+
+def test_links_within_the_book_lead_somewhere(book: Path) -> None:
+    pages = {path: Page(path) for path in book.glob("*.html")}
+    for path, page in pages.items():
+        for link in page.links:
+            if is_outside(link) or link.startswith("#top"):
+                continue
+            target = (path.parent / unquote(urlsplit(link).path)).resolve() if urlsplit(link).path else path
+            assert target.exists(), f"{path.name}: {link}"
+            anchor = unquote(urlsplit(link).fragment)
+            assert not anchor or target not in pages or anchor in pages[target].ids, f"{path.name}: {link}"
+
+
+def test_formulas_are_typeset_by_a_script_of_the_book(book: Path) -> None:
+    page = (book / "method.html").read_text()
+    assert "mathjax/tex-svg.js" in page and '"enableMenu": false' in page
+    assert (book / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1_000_000
+
+
+def test_each_page_says_whose_results_it_shows(book: Path) -> None:
+    pages = ((book / f"{name}.html").read_text() for name in ("table1", "table2", "table2-tiny"))
+    missing, reference, yours = (re.sub(r"<[^>]*>", "", page) for page in pages)
+    assert "There are no results yet" in missing and "Reference results" not in missing
+    assert "Reference results" in reference and "CPU of a test" in reference and "0123456" in reference
+    assert "Warning" not in reference
+    assert "Your own results" in yours and "has changed since" in yours and "ZeroDivisionError: division by zero" in yours
+
+
+def test_status_lists_every_page_with_what_stands_behind_it(staged: Path, book: Path) -> None:
+    lines = [line.strip("| ").split(" | ") for line in (staged / "status.md").read_text().splitlines() if line.startswith("|")]
+    head, _, *rows = lines
+    missing, reference, yours = (dict(zip(head, row, strict=True)) for row in rows if re.match(r"\[table[12]\]", row[0]))
+    assert [row["page"] for row in (missing, reference, yours)] == [
+        "[table1](table1)",
+        "[table2](table2)",
+        "[table2](table2-tiny)",
+    ]
+    assert missing["results"].startswith("**none**") and missing["device"] == "—"
+    assert reference["results"] == "reference" and yours["results"].startswith("**yours**: The last run failed")
+    behind = {"preset": "laptop", "seeds": "2", "device": "CPU of a test", "torch": "2.99", "training": "1 min 01 s"}
+    assert behind | {"executed": "2026-01-31", "commit": "0123456"} == {
+        name: reference[name] for name in (*behind, "executed", "commit")
+    }
+    assert "CPU of a test" in (book / "status.html").read_text()
+
+
+def test_no_cell_without_execution_is_shown_without_a_warning(staged: Path) -> None:
+    seen = {True: 0, False: 0}
+    for path in staged.glob("*.ipynb"):
+        notebook = nbformat.read(path, 4)
+        whole = stage.is_whole(notebook)
+        warned = any(cell.cell_type == "markdown" and ":::{warning}" in cell.source for cell in notebook.cells)
+        assert whole or warned, path.name
+        seen[whole] += 1
+    assert seen[True] and seen[False]
+
+
+def test_readers_results_come_before_the_reference(tmp_path: Path, source: Path) -> None:
+    write_results(tmp_path / "reference" / "laptop", tmp_path / "reference" / "store", executed(source))
+    [page] = stage.find_pages(source, runs=tmp_path)
+    assert (page.whose, page.warnings) == (stage.REFERENCE, ())
+    write_results(tmp_path / "laptop", tmp_path / "store", executed(source))
+    [page] = stage.find_pages(source, runs=tmp_path)
+    assert (page.whose, page.warnings) == (stage.YOURS, ())
+
+
+def test_a_notebook_that_stopped_half_way_is_not_shown(tmp_path: Path, source: Path) -> None:
+    write_results(tmp_path / "reference" / "laptop", tmp_path / "reference" / "store", executed(source))
+    half = executed(source)
+    half.cells[-1].execution_count = None
+    write_results(tmp_path / "laptop", tmp_path / "store", half)
+    [page] = stage.find_pages(source, runs=tmp_path)
+    assert page.whose == stage.REFERENCE
+    assert "your results was not executed to its end" in page.warnings[0]
+
+
+def test_a_failure_is_told_beside_the_results_that_there_are(tmp_path: Path, source: Path) -> None:
+    write_results(tmp_path / "reference" / "laptop", tmp_path / "reference" / "store", executed(source))
+    fail(tmp_path / "laptop")
+    [page] = stage.find_pages(source, runs=tmp_path)
+    assert page.whose == stage.REFERENCE
+    assert page.warnings == ("The last run failed with `ZeroDivisionError: division by zero`.",)
+
+
+def test_results_without_records_of_their_runs_are_shown_all_the_same(tmp_path: Path, source: Path) -> None:
+    write_results(tmp_path / "laptop", tmp_path / "store", executed(source))
+    (tmp_path / "store" / "00ff" / "result.json").unlink()
+    [page] = stage.find_pages(source, runs=tmp_path)
+    assert page.record.devices == () and "unknown" in page.record.in_words()

@@ -1,0 +1,67 @@
+"""pyproject.toml, requirements.lock and environment.yml describe one environment."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = (ROOT / "requirements.lock").read_text()
+DECLARED = [
+    Requirement(line) for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()) for line in lines
+]
+
+
+def locked() -> dict[str, set[str]]:
+    """Versions by package; the lock holds several of one package where platforms or Python versions need different ones."""
+    versions: dict[str, set[str]] = {}
+    for line in LOCK.splitlines():
+        if line and not line.startswith((" ", "#")):
+            requirement = Requirement(line)
+            [pin] = requirement.specifier
+            assert pin.operator == "==", f"{line}: the lock pins exact versions"
+            versions.setdefault(canonicalize_name(requirement.name), set()).add(pin.version)
+    return versions
+
+
+@pytest.mark.parametrize("requirement", DECLARED, ids=lambda requirement: requirement.name)
+def test_lock_holds_every_declared_dependency_within_its_range(requirement: Requirement) -> None:
+    versions = locked().get(canonicalize_name(requirement.name), set())
+    assert versions, f"{requirement.name} is not in requirements.lock: run make lock"
+    assert all(requirement.specifier.contains(version, prereleases=True) for version in versions), (
+        f"{versions} outside {requirement}"
+    )
+
+
+def test_torch_2_13_0_is_excluded() -> None:
+    [torch] = [requirement for requirement in DECLARED if requirement.name == "torch"]
+    assert not torch.specifier.contains("2.13.0")
+    assert "2.13.0" not in locked()["torch"]
+
+
+def test_lock_is_made_by_make_lock() -> None:
+    command = re.search(r"^#\s+(uv pip compile .*)$", LOCK, re.MULTILINE)[1]
+    assert command.removeprefix("uv ") in (ROOT / "Makefile").read_text()
+
+
+def test_nothing_names_an_index_or_a_place_on_a_machine() -> None:
+    for name in ("requirements.lock", "environment.yml", "pyproject.toml"):
+        text = (ROOT / name).read_text()
+        assert not re.search(r"--(extra-)?index-url|--find-links|https?://|file:|(^|\s)/\w", text), name
+
+
+def test_environment_yml_installs_the_lock_and_the_package() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, packages = environment["dependencies"]
+    assert (pip, packages) == ("pip", {"pip": ["-r requirements.lock", "-e ."]})
+    version = python.removeprefix("python=")
+    assert f"--python-version {version} " in LOCK
+    assert SpecifierSet(PROJECT["requires-python"]).contains(version)

@@ -1,0 +1,149 @@
+"""60 %-mass masks and their overlap with objects, against plain loops over pixels and brute force."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sarlib.config import ConfigError
+from sarlib.trainer.masks import (
+    best_jaccard,
+    centre_discs,
+    head_statistics,
+    jaccard,
+    mass_mask,
+    object_cells,
+    random_masks,
+    upsample,
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def scene(*, images=6, size=(12, 20), seed=0):
+    """Disjoint instance masks, their classes (some shared, some none) and a void border."""
+    g = generator(seed)
+    owner = F.interpolate(torch.randint(0, 4, (images, 1, *(s // 2 for s in size)), generator=g).float(), size=size).squeeze(1)
+    masks = torch.stack([owner == m for m in (1, 2, 3)], 1)
+    labels = torch.tensor([[0, 1, 2], [1, 1, 2], [5, 5, 5], [-1, 3, -1], [0, -1, 0], [-1, -1, -1]])[:images]
+    void = torch.rand(images, *size, generator=g) < 0.1
+    return masks, labels, void
+
+
+def jaccard_by_loops(heads, masks, labels, void):
+    """The protocol spelled out on pixels."""
+    means = []
+    for image in range(len(masks)):
+        valid = ~void[image]
+        scores = []
+        for label in sorted(set(labels[image].tolist()) - {-1}):
+            truth = masks[image][labels[image] == label].any(0) & valid
+            if truth.any():
+                kept = [upsample(head, truth.shape) & valid for head in heads[image]]
+                scores.append(max(float((k & truth).sum() / (k | truth).sum()) for k in kept))
+        means.append(sum(scores) / len(scores) if scores else float("nan"))
+    return torch.tensor(means)
+
+
+# ---- masks -----------------------------------------------------------------------------------------------------------------
+
+
+def test_mass_mask_is_the_smallest_set():
+    maps = 3 * torch.randn(200, 2, 3, 4, generator=generator())
+    masks, shares = mass_mask(maps), maps.flatten(2).softmax(-1)
+    held = (shares * masks.flatten(2)).sum(-1)
+    assert (held >= 0.6 - 1e-6).all()
+    for share, mask, total in zip(shares.flatten(0, 1), masks.flatten(0, 1).flatten(1), held.flatten(), strict=True):
+        assert total - share[mask].min() < 0.6, "a smaller set would do"
+        assert not mask.all() and share[mask].min() >= share[~mask].max()
+
+
+def test_mass_mask_by_hand():
+    share = torch.tensor([[0.05, 0.35], [0.2, 0.4]])
+    assert mass_mask(share.log()).tolist() == [[False, True], [False, True]]
+    assert mass_mask(share.log() + 100, mass=0.9).tolist() == [[False, True], [True, True]]
+    assert mass_mask(torch.zeros(1, 5, 5)).sum() == 15, "60 % of a flat map is 60 % of its tokens"
+    assert mass_mask(torch.zeros(4, 2), mass=1.0).all()
+
+
+@pytest.mark.parametrize("mass", [0, -0.1, 1.1])
+def test_mass_that_cannot_be_kept(mass):
+    with pytest.raises(ConfigError, match="mass"):
+        mass_mask(torch.zeros(2, 2), mass=mass)
+
+
+@pytest.mark.parametrize("size", [(12, 20), (13, 22), (3, 5), (480, 333)])
+def test_upsample_is_nearest_neighbour(size):
+    mask = torch.rand(2, 3, 3, 5, generator=generator()) < 0.5
+    assert torch.equal(upsample(mask, size), F.interpolate(mask.float(), size=size, mode="nearest").bool())
+
+
+def test_head_statistics():
+    two_blobs = torch.tensor([[9.0, 0, 0, 9], [0, 0, 0, 0], [0, 0, 0, 0]])
+    one_blob = torch.tensor([[9.0, 9, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    found = head_statistics(torch.stack([torch.stack([two_blobs, one_blob]), torch.stack([one_blob, one_blob])]))
+    torch.testing.assert_close(found.entropy, torch.tensor([torch.log(torch.tensor(2.0)) / 2, 0.0]))
+    assert found.components.tolist() == [1.5, 1.0]
+    torch.testing.assert_close(found.kept, torch.tensor([2 / 12, 2 / 12]))
+
+
+# ---- overlap with objects ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", [(3, 5), (4, 4), (5, 7)])
+@pytest.mark.parametrize("with_void", [False, True])
+def test_jaccard_on_cells_equals_jaccard_on_pixels(grid, with_void):
+    masks, labels, void = scene()
+    heads = mass_mask(torch.randn(6, 3, *grid, generator=generator(1)))
+    cells = object_cells(masks, labels, grid, void=void if with_void else None)
+    expected = jaccard_by_loops(heads, masks, labels, void if with_void else torch.zeros_like(void))
+    torch.testing.assert_close(jaccard(heads, cells), expected, equal_nan=True)
+    assert expected.isnan().tolist() == [False, False, False, False, False, True]
+
+
+def test_jaccard_of_the_object_itself_is_one():
+    mask = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    mask[..., 2:6, 4:8] = True
+    cells = object_cells(mask, torch.tensor([[3]]), (4, 4))
+    itself = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
+    itself[0, 1, 1:3, 2:4] = True
+    assert jaccard(itself, cells).item() == best_jaccard(cells).item() == 1
+    assert jaccard(itself[:, :1], cells).item() == 0
+    assert jaccard(torch.ones(1, 1, 4, 4, dtype=torch.bool), cells).item() == 16 / 64
+
+
+def test_best_jaccard_beats_every_mask():
+    masks, labels, void = scene(images=5)
+    cells = object_cells(masks, labels, (2, 4), void=void)
+    every = torch.tensor(list(itertools.product([False, True], repeat=8))).view(1, 256, 2, 4)
+    torch.testing.assert_close(best_jaccard(cells), jaccard(every, cells))
+
+
+def test_hidden_objects_do_not_count():
+    masks = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
+    masks[0, 0, :2] = True
+    both = object_cells(masks, torch.tensor([[0, 1]]), (2, 2))
+    assert both.image.tolist() == [0], "the second object has no visible pixel"
+
+
+# ---- references --------------------------------------------------------------------------------------------------------------
+
+
+def test_random_masks_are_seeded_and_keep_their_share():
+    masks = random_masks(400, 3, (8, 8), seed=2)
+    assert masks.shape == (400, 3, 8, 8) and torch.equal(masks, random_masks(400, 3, (8, 8), seed=2))
+    assert not torch.equal(masks, random_masks(400, 3, (8, 8), seed=3))
+    assert masks.float().mean().item() == pytest.approx(0.6, abs=0.01)
+
+
+def test_centre_discs_grow_around_the_centre():
+    discs = centre_discs((4, 6))
+    sizes = [int(disc.sum()) for disc in discs]
+    assert sizes == sorted(set(sizes)) and sizes[-1] == 24
+    assert discs[0].nonzero()[:, 2:].tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]
+    for smaller, larger in itertools.pairwise(discs):
+        assert (smaller <= larger).all() and torch.equal(larger, larger.flip(2, 3))
+    assert centre_discs((3, 3))[0].sum() == 1

@@ -25,8 +25,9 @@ from sarlib.config import (
     require,
 )
 
-#: Raised by one whenever the same declaration would give other numbers than before.
-NUMERICS_VERSION = 1
+#: Raised by one whenever the same declaration would give other numbers than before. 2: the warm-up of a regularizer's weight reaches the
+#: weight in its last epoch, as in the authors' code. The tables whose reference results are older still declare 1.
+NUMERICS = (1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,8 @@ class Run:
     """One training: everything that decides its numbers.
 
     `regularizers` are added to the task's loss, each with its own weight: none, one, or two as in SAR + DRLoc. `pretrained` is the
-    run, or the published network, whose weights this one starts from; a run that starts from a run shares its seed.
+    run, or the published network, whose weights this one starts from; a run that starts from a run shares its seed. `numerics` is the
+    version of the calculation (`NUMERICS`).
     """
 
     data: Data
@@ -45,9 +47,11 @@ class Run:
     seed: int = 0
     task: Task = Task()
     pretrained: Run | Published | None = None
+    numerics: int = 1
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
+        require(self.numerics in NUMERICS, f"numerics must be one of {', '.join(map(str, NUMERICS))}, got {self.numerics}")
         size, patch = self.data.image_size, self.model.patch_size
         require(
             size % patch == 0,
@@ -127,6 +131,8 @@ class Run:
         written |= dict(zip(_RECORDED, regularizers))
         if self.task == Task():
             del written["task"]
+        if self.numerics == 1:
+            del written["numerics"]
         parent = written.pop("pretrained")
         if parent is not None:
             written["pretrained"] = parent.to_dict() if isinstance(parent, Run) else dataclasses.asdict(parent)
@@ -142,7 +148,8 @@ class Run:
                 built["task"] = _build(Task, fields["task"])
             if (parent := fields.get("pretrained")) is not None:
                 built["pretrained"] = _build(Published, parent) if "sha256" in parent else cls.from_dict(parent)
-            known = {*_RECORDED, *_PARTS, "seed", "task", "pretrained"}
+            built |= {"numerics": fields["numerics"]} if "numerics" in fields else {}
+            known = {*_RECORDED, *_PARTS, "seed", "task", "pretrained", "numerics"}
             if unknown := sorted(set(fields) - known):
                 raise TypeError(f"unknown {', '.join(unknown)}")
             return cls(seed=fields["seed"], regularizers=tuple(each for each in regularizers if each.name != "none"), **built)
@@ -154,14 +161,15 @@ class Run:
         """16 hexadecimal digits that name this run in the store: a hash of the fields that are not at their defaults.
 
         So a new field, whose default means "as before", leaves the keys of earlier results valid; changing a default calls for a new
-        `NUMERICS_VERSION`. A run that it starts from counts by that run's key.
+        number in `NUMERICS`. A run that it starts from counts by that run's key.
         """
         departures = {"augmentation": {}, **_departures(self)}
+        departures.pop("numerics", None)
         first, *others = (*map(_canonical, departures.pop("regularizers", ())), {})
         departures |= dict(zip(_RECORDED, (first, *filter(None, others))))
         if isinstance(self.pretrained, Run):
             departures["pretrained"] = self.pretrained.key
-        return _hash({"version": NUMERICS_VERSION, **departures})
+        return _hash({"version": self.numerics, **departures})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +184,7 @@ class Measurement:
     @property
     def key(self) -> str:
         """16 hexadecimal digits that name the measurement beside its run."""
-        return _hash({"version": NUMERICS_VERSION, **_departures(self)})
+        return _hash({"version": 1, **_departures(self)})
 
 
 #: How the regularizers of a run are called in its records, and in the canonical form that its key is the hash of.

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from sarlib.config import ConfigError
-from sarlib.experiments import appendix, figure3, table1, table2, table3, table4, table9, table10
+from sarlib.experiments import appendix, dose, figure3, table1, table2, table3, table4, table9, table10
 from sarlib.experiments.csv import read_csv, write_csv
 from sarlib.experiments.declaration import Cell, Experiment, Setting
 from sarlib.experiments.presets import PRESETS
@@ -50,6 +50,7 @@ TABLES = {
     "table10": table10,
     "figure3": figure3,
     "appendix": appendix,
+    "dose": dose,
 }
 
 

@@ -104,7 +104,10 @@ def train(
     with listening() as asked:
         while progress.epoch < recipe.epochs:
             objective.train()
-            weights = [loss_weight(part, epoch=progress.epoch, epochs=recipe.epochs) for part in _regularizers(run)]
+            weights = [
+                loss_weight(part, epoch=progress.epoch, epochs=recipe.epochs, numerics=run.numerics)
+                for part in _regularizers(run)
+            ]
             waiting = time.monotonic()
             for pixels, targets in batches.epoch(progress.epoch, start=progress.step):
                 progress.waited += time.monotonic() - waiting

@@ -1,11 +1,11 @@
-"""Every regulariser of a run, one module each: SAR's loss and the rivals it is compared with (Table 3, section 4.3, appendix).
+"""Every regularizer of a run, one module each: SAR's loss and the rivals it is compared with (Table 3, section 4.3, appendix).
 
-A regulariser takes the `sarlib.last_block.Output` of a batch and returns one scalar to be minimised, a mean over the batch, so
+A regularizer takes the `sarlib.last_block.Output` of a batch and returns one scalar to be minimised, a mean over the batch, so
 that the average over equal shards is the value of the whole (DRLoc: for the same pairs). Everything is calculated in float32
 whatever the input and the autocast (float64 for float64). What has no contrast (equal values in a map, a head whose output is 0)
 has gradient 0. On a GPU nothing waits for the host.
 
-Two regularisers beside each other, as SAR and DRLoc, are two modules, each with a weight of its own (`schedules.loss_weight`).
+Two regularizers beside each other, as SAR and DRLoc, are two modules, each with a weight of its own (`schedules.loss_weight`).
 """
 
 from __future__ import annotations
@@ -26,15 +26,13 @@ VARIANCE_WEIGHT = 0.001
 SMALLEST_VARIANCE = 1e-8
 
 
-def create(regularizer: config.Regularizer, *, dim: int, heads: int, grid: tuple[int, int]) -> nn.Module | None:
-    """The module of a declared regulariser, unweighted; None for `none`. Parameters are drawn from torch's global random state.
+def create(regularizer: config.Regularizer, *, dim: int, heads: int, grid: tuple[int, int]) -> nn.Module:
+    """The module of a declared regularizer, unweighted. Parameters are drawn from torch's global random state.
 
     The model's last block has `dim` channels, `heads` heads and patch tokens on a `grid` (h, w). The module's `needs_tokens`
     says whether it reads `Output.tokens`, for which the last block has to be computed for all tokens.
     Raises `ConfigError` for a grid without distances (DRLoc) or a single head (disagreement).
     """
-    if regularizer.name == "none":
-        return None
     if regularizer.name == "drloc":
         return DRLoc(dim=dim, grid=grid, pairs=regularizer.pairs, mode=regularizer.mode, hidden=regularizer.hidden)
     if regularizer.name == "disagreement" and heads < 2:
@@ -43,7 +41,7 @@ def create(regularizer: config.Regularizer, *, dim: int, heads: int, grid: tuple
 
 
 class OfField(nn.Module):
-    """A regulariser without parameters: a function of one field of the model's output."""
+    """A regularizer without parameters: a function of one field of the model's output."""
 
     needs_tokens = False
 
@@ -110,7 +108,7 @@ def pixel_entropy(similarity: Tensor) -> Tensor:
     return -(share * torch.where(share == 0, 1, share).log()).sum(-1).mean()
 
 
-#: The regularisers without parameters: which field of the output each reads, and the function of it.
+#: The regularizers without parameters: which field of the output each reads, and the function of it.
 FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "spatial_entropy": ("similarity", spatial_entropy),
     "total_variation": ("similarity", total_variation),

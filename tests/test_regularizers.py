@@ -63,7 +63,6 @@ def regularizer(request: pytest.FixtureRequest) -> nn.Module:
 
 
 def test_every_name_has_its_module_and_only_drloc_reads_patch_tokens() -> None:
-    assert create(Regularizer(), dim=DIM, heads=HEADS, grid=(H, W)) is None
     modules = {name: build(name) for name in REGULARIZERS if name != "none"}
     assert [name for name, module in modules.items() if module.needs_tokens] == ["drloc"]
     assert [name for name, module in modules.items() if list(module.parameters())] == ["drloc"]

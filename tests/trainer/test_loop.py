@@ -20,6 +20,7 @@ from sarlib.trainer import checkpoint
 from sarlib.trainer import loop as training
 from sarlib.trainer.interruption import Interrupted
 from sarlib.trainer.loop import Trained, train
+from sarlib.trainer.step import gradient_norms, untrained
 
 CPU = torch.device("cpu")
 
@@ -43,9 +44,7 @@ def fit(run: Run, folder: Path, *, kill_after: int | None = None) -> Trained:
 
 
 def same_bits(one: Trained, other: Trained) -> bool:
-    return all(
-        torch.equal(a, b) for a, b in zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
-    )
+    return all(torch.equal(a, b) for a, b in zip(one.task.state_dict().values(), other.task.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("kill_after", [0, 1, 2, 3, 5, 8])
@@ -81,7 +80,7 @@ def test_the_seed_decides_everything(tmp_path: Path, smallest_run: Run) -> None:
 
 def test_rows_with_one_seed_start_from_the_same_weights(smallest_run: Run) -> None:
     stock = dataclasses.replace(smallest_run, model=dataclasses.replace(smallest_run.model, variant="A"))
-    ours, theirs = (training._build(run, classes=10, device=CPU)[0].model.state_dict() for run in (smallest_run, stock))
+    ours, theirs = (untrained(run, classes=10, device=CPU).model.state_dict() for run in (smallest_run, stock))
     assert set(ours) <= set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -97,7 +96,7 @@ def test_the_regulariser_lowers_the_entropy(tmp_path: Path, with_recipe: Callabl
     run = with_recipe(epochs=12)
     plain = dataclasses.replace(run, regularizers=())
     strong = dataclasses.replace(run, regularizers=(Regularizer(name="spatial_entropy", weight=10.0),))
-    without, with_it = (mean_entropy(each, fit(each, tmp_path / each.key).model) for each in (plain, strong))
+    without, with_it = (mean_entropy(each, fit(each, tmp_path / each.key).task.model) for each in (plain, strong))
     assert with_it < 0.8 * without
 
 
@@ -118,11 +117,11 @@ def test_history_holds_what_the_recipe_promises(tmp_path: Path, smallest_run: Ru
 
 
 def test_gradient_norms_are_those_of_the_query_and_key_rows(smallest_run: Run) -> None:
-    objective, _ = training._build(smallest_run, classes=10, device=CPU)
-    found = objective.eval()(torch.randn(4, 3, 32, 32), torch.eye(10)[:4])
-    norms = training._gradient_norms(objective, found)
+    task = untrained(smallest_run, classes=10, device=CPU)
+    found = task.eval()(torch.randn(4, 3, 32, 32), torch.eye(10)[:4])
+    norms = gradient_norms(task, found)
     found[1].backward(retain_graph=True)
-    gradient = objective.model.blocks[-1].attn.qkv.weight.grad
+    gradient = task.model.blocks[-1].attn.qkv.weight.grad
     assert norms["gradient_regularizer"] == pytest.approx(gradient[:32].norm().item(), rel=1e-5)
     assert gradient[32:].abs().max() == 0, "values take no part in S"
 
@@ -138,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(
         fit(smallest_run, tmp_path)
     kept = checkpoint.load(tmp_path, key=smallest_run.key, device=CPU)
     assert (kept["progress"]["epoch"], kept["progress"]["step"]) == (1, 1)
-    assert all(tensor.isfinite().all() for tensor in kept["objective"].values())
+    assert all(tensor.isfinite().all() for tensor in kept["task"].values())
 
 
 def break_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,11 +187,11 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_saved(
         fit(smallest_run, tmp_path)
 
 
-def test_pieces_give_the_gradient_of_the_whole(tmp_path: Path, with_recipe: Callable[..., Run]) -> None:
+def test_micro_batches_give_the_gradient_of_the_whole(tmp_path: Path, with_recipe: Callable[..., Run]) -> None:
     run = without_drop_path(with_recipe())
     images = data.load(run.data, seed=0, root=None)
     whole, micro_batches = (train(run, images=images, device=CPU, folder=tmp_path / str(n), micro_batches=n) for n in (1, 4))
-    for one, other in zip(whole.model.parameters(), micro_batches.model.parameters(), strict=True):
+    for one, other in zip(whole.task.parameters(), micro_batches.task.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     with pytest.raises(ConfigError, match="8 images a step cannot be cut into 3 equal micro_batches"):
         train(run, images=images, device=CPU, folder=tmp_path, micro_batches=3)
@@ -221,5 +220,5 @@ def test_a_signal_saves_and_the_next_start_goes_on(tmp_path: Path, smallest_run:
 
 
 def test_mixed_precision_is_for_the_gpu_only(smallest_run: Run) -> None:
-    objective, _ = training._build(smallest_run, classes=10, device=CPU)
-    assert last_block.forward(objective.model, torch.randn(2, 3, 32, 32)).logits.dtype == torch.float32
+    task = untrained(smallest_run, classes=10, device=CPU)
+    assert task.output(torch.randn(2, 3, 32, 32)).logits.dtype == torch.float32

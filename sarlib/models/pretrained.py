@@ -48,10 +48,10 @@ def origin(pretrained: Run | Published) -> dict[str, int]:
         return {"grid": pretrained.data.image_size // pretrained.model.patch_size, "heads": pretrained.model.heads}
     try:
         with torch.device("meta"):
-            network = timm.create_model(pretrained.name)
-    except RuntimeError as error:
-        raise ConfigError(f"timm knows no network {pretrained.name!r} to start from: {error}") from error
-    return {"grid": network.patch_embed.grid_size[0], "heads": network.blocks[-1].attn.num_heads}
+            network = timm.create_model(pretrained.name.removeprefix("timm/"))
+        return {"grid": network.patch_embed.grid_size[0], "heads": network.blocks[-1].attn.num_heads}
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"timm knows no ViT {pretrained.name!r} to start from ({str(error).splitlines()[0]})") from error
 
 
 def _resampled(positions: Tensor, own: Tensor, *, old: int) -> Tensor:

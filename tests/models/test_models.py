@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_weight_decay
+from tiny_models import SIZE, TINY
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,33 +22,6 @@ from sarlib.entropy import spatial_entropy
 from sarlib.last_block import ROWS, forward, query_key_gradient
 from sarlib.models import t2t
 
-SIZE = 32
-TINY = {
-    "vit": Model(patch_size=8, dim=24, depth=2, heads=3),
-    "t2t": Model(name="t2t", patch_size=8, dim=24, depth=2, heads=3, mlp_ratio=2.0),
-    "pvt": Model(
-        name="pvt",
-        patch_size=8,
-        dim=24,
-        depth=2,
-        heads=3,
-        stages=(
-            Stage(dim=8, depth=1, heads=2, stride=4, mlp_ratio=2.0, key_stride=2),
-            Stage(dim=24, depth=2, heads=3, stride=2),
-        ),
-    ),
-    "cvt": Model(
-        name="cvt",
-        patch_size=4,
-        dim=24,
-        depth=2,
-        heads=3,
-        stages=(
-            Stage(dim=8, depth=1, heads=2, stride=2, mlp_ratio=2.0, key_stride=2),
-            Stage(dim=24, depth=2, heads=3, stride=2, key_stride=2),
-        ),
-    ),
-}
 HYBRIDS = ["t2t", "pvt", "cvt"]
 KEYS = 4  # a side, for all of them
 

@@ -20,8 +20,7 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], *, grid: int, heads
     the last block), may be missing or left over. grid, heads: of the network that was trained, tokens a side and heads of its
     last block, as `origin` finds them. Position embeddings are resampled from `grid` to the model's own where the two differ.
 
-    Raises `ConfigError` for weights of another architecture; `model` is then as before. `heads` must be given: no shape shows
-    it.
+    Raises `ConfigError` for weights of another architecture; `model` is then as before. No shape shows the number of heads.
     """
     last = next(name for name, module in model.named_modules() if module is model.blocks[-1])
     wanted = model.blocks[-1].attn.num_heads
@@ -29,9 +28,10 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], *, grid: int, heads
     own = model.state_dict()
     misfits = [name for name in own.keys() ^ weights.keys() if not name.startswith(("head.", f"{last}.norm2."))]
     taken = {name: weights[name] for name in own if name in weights and not name.startswith("head.")}
+    tokens = model.stages[-1].grid[0] if hasattr(model, "stages") else math.isqrt(model.pos_embed.shape[1])
     for name in taken:
         if name.endswith("pos_embed"):
-            taken[name] = _resampled(taken[name], own[name], old=grid * _side(own[name]) // _tokens(model))
+            taken[name] = _resampled(taken[name], own[name], scale=grid / tokens)
     misfits += [name for name, tensor in taken.items() if tensor.shape != own[name].shape]
     require(
         not misfits,
@@ -54,19 +54,10 @@ def origin(pretrained: Run | Published) -> dict[str, int]:
         raise ConfigError(f"timm knows no ViT {pretrained.name!r} to start from ({str(error).splitlines()[0]})") from error
 
 
-def _resampled(positions: Tensor, own: Tensor, *, old: int) -> Tensor:
-    """Position embeddings (1, [1 +] old^2, dim) on the grid of `own`; as they are where they are no such grid."""
-    new, prefix = _side(own), own.shape[1] - _side(own) ** 2
-    if positions.shape[1:] != (prefix + old**2, own.shape[2]):
+def _resampled(positions: Tensor, own: Tensor, *, scale: float) -> Tensor:
+    """Embeddings of a grid `scale` times as large a side on the grid of `own` (1, [1 +] k^2, dim); others as they are."""
+    new = math.isqrt(own.shape[1])
+    old, prefix = round(new * scale), own.shape[1] - new**2  # one more than the square where the class token has a position
+    if positions.shape[1] != prefix + old**2:
         return positions
     return resample_abs_pos_embed(positions, (new, new), old_size=(old, old), num_prefix_tokens=prefix)
-
-
-def _side(positions: Tensor) -> int:
-    """Tokens a side: position embeddings are (1, k^2, dim), or (1, 1 + k^2, dim) with one for the class token."""
-    return math.isqrt(positions.shape[1])
-
-
-def _tokens(model: nn.Module) -> int:
-    """Tokens a side of the last block."""
-    return model.stages[-1].grid[0] if hasattr(model, "stages") else _side(model.pos_embed)

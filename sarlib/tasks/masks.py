@@ -1,5 +1,4 @@
-"""What attention maps show: their entropy, their 60 %-mass masks, and the overlap of these with objects (Table 11; Figures 1,
-4).
+"""What attention maps show: their entropy, their 60 %-mass masks, and the overlap of those with objects (Table 11).
 
 Jaccard after Caron et al. (2021) and Naseer et al. (2021): every head's map is thresholded to keep 60 % of its attention mass
 and scaled up to the image by nearest neighbours; each object class of the image takes the head that fits it best; the mean is

@@ -18,8 +18,7 @@ from sarlib.tasks.masks import mean_over_objects
 
 
 class Task(nn.Module):
-    """One module, so that DistributedDataParallel and torch.compile can take it whole; its state dict is what a checkpoint
-    holds.
+    """One module, which DistributedDataParallel and torch.compile can take whole, and whose state dict a checkpoint holds.
 
     A task defines
 
@@ -28,8 +27,7 @@ class Task(nn.Module):
     - `example_batch`, and `batches` where a batch is not images and class probabilities.
 
     It may build more than the network (`of`), with parameters in groups of their own (`param_groups`), and move a teacher after
-    each step (`after_step`). A batch is a tuple of tensors with one row an image, which is all that the training loop knows of
-    it.
+    each step (`after_step`). A batch is a tuple of tensors with one row an image; the training loop knows no more of it.
     """
 
     #: What messages call the task's own loss.
@@ -70,8 +68,7 @@ class Task(nn.Module):
         raise NotImplementedError
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """For the optimizer: the network's parameters without weight decay on norms, biases and what it names itself; the
-        others'.
+        """For the optimizer: the network's, its norms, biases and what it names itself without weight decay, and all others.
 
         The learning rate of a group is the schedule's times its `lr_scale`, if it has one.
         """

@@ -17,7 +17,7 @@ def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
 
 
 def loss_weight(regularizer: Regularizer, *, epoch: int, epochs: int) -> float:
-    """Weight lambda of the regulariser during epoch `epoch` (from 0) of `epochs`.
+    """Weight lambda of the regularizer during epoch `epoch` (from 0) of `epochs`.
 
     `constant` is the paper's text (section 4.1). `warmup-cosine` is its released code, stepped once an epoch: linear from 0
     over `warmup_epochs`, then half a cosine that ends at 0. `warmup-linear` falls in a straight line instead, as DRLoc's weight

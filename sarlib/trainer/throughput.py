@@ -8,8 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sarlib import tasks
 from sarlib.run import Run
 
-#: Dense bfloat16 tensor-core peak in FLOP/s by product name, from the makers' data sheets; the first that a device's name
-#: contains.
+#: Dense bfloat16 tensor-core peak in FLOP/s, from the makers' data sheets, by the first name that a device's name contains.
 PEAK_FLOPS = {
     "H200": 989e12,
     "H100 PCIe": 756e12,

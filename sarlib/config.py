@@ -144,6 +144,44 @@ class Model:
         """How many times fewer keys than tokens a side the last block has: S is that much smaller than the token grid."""
         return self.stages[-1].key_stride if self.stages else 1
 
+    def stage_grids(self, image_size: int) -> list[int]:
+        """Tokens a side at every stage of a pyramid. `ConfigError` where strides or keys do not tile what they are given."""
+        grids, grid = [], image_size
+        for number, stage in enumerate(self.stages, start=1):
+            where = f"stage {number} of {self.name}, at an image of {image_size} px"
+            require(
+                grid % stage.stride == 0,
+                f"{where}, cannot take every {stage.stride}th of {grid} pixels or tokens a side: choose another size",
+            )
+            grid //= stage.stride
+            require(
+                grid % stage.key_stride == 0,
+                f"{where}, has {grid} x {grid} tokens, which keys of {stage.key_stride} x {stage.key_stride} do not tile: "
+                "choose another size",
+            )
+            grids.append(grid)
+        return grids
+
+    def require_size(self, image_size: int) -> None:
+        """`ConfigError` unless patches, stages and keys tile an image of `image_size` px and S has two keys a side or more."""
+        require(
+            image_size % self.patch_size == 0,
+            f"an image of {image_size} x {image_size} px cannot be cut into patches of {self.patch_size} px: "
+            f"choose a multiple of {self.patch_size}",
+        )
+        require(
+            self.name != "t2t" or self.patch_size in T2T_TOKENS,
+            f"t2t has tokens of {', '.join(map(str, T2T_TOKENS))} px, not of {self.patch_size}",
+        )
+        self.stage_grids(image_size)
+        key = self.patch_size * self.key_stride
+        grid = image_size // key
+        require(
+            grid >= 2,
+            f"an image of {image_size} px leaves {self.name} a similarity map of {grid} x {grid} keys ({key} px a side): "
+            f"choose one of at least {2 * key} px",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:

@@ -86,7 +86,7 @@ class SAR:
         return self.weight * entropy
 
     def maps(self, images: Tensor) -> Tensor:
-        """Similarity maps (B, H, h, w) of `images` in evaluation mode, without gradient: what `sarlib.trainer.masks` takes."""
+        """Similarity maps (B, H, h, w) of `images` in evaluation mode, without gradient: what `sarlib.tasks.masks` takes."""
         recorded, self._maps = self._maps, []
         modes = [(module, module.training) for module in self._host.modules()]
         self._observing = True

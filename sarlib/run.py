@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sarlib.config import (
-    T2T_TOKENS,
     Augmentation,
     ConfigError,
     Data,
@@ -52,38 +51,10 @@ class Run:
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         require(self.numerics in NUMERICS, f"numerics must be one of {', '.join(map(str, NUMERICS))}, got {self.numerics}")
-        size, patch = self.data.image_size, self.model.patch_size
-        require(
-            size % patch == 0,
-            f"an image of {size} x {size} px cannot be cut into patches of {patch} px: choose a multiple of {patch}",
-        )
-        require(
-            self.model.name != "t2t" or patch in T2T_TOKENS,
-            f"t2t has tokens of {', '.join(map(str, T2T_TOKENS))} px, not of {patch}",
-        )
-        self._check_stages()
-        require(
-            self.grid >= 2,
-            f"an image of {size} px leaves {self.model.name} a similarity map of {self.grid} x {self.grid} keys: choose a larger one",
-        )
+        self.model.require_size(self.data.image_size)
         self._check_regularizers()
         if isinstance(self.pretrained, Run):
             self._check_pretrained(self.pretrained)
-
-    def _check_stages(self) -> None:
-        size = grid = self.data.image_size
-        for number, stage in enumerate(self.model.stages, start=1):
-            where = f"stage {number} of {self.model.name}, at an image of {size} px"
-            require(
-                grid % stage.stride == 0,
-                f"{where}, cannot take every {stage.stride}th of {grid} pixels or tokens a side: choose another size",
-            )
-            grid //= stage.stride
-            require(
-                grid % stage.key_stride == 0,
-                f"{where}, has {grid} x {grid} tokens, which keys of {stage.key_stride} x {stage.key_stride} do not tile: "
-                "choose another size",
-            )
 
     def _check_regularizers(self) -> None:
         names = [each.name for each in self.regularizers]

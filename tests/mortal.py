@@ -146,8 +146,8 @@ def _serve() -> None:
         checkpoint.save = noted
         trained = train(run, images=images, device=torch.device("cpu"), folder=folder, checkpoint_seconds=0.0)
         digest = hashlib.sha256(json.dumps(trained.history).encode())
-        for model in (trained.model, trained.ema):
-            for name, tensor in model.state_dict().items():
+        for task in (trained.task, trained.ema):
+            for name, tensor in task.state_dict().items():
                 digest.update(name.encode() + tensor.numpy().tobytes())
         return digest.hexdigest()
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from sarlib.config import Model, Stage
 from sarlib.experiments.presets import Preset
-from sarlib.models.published import CVT_13, PVT_SMALL, T2T_VIT_14
+from sarlib.models.sizes import CVT_13, PVT_SMALL, T2T_VIT_14
 
 VIT, T2T, PVT, CVT = "ViT", "T2T", "PVT", "CvT"
 

@@ -1,9 +1,15 @@
-"""From a declaration to an untrained network."""
+"""From a declaration to an untrained network; and those of published size by their names in timm.
+
+No weights come with these: `from_released` of each architecture's module renames the weights of the authors' checkpoints.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -12,25 +18,16 @@ from sarlib.config import ConfigError
 from sarlib.last_block import set_variant
 from sarlib.models.cvt import cvt
 from sarlib.models.pvt import pvt
+from sarlib.models.sizes import PUBLISHED
 from sarlib.models.t2t import T2T
 
 
 def create(model: config.Model, *, classes: int, image_size: int) -> nn.Module:
     """An untrained network, initialised from torch's global random state; `image_size` in pixels.
 
-    Raises `ConfigError` for a name without architecture, for an image that the patches or the keys of a stage do not tile, and
-    for one whose similarity map would be a single key.
+    Raises `ConfigError` for an image that `model` cannot be built for (`Model.require_size`).
     """
-    if model.name not in ARCHITECTURES:
-        raise ConfigError(f"unknown model {model.name!r}; choose from {', '.join(ARCHITECTURES)}")
-    if image_size % model.patch_size:
-        raise ConfigError(f"an image of {image_size} px cannot be cut into patches of {model.patch_size} px")
-    token = model.patch_size * model.key_stride
-    if image_size < 2 * token:
-        raise ConfigError(
-            f"an image of {image_size} px leaves {model.name} a similarity map of one key ({token} px a side): "
-            f"choose one of at least {2 * token} px"
-        )
+    model.require_size(image_size)
     return set_variant(ARCHITECTURES[model.name](model, classes=classes, image_size=image_size), model.variant)
 
 
@@ -49,3 +46,29 @@ def vit(model: config.Model, *, classes: int, image_size: int) -> VisionTransfor
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"vit": vit, "t2t": T2T, "pvt": pvt, "cvt": cvt}
+
+
+def _register(name: str, model: config.Model) -> None:
+    """Makes `timm.create_model(name)` build `model`."""
+
+    def build(
+        pretrained: bool = False,
+        *,
+        num_classes: int = 1000,
+        img_size: int = 224,
+        drop_path_rate: float = 0.0,
+        pretrained_cfg: Any = None,
+        pretrained_cfg_overlay: Any = None,
+        cache_dir: Any = None,
+    ) -> nn.Module:
+        """By timm's names for its settings; the last three say where timm finds weights, of which there are none."""
+        if pretrained:
+            raise ConfigError(f"no weights come with {name}: build it without, then load the authors' through from_released")
+        return create(dataclasses.replace(model, drop_path=drop_path_rate), classes=num_classes, image_size=img_size)
+
+    build.__name__ = name
+    register_model(build)
+
+
+for _name, _model in PUBLISHED.items():
+    _register(_name, _model)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +17,15 @@ from torch import Tensor, nn
 
 from sarlib import config
 from sarlib.last_block import ClassRow, class_row
-from sarlib.models.pyramid import Pyramid, Stage, linear_drop_path, stage_grids
+from sarlib.models.pyramid import Pyramid, linear_drop_path
 
 
 class ConvolutionalAttention(nn.Module):
     """Attention with a convolution before each projection (Section 3.2): (B, [1 +] grid^2, dim) -> the same shape.
 
-    Keys and values lie on a grid `key_stride` times smaller a side. The class token, where there is one, passes the convolutions
-    by. The scores are scaled by 1 / sqrt(dim), not 1 / sqrt(head_dim), as in the authors' code; S keeps that scale, being what
-    the softmax sees. The projections have timm's names, for `sarlib.scores`.
+    Keys and values lie on a grid `key_stride` times smaller a side. A class token bypasses the convolutions. The scores are
+    scaled by 1 / sqrt(dim), not 1 / sqrt(head_dim), as in the authors' code; S keeps that scale, being what the softmax sees.
+    The projections have timm's names, for `sarlib.scores`.
     """
 
     def __init__(self, dim: int, *, heads: int, grid: int, key_stride: int, class_token: bool) -> None:
@@ -80,37 +79,35 @@ def cvt(model: config.Model, *, classes: int, image_size: int) -> Pyramid:
     Windows overlap by all but one pixel of a stride: 7 px wide at stride 4, 3 at stride 2, as published. Stochastic depth rises
     linearly over the last stage; the others have none (the authors' configuration of CvT-13).
     """
-    grids = stage_grids(model, image_size)
-    channels = [3, *(stage.dim for stage in model.stages)]
-    stages = []
-    for stage, grid, channels_in in zip(model.stages, grids, channels, strict=False):
-        last = stage is model.stages[-1]
-        window = 2 * stage.stride - 1
-        embed = nn.Conv2d(channels_in, stage.dim, window, stride=stage.stride, padding=stage.stride // 2)
-        rates = linear_drop_path(model.drop_path if last else 0.0, stage.depth)
-        blocks = _blocks(stage, grid, rates, class_token=last)
-        stages.append(Stage(embed, nn.LayerNorm(stage.dim), blocks, grid=grid, class_token=last, positions=False))
-    key_grid = grids[-1] // model.key_stride
-    return Pyramid(stages, nn.LayerNorm(model.dim), classes=classes, key_grid=(key_grid, key_grid))
+    earlier = sum(stage.depth for stage in model.stages[:-1])
+    return Pyramid(
+        model,
+        classes=classes,
+        image_size=image_size,
+        convolution=lambda channels, stage: nn.Conv2d(
+            channels, stage.dim, kernel_size=2 * stage.stride - 1, stride=stage.stride, padding=stage.stride // 2
+        ),
+        block=_block,
+        rates=[0.0] * earlier + linear_drop_path(model.drop_path, model.depth),
+        norm=nn.LayerNorm(model.dim),
+        positions=False,
+    )
 
 
-def _blocks(stage: config.Stage, grid: int, rates: list[float], *, class_token: bool) -> Iterator[Block]:
-    for rate in rates:
-        block = Block(
-            stage.dim, stage.heads, mlp_ratio=stage.mlp_ratio, drop_path=rate, act_layer=QuickGELU, norm_layer=nn.LayerNorm
-        )
-        block.attn = ConvolutionalAttention(
-            stage.dim, heads=stage.heads, grid=grid, key_stride=stage.key_stride, class_token=class_token
-        )
-        yield block
+def _block(stage: config.Stage, *, grid: int, rate: float, class_token: bool) -> Block:
+    settings = {"mlp_ratio": stage.mlp_ratio, "drop_path": rate, "act_layer": QuickGELU, "norm_layer": nn.LayerNorm}
+    block = Block(stage.dim, stage.heads, **settings)
+    block.attn = ConvolutionalAttention(
+        stage.dim, heads=stage.heads, grid=grid, key_stride=stage.key_stride, class_token=class_token
+    )
+    return block
 
 
 def from_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The authors' state dict (github.com/microsoft/CvT, `CvT-13-224x224-IN-1k.pth`) by the names used here."""
-    return {_rename(name): value for name, value in state.items()}
-
-
-def _rename(name: str) -> str:
-    name = re.sub(r"^stage(\d)\.", r"stages.\1.", name)
-    name = name.replace(".patch_embed.proj.", ".patch_embed.").replace(".patch_embed.norm.", ".norm.")
-    return re.sub(r"\.attn\.proj_([qkv])\.", r".attn.\1_proj.", name)
+    renamed = {}
+    for name, value in state.items():
+        name = re.sub(r"^stage(\d)\.", r"stages.\1.", name)
+        name = name.replace(".patch_embed.proj.", ".patch_embed.").replace(".patch_embed.norm.", ".norm.")
+        renamed[re.sub(r"\.attn\.proj_([qkv])\.", r".attn.\1_proj.", name)] = value
+    return renamed

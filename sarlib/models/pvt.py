@@ -1,13 +1,12 @@
 """Pyramid Vision Transformer, version 1 (Wang et al., 2021, arXiv:2102.12122).
 
-Attention to a grid of fewer keys, and learned positions in every stage. The class token joins in the last one, whose attention is
-the ordinary one.
+Attention to a grid of fewer keys, and learned positions in every stage. The class token joins in the last one, which has
+ordinary attention.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 
 from sarlib import config
 from sarlib.config import ConfigError
-from sarlib.models.pyramid import Pyramid, Stage, linear_drop_path, stage_grids
+from sarlib.models.pyramid import Pyramid, linear_drop_path
 
 
 class SpatialReductionAttention(nn.Module):
-    """Attention to keys and values made from `key_stride` x `key_stride` tokens each (Section 3.3): (B, grid^2, dim) -> same."""
+    """Attention to keys and values of `key_stride` x `key_stride` tokens each (Section 3.3): (B, grid^2, dim) -> the same."""
 
     def __init__(self, dim: int, *, heads: int, grid: int, key_stride: int) -> None:
         super().__init__()
@@ -45,29 +44,23 @@ def pvt(model: config.Model, *, classes: int, image_size: int) -> Pyramid:
     """
     if model.key_stride != 1:
         raise ConfigError(f"the class token joins pvt in its last stage, whose key_stride must be 1, got {model.key_stride}")
-    rates = iter(linear_drop_path(model.drop_path, sum(stage.depth for stage in model.stages)))
-    grids = stage_grids(model, image_size)
-    channels = [3, *(stage.dim for stage in model.stages)]
-    stages = [
-        Stage(
-            nn.Conv2d(channels_in, stage.dim, kernel_size=stage.stride, stride=stage.stride),
-            nn.LayerNorm(stage.dim),
-            _blocks(stage, grid, rates),
-            grid=grid,
-            class_token=stage is model.stages[-1],
-            positions=True,
-        )
-        for stage, grid, channels_in in zip(model.stages, grids, channels, strict=False)
-    ]
-    return Pyramid(stages, LayerNorm(model.dim), classes=classes, key_grid=(grids[-1], grids[-1]))
+    return Pyramid(
+        model,
+        classes=classes,
+        image_size=image_size,
+        convolution=lambda channels, stage: nn.Conv2d(channels, stage.dim, kernel_size=stage.stride, stride=stage.stride),
+        block=_block,
+        rates=linear_drop_path(model.drop_path, sum(stage.depth for stage in model.stages)),
+        norm=LayerNorm(model.dim),
+        positions=True,
+    )
 
 
-def _blocks(stage: config.Stage, grid: int, rates: Iterator[float]) -> Iterator[Block]:
-    for _ in range(stage.depth):
-        block = Block(stage.dim, stage.heads, mlp_ratio=stage.mlp_ratio, qkv_bias=True, drop_path=next(rates))
-        if stage.key_stride > 1:
-            block.attn = SpatialReductionAttention(stage.dim, heads=stage.heads, grid=grid, key_stride=stage.key_stride)
-        yield block
+def _block(stage: config.Stage, *, grid: int, rate: float, class_token: bool) -> Block:
+    block = Block(stage.dim, stage.heads, mlp_ratio=stage.mlp_ratio, qkv_bias=True, drop_path=rate)
+    if stage.key_stride > 1:
+        block.attn = SpatialReductionAttention(stage.dim, heads=stage.heads, grid=grid, key_stride=stage.key_stride)
+    return block
 
 
 def from_released(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from sarlib import config
-from sarlib.config import ConfigError
 
 
 class Stage(nn.Module):
@@ -21,19 +20,12 @@ class Stage(nn.Module):
     """
 
     def __init__(
-        self,
-        patch_embed: nn.Conv2d,
-        norm: nn.Module,
-        blocks: Iterable[nn.Module],
-        *,
-        grid: int,
-        class_token: bool,
-        positions: bool,
+        self, patch_embed: nn.Conv2d, blocks: Iterable[nn.Module], *, grid: int, class_token: bool, positions: bool
     ) -> None:
         super().__init__()
         dim = patch_embed.out_channels
         self.grid = (grid, grid)
-        self.patch_embed, self.norm, self.blocks = patch_embed, norm, nn.ModuleList(blocks)
+        self.patch_embed, self.norm, self.blocks = patch_embed, nn.LayerNorm(dim), nn.Sequential(*blocks)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, class_token + grid**2, dim)) if positions else None
 
@@ -46,48 +38,60 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, dim, grid, grid): a stage without class token."""
-        x = self.embed(x)
-        for block in self.blocks:
-            x = block(x)
-        return x.mT.unflatten(2, self.grid)
+        return self.blocks(self.embed(x)).mT.unflatten(2, self.grid)
 
 
 class Pyramid(nn.Module):
     """Stages, a norm and a linear head on the class token; images (B, 3, H, W) -> logits (B, classes).
 
-    The attributes are those that `sarlib.last_block` asks for: `blocks` are those of the last stage, `key_grid` is where its last
-    block's keys lie, rows and columns.
+    `convolution(channels, stage)` makes a stage's tokens, `block(stage, grid=, rate=, class_token=)` one of its blocks; `rates`
+    are those of stochastic depth, one a block, over all stages. `sarlib.last_block` reads the attributes: `blocks` are the last
+    stage's, `key_grid` is where its last block's keys lie, rows and columns.
     """
 
     num_prefix_tokens = 1
     global_pool = "token"
     grad_checkpointing = False
 
-    def __init__(self, stages: list[Stage], norm: nn.Module, *, classes: int, key_grid: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        model: config.Model,
+        *,
+        classes: int,
+        image_size: int,
+        convolution: Callable[[int, config.Stage], nn.Conv2d],
+        block: Callable[..., nn.Module],
+        rates: Iterable[float],
+        norm: nn.Module,
+        positions: bool,
+    ) -> None:
         super().__init__()
-        self.stages, self.norm = nn.ModuleList(stages), norm
-        self.num_classes, self.key_grid = classes, key_grid
-        dim = stages[-1].patch_embed.out_channels
-        self.head = nn.Linear(dim, classes) if classes else nn.Identity()
+        grids, rates, channels = model.stage_grids(image_size), iter(rates), 3
+        self.stages = nn.ModuleList()
+        for stage, grid in zip(model.stages, grids, strict=True):
+            last = stage is model.stages[-1]
+            patch_embed = convolution(channels, stage)
+            blocks = [block(stage, grid=grid, rate=next(rates), class_token=last) for _ in range(stage.depth)]
+            self.stages.append(Stage(patch_embed, blocks, grid=grid, class_token=last, positions=positions))
+            channels = stage.dim
+        self.norm, self.num_classes = norm, classes
+        self.key_grid = (grids[-1] // model.key_stride, grids[-1] // model.key_stride)
+        self.head = nn.Linear(model.dim, classes) if classes else nn.Identity()
         self._initialise()
 
     @property
-    def blocks(self) -> nn.ModuleList:
+    def blocks(self) -> nn.Sequential:
         return self.stages[-1].blocks
 
     def embed(self, images: Tensor) -> Tensor:
         """The tokens that enter `blocks`: (B, 1 + n, dim), class token first."""
         *earlier, last = self.stages
-        x = images
         for stage in earlier:
-            x = stage(x)
-        return last.embed(x)
+            images = stage(images)
+        return last.embed(images)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        x = self.embed(images)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+        return self.norm(self.blocks(self.embed(images)))
 
     def forward_head(self, x: Tensor) -> Tensor:
         return self.head(x[:, 0])
@@ -110,20 +114,6 @@ class Pyramid(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith(("cls_token", "pos_embed")):
                 trunc_normal_(parameter, std=0.02)
-
-
-def stage_grids(model: config.Model, image_size: int) -> list[int]:
-    """Tokens a side at every stage. Raises `ConfigError` where the keys of a stage do not tile its tokens."""
-    grids, grid = [], image_size
-    for number, stage in enumerate(model.stages, start=1):
-        grid //= stage.stride
-        if grid % stage.key_stride:
-            raise ConfigError(
-                f"an image of {image_size} px gives stage {number} of {model.name} {grid} x {grid} tokens, which its keys of "
-                f"{stage.key_stride} x {stage.key_stride} tokens do not tile: choose another image size or key_stride"
-            )
-        grids.append(grid)
-    return grids
 
 
 def linear_drop_path(rate: float, depth: int) -> list[float]:

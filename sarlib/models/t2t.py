@@ -15,9 +15,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sarlib import config
-from sarlib.config import ConfigError
 
-#: Strides of the three soft splits by the pixels a side of a final token: 16 is published, smaller tokens give up the later ones.
+#: Strides of the three soft splits by the pixels a side of a final token: 16 is published, smaller ones give up later splits.
 SOFT_SPLITS = {16: (4, 2, 2), 8: (4, 2, 1), 4: (4, 1, 1)}
 #: Width of the tokens inside the module, as published; a model less than twice as wide takes half its own width.
 TOKEN_DIM = 64
@@ -47,14 +46,11 @@ class T2T(VisionTransformer):
 class TokensToToken(nn.Module):
     """Section 3.1: (B, 3, H, W) -> tokens (B, h*w, embed_dim): three soft splits, a Performer after the first and the second.
 
-    Made by timm's VisionTransformer, which also names settings of its own patch embedding. Raises `ConfigError` for a
-    `patch_size` that `SOFT_SPLITS` has no rule for.
+    Made by timm's VisionTransformer, which also names settings of its own patch embedding.
     """
 
     def __init__(self, *, img_size: int, patch_size: int, embed_dim: int, **_: Any) -> None:
         super().__init__()
-        if patch_size not in SOFT_SPLITS:
-            raise ConfigError(f"t2t has tokens of {', '.join(map(str, SOFT_SPLITS))} px, not of {patch_size}")
         self.patch_size, self.num_patches = patch_size, (img_size // patch_size) ** 2
         self.strides = SOFT_SPLITS[patch_size]
         dim = min(TOKEN_DIM, embed_dim // 2)
@@ -82,8 +78,8 @@ def soft_split(x: Tensor, *, kernel: int, stride: int) -> Tensor:
 class Performer(nn.Module):
     """One transformer layer with linear attention (Choromanski et al., 2021, arXiv:2009.14794): (B, N, in_dim) -> (B, N, dim).
 
-    One head; the skip starts at the values, as the input is wider than the output. Dropout 0.1 after attention and MLP, as in the
-    authors' code.
+    One head; the skip starts at the values, as the input is wider than the output. Dropout 0.1 after attention and MLP, as in
+    the authors' code.
     """
 
     def __init__(self, in_dim: int, dim: int) -> None:
@@ -123,10 +119,9 @@ def sinusoids(positions: int, dim: int) -> Tensor:
 def from_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The authors' state dict (github.com/yitu-opensource/T2T-ViT, `state_dict_ema` of `81.5_T2T_ViT_14.pth.tar`) by the names
     used here."""
-    return {_rename(name): value for name, value in state.items()}
-
-
-def _rename(name: str) -> str:
-    name = name.removeprefix("module.").replace("tokens_to_token.", "patch_embed.")
-    name = re.sub(r"(attention\d\.mlp)\.0\.", r"\1.fc1.", name)
-    return re.sub(r"(attention\d\.mlp)\.2\.", r"\1.fc2.", name)
+    renamed = {}
+    for name, value in state.items():
+        name = name.removeprefix("module.").replace("tokens_to_token.", "patch_embed.")
+        name = re.sub(r"(attention\d\.mlp)\.0\.", r"\1.fc1.", name)
+        renamed[re.sub(r"(attention\d\.mlp)\.2\.", r"\1.fc2.", name)] = value
+    return renamed

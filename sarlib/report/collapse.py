@@ -22,7 +22,7 @@ from sarlib.report.statistics import mean_interval
 from sarlib.run import Run
 from sarlib.runner import maps
 from sarlib.runner.store import Store
-from sarlib.trainer.masks import upsample
+from sarlib.tasks.masks import upsample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -54,8 +54,8 @@ def _train_and_keep(
     run: Run, *, store: Store, root: Path | None, device: torch.device, ranks: Ranks, micro_batches: int, on_step: Any
 ) -> Record:
     # What trains brings timm and torchvision with it, seconds of imports that a run answered from the store can do without.
-    from sarlib.trainer.evaluate import evaluate, jaccard_references
-    from sarlib.trainer.loop import evaluation, train
+    from sarlib.tasks.masks import jaccard_references
+    from sarlib.trainer.loop import evaluate, train
     from sarlib.trainer.throughput import cost
 
     if device.type == "cuda":
@@ -77,7 +77,7 @@ def _train_and_keep(
         row["metric"]: row["value"] for row in trained.history if row["split"] == "test" and row["epoch"] == run.recipe.epochs
     }
     if trained.ema is not None:
-        ema = evaluate(trained.ema, images[1], **evaluation(run), device=device, ranks=ranks, data_workers=data_workers)
+        ema = evaluate(trained.ema, images[1], run=run, device=device, ranks=ranks, data_workers=data_workers)
         metrics |= {f"{name}_ema": value for name, value in ema.items()}
     record = None
     if ranks.first:
@@ -88,7 +88,7 @@ def _train_and_keep(
         spent = cost(run, classes=len(images[0].classes), images_per_second=rate, device=device, processes=ranks.size)
         spent |= {"data_wait": trained.waited / trained.seconds, **_memory(device)}
         record = Record(run=run, metrics=metrics, provenance=provenance(device) | setup | spent)
-        store.write(run, record=record, history=trained.history, weights=trained.model.state_dict())
+        store.write(run, record=record, history=trained.history, weights=trained.task.kept())
     return ranks.broadcast(record)
 
 

@@ -94,7 +94,7 @@ class Store:
             "config.json": _json(run.to_dict()),
             "result.json": _json({"metrics": record.metrics, "provenance": record.provenance}),
         }
-        size, kept = sum(map(len, files.values())), checkpoint.what_is_kept(folder)
+        size, kept = sum(map(len, files.values())), checkpoint.what_remains(folder)
         with told_as_training_error(f"the record of run {run.key}", folder=folder, size=size, kept=kept):
             sweep(folder)
             (folder / "result.json").unlink(

@@ -1,8 +1,8 @@
 """The processes that train one run together: how they find each other, agree and share numbers.
 
-Started by torchrun or by SLURM, each process sees RANK, LOCAL_RANK and WORLD_SIZE in its environment and joins the others; started by hand it is
-alone. What the trainer says to the others goes through CPU tensors (gloo), so that it never waits for a GPU's queue; gradients go through NCCL
-where there are GPUs.
+Started by torchrun or by SLURM, each process sees RANK, LOCAL_RANK and WORLD_SIZE in its environment and joins the others;
+started by hand it is alone. What they agree on goes through CPU tensors (gloo), so that it never waits for a GPU's queue;
+gradients go through NCCL where there are GPUs. Importing this imports no torch.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sarlib.config import TrainingError
 
-#: How long a process waits for the others before it gives up. Decoding a large set for the first time is the longest that any may be late.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+#: How long a process waits for the others before it gives up. Decoding a large set for the first time is the longest that any
+#: may be late.
 TIMEOUT = datetime.timedelta(minutes=float(os.environ.get("SAR_TIMEOUT_MINUTES", "30")))
 
 
@@ -42,7 +43,7 @@ class Ranks:
         if self.size == 1:
             return value
         held = [value]
-        dist.broadcast_object_list(held, src=0)
+        _dist().broadcast_object_list(held, src=0)
         return held[0]
 
     def gather(self, value: Any) -> list[Any]:
@@ -50,7 +51,7 @@ class Ranks:
         if self.size == 1:
             return [value]
         held: list[Any] = [None] * self.size
-        dist.all_gather_object(held, value)
+        _dist().all_gather_object(held, value)
         return held
 
     def mean(self, values: Tensor) -> Tensor:
@@ -58,19 +59,21 @@ class Ranks:
         if self.size == 1:
             return values
         total = values.clone()
-        dist.all_reduce(total)
+        _dist().all_reduce(total)
         return total / self.size
 
     def max(self, *numbers: int) -> list[int]:
         """For each number the largest that any process holds."""
         if self.size == 1:
             return list(numbers)
+        import torch
+
         largest = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        _dist().all_reduce(largest, _dist().ReduceOp.MAX)
         return largest.tolist()
 
     def share(self, n: int) -> range:
-        """The part of n things that is this process's: contiguous, sizes at most one apart, all parts in rank order make 0 .. n - 1."""
+        """This process's part of n things: contiguous, sizes at most one apart, all parts in rank order make 0 .. n - 1."""
         return range(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
 
@@ -89,6 +92,8 @@ def leads() -> bool:
 
 def device_of(device: str) -> torch.device:
     """This process's own device: on machines with several GPUs the one with its local rank."""
+    import torch
+
     own = torch.device(device)
     if own.type == "cuda" and own.index is None:
         own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if launched() else torch.cuda.current_device())
@@ -106,24 +111,26 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if not launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield ALONE
         return
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    dist = _dist()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    ranks = Ranks(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        yield Ranks(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+        yield ranks
     except RuntimeError as error:
-        if not _from_communication(error):
+        if not (isinstance(error, dist.DistError) or any(sign in str(error) for sign in _OF_COMMUNICATION)):
             raise
-        lost = (
-            f"process {dist.get_rank()} of {dist.get_world_size()} lost the others: one has died or hangs, see its own message"
-        )
+        lost = f"process {ranks.rank} of {ranks.size} lost the others: one has died or hangs, see its own message"
         raise TrainingError(f"{lost} ({str(error).splitlines()[0][:200]}); the last checkpoint is kept") from error
     finally:
         dist.destroy_process_group()
 
 
-def _from_communication(error: RuntimeError) -> bool:
-    if isinstance(error, dist.DistError):
-        return True
-    return any(
-        word in str(error) for word in ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "ProcessGroup")
-    )
+#: What the message of an error has in it that comes from the processes' communication and has no type of its own.
+_OF_COMMUNICATION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "ProcessGroup")
+
+
+def _dist() -> Any:
+    """torch.distributed, from the first time that processes talk to each other."""
+    import torch.distributed
+
+    return torch.distributed

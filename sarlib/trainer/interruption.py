@@ -1,14 +1,15 @@
-"""Stopping a training on request: a signal sets a flag, and the loop asks for it after each step.
+"""Stopping a training by a signal, which sets a flag that the loop looks at after each step.
 
 The protocol, for clusters that announce a pre-emption or a time limit:
 
-    SIGTERM, SIGUSR1 or SIGUSR2 (SLURM's scancel and --signal, submitit)  ->  the step in hand is finished  ->  a checkpoint is saved
-    ->  `Interrupted` is raised  ->  the command exits with 0, so that it is queued again  ->  the next start resumes from the checkpoint
+    SIGTERM, SIGUSR1 or SIGUSR2 (SLURM's scancel and --signal, submitit)  ->  the current step is finished  ->  a checkpoint is
+    saved ->  `Interrupted` is raised  ->  the command exits with 0, to be queued again  ->  the next start resumes from the
+    checkpoint
 
-Of several processes any may be told, and at different steps. All have to stop at the same one: after each step the maximum of `number`
-over the processes is taken (an all-reduce), and every process that sees it above 0 stops with it.
+Of several processes any may get the signal, and at different steps. All have to stop at the same one: after each step the
+maximum of `number` over the processes is taken (an all-reduce), and every process that sees it above 0 stops with it.
 
-Signals that come while a checkpoint is being saved, a second of the same kind included, only set the flag again: the save completes.
+Signals during the saving of a checkpoint, a second of the same kind included, only set the flag again: the save completes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR
 
 
 class Interrupted(Exception):
-    """A training stopped on request, after its state was saved. `signal` is the name of the signal that asked for it, as in SIGTERM."""
+    """A training stopped on request, after its state was saved. `signal` is the name of the signal that came, as in SIGTERM."""
 
     def __init__(self, signal: str) -> None:
         super().__init__(signal)
@@ -40,7 +41,7 @@ class Interrupted(Exception):
 
 @dataclass
 class Request:
-    """Whether somebody asked to stop: `number` is that of the first signal that came, 0 if none did."""
+    """Whether to stop: `number` is that of the first signal that came, 0 if none did."""
 
     number: int = 0
 
@@ -56,8 +57,8 @@ _outer: Request | None = None  # of the outermost `listening`
 def listening() -> Iterator[Request]:
     """Within the body, the signals of the protocol do not end the process but are noted in what is yielded.
 
-    Handlers are put back at the end; a `listening` within another shares its request. Python delivers signals to the main thread only:
-    elsewhere nothing is ever requested, and the handlers stay as they are.
+    Handlers are put back at the end; a `listening` within another shares its request. Python delivers signals to the main
+    thread only: elsewhere nothing is ever requested, and the handlers stay as they are.
     """
     global _outer
     if threading.current_thread() is not threading.main_thread():

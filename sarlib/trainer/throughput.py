@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from sarlib import tasks
 from sarlib.run import Run
 
-#: Dense bfloat16 tensor-core peak in FLOP/s by product name, from the makers' data sheets; the first name that a device's name contains counts.
+#: Dense bfloat16 tensor-core peak in FLOP/s, from the makers' data sheets, by the first name that a device's name contains.
 PEAK_FLOPS = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -28,19 +29,17 @@ def cost(run: Run, *, classes: int, images_per_second: float, device: torch.devi
 
 
 def flops_per_image(run: Run, *, classes: int) -> float:
-    """FLOPs of one image's forward and backward pass as they are executed: the last block for the class token alone where that is how it runs.
+    """FLOPs of one image's forward and backward pass as they are executed: the last block for the class token alone where that
+    is how it runs.
 
-    Two operations a multiply-add, matrix products and convolutions only, as torch's FlopCounterMode counts. The entropy's own work is beside
-    these too small to matter. Counted on two random images on the CPU; the global random state stays as it is.
+    Two operations a multiply-add, matrix products and convolutions only, as torch's FlopCounterMode counts. The entropy's own
+    work is too small beside these to matter. Counted on two random images on the CPU; the global random state stays as it is.
     """
-    from sarlib.trainer.loop import build_objective
-
-    batch = 2  # batch norms want more than one
-    size = run.data.image_size
+    images = 2  # batch norms want more than one
     with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
-        objective = build_objective(run, classes=classes)
-        objective(torch.rand(batch, 3, size, size), torch.full((batch, classes), 1 / classes)).sum().backward()
-    return counter.get_total_flops() / batch
+        task = tasks.create(run, classes)
+        task(*task.example_batch(images, run.data.image_size)).sum().backward()
+    return counter.get_total_flops() / images
 
 
 def _peak(device: torch.device) -> float | None:

@@ -20,7 +20,7 @@ from sarlib.config import Data, Model
 from sarlib.data import load
 from sarlib.data.batches import TrainBatches, evaluation_batches
 from sarlib.data.images import Images
-from sarlib.trainer.evaluate import evaluate
+from sarlib.tasks.classification import Classification
 from sarlib.trainer.recipes import DEIT_AUGMENTATION
 
 SAMPLE = Path(os.environ.get("SAR_TEST_DATA", "")) / "imagenet-sample"
@@ -84,7 +84,7 @@ def test_evaluation_counts_each_photograph_once(root: Path) -> None:
     _, test = read("imagenet", root)
     torch.manual_seed(0)
     model = models.create(Model(patch_size=32, dim=48, depth=1, heads=3), classes=1000, image_size=224)
-    metrics = evaluate(model, test, batch_size=100, image_size=224, device=torch.device("cpu"))
+    metrics = Classification(model).evaluate(test, batch_size=100, image_size=224, device=torch.device("cpu"))
     assert 0 <= metrics["top1"] <= metrics["top5"] < 5 and round(10 * metrics["top1"], 6).is_integer()
     assert metrics["loss"] == pytest.approx(6.9, abs=0.5) and metrics["components"] >= 1
 

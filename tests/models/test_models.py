@@ -11,42 +11,17 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_weight_decay
+from tiny_models import SIZE, TINY
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import sarlib.models.architectures  # noqa: F401  (gives timm the published ones)
 from sarlib import config, models
 from sarlib.config import ConfigError, Model, Stage
 from sarlib.entropy import spatial_entropy
 from sarlib.last_block import ROWS, forward, query_key_gradient
-from sarlib.models import pyramid, t2t
+from sarlib.models import t2t
 
-SIZE = 32
-TINY = {
-    "vit": Model(patch_size=8, dim=24, depth=2, heads=3),
-    "t2t": Model(name="t2t", patch_size=8, dim=24, depth=2, heads=3, mlp_ratio=2.0),
-    "pvt": Model(
-        name="pvt",
-        patch_size=8,
-        dim=24,
-        depth=2,
-        heads=3,
-        stages=(
-            Stage(dim=8, depth=1, heads=2, stride=4, mlp_ratio=2.0, key_stride=2),
-            Stage(dim=24, depth=2, heads=3, stride=2),
-        ),
-    ),
-    "cvt": Model(
-        name="cvt",
-        patch_size=4,
-        dim=24,
-        depth=2,
-        heads=3,
-        stages=(
-            Stage(dim=8, depth=1, heads=2, stride=2, mlp_ratio=2.0, key_stride=2),
-            Stage(dim=24, depth=2, heads=3, stride=2, key_stride=2),
-        ),
-    ),
-}
 HYBRIDS = ["t2t", "pvt", "cvt"]
 KEYS = 4  # a side, for all of them
 
@@ -94,7 +69,7 @@ def test_every_declared_architecture_can_be_made() -> None:
     [("vit_small_patch16_224", 22.05, 4.6), ("t2t_vit_14", 21.5, 4.8), ("pvt_small", 24.5, 3.8), ("cvt_13", 20.0, 4.5)],
 )
 def test_published_sizes(name: str, parameters: float, macs: float) -> None:
-    """Millions and 1e9, from each paper. The counter sees matrix products, convolutions and attention, and nothing elementwise."""
+    """Millions and 1e9, from each paper. The counter sees matrix products, convolutions and attention, nothing elementwise."""
     with torch.device("meta"):
         model = timm.create_model(name)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.1)
@@ -354,12 +329,12 @@ def test_t2t_token_sizes(patch_size: int, grid: int) -> None:
 @pytest.mark.parametrize(
     ("declared", "size", "message"),
     [
-        (models.T2T_VIT_14, 225, "225 px cannot be cut into patches of 16 px"),
-        (models.PVT_SMALL, 240, "240 px cannot be cut into patches of 32 px"),
-        (models.PVT_SMALL, 32, "32 px leaves pvt a similarity map of one key .32 px a side.*at least 64 px"),
+        (models.T2T_VIT_14, 225, "225 x 225 px cannot be cut into patches of 16 px"),
+        (models.PVT_SMALL, 240, "240 x 240 px cannot be cut into patches of 32 px"),
+        (models.PVT_SMALL, 32, "32 px leaves pvt a similarity map of 1 x 1 keys .32 px a side.*at least 64 px"),
         (models.CVT_13, 32, "at least 64 px"),
         (TINY["vit"], 8, "at least 16 px"),
-        (models.CVT_13, 80, "80 px gives stage 3 of cvt 5 x 5 tokens, which its keys of 2 x 2 tokens do not tile"),
+        (models.CVT_13, 80, "stage 3 of cvt, at an image of 80 px, has 5 x 5 tokens, which keys of 2 x 2 do not tile"),
         (dataclasses.replace(models.T2T_VIT_14, patch_size=32), 224, "tokens of 16, 8, 4 px, not of 32"),
         (
             dataclasses.replace(
@@ -376,5 +351,5 @@ def test_sizes_that_do_not_fit(declared: Model, size: int, message: str) -> None
 
 
 def test_stage_grids() -> None:
-    assert pyramid.stage_grids(models.PVT_SMALL, 224) == [56, 28, 14, 7]
-    assert pyramid.stage_grids(models.CVT_13, 224) == [56, 28, 14]
+    assert models.PVT_SMALL.stage_grids(224) == [56, 28, 14, 7]
+    assert models.CVT_13.stage_grids(224) == [56, 28, 14]

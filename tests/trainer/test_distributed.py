@@ -106,7 +106,7 @@ def test_an_error_in_a_process_is_one_line(tmp_path: Path, run: Run) -> None:
 
 
 KILLING = """
-import dataclasses, os, signal, sys
+import dataclasses, os, signal, sys, torch.distributed
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from conftest import SMALLEST
@@ -115,7 +115,7 @@ from sarlib.runner.execute import execute
 from sarlib.runner.store import Store
 run = dataclasses.replace(SMALLEST, recipe=dataclasses.replace(SMALLEST.recipe, epochs=200, evaluations=1))
 def on_step(images):
-    if distributed.dist.get_rank() == 1 and {at} == on_step.done:
+    if torch.distributed.get_rank() == 1 and {at} == on_step.done:
         os.kill(os.getpid(), signal.SIGKILL)
     on_step.done += 1
 on_step.done = 0

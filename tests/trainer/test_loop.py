@@ -1,4 +1,4 @@
-"""The loop: resumable to the bit, deterministic by seed, learning, regularising in the right direction, and loud when it cannot go on."""
+"""The loop: resumable to the bit, deterministic by seed, learning, regularising in the right direction, loud if it cannot go on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from sarlib import regularizers as losses
 from sarlib.config import ConfigError, Regularizer, TrainingError
 from sarlib.entropy import spatial_entropy
 from sarlib.run import Run
+from sarlib.tasks.task import Task
 from sarlib.trainer import checkpoint
 from sarlib.trainer import loop as training
 from sarlib.trainer.interruption import Interrupted
 from sarlib.trainer.loop import Trained, train
+from sarlib.trainer.step import gradient_norms, untrained
 
 CPU = torch.device("cpu")
 
@@ -28,7 +30,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the code may catch it."""
 
 
-def fit(run: Run, folder: Path, *, kill_after: int | None = None) -> Trained:
+def fit(run: Run, folder: Path, *, kill_after: int | None = None, pretrained: dict[str, torch.Tensor] | None = None) -> Trained:
     """Train with a checkpoint after every step; `kill_after` that many steps the training is torn down."""
     done = 0
 
@@ -39,13 +41,11 @@ def fit(run: Run, folder: Path, *, kill_after: int | None = None) -> Trained:
             raise Killed
 
     images = data.load(run.data, seed=run.seed, root=None)
-    return train(run, images=images, device=CPU, folder=folder, on_step=on_step, checkpoint_seconds=0.0)
+    return train(run, images=images, device=CPU, folder=folder, on_step=on_step, checkpoint_seconds=0.0, pretrained=pretrained)
 
 
 def same_bits(one: Trained, other: Trained) -> bool:
-    return all(
-        torch.equal(a, b) for a, b in zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
-    )
+    return all(torch.equal(a, b) for a, b in zip(one.task.state_dict().values(), other.task.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("kill_after", [0, 1, 2, 3, 5, 8])
@@ -81,7 +81,7 @@ def test_the_seed_decides_everything(tmp_path: Path, smallest_run: Run) -> None:
 
 def test_rows_with_one_seed_start_from_the_same_weights(smallest_run: Run) -> None:
     stock = dataclasses.replace(smallest_run, model=dataclasses.replace(smallest_run.model, variant="A"))
-    ours, theirs = (training._build(run, classes=10, device=CPU)[0].model.state_dict() for run in (smallest_run, stock))
+    ours, theirs = (untrained(run, classes=10, device=CPU).model.state_dict() for run in (smallest_run, stock))
     assert set(ours) <= set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -97,7 +97,7 @@ def test_the_regulariser_lowers_the_entropy(tmp_path: Path, with_recipe: Callabl
     run = with_recipe(epochs=12)
     plain = dataclasses.replace(run, regularizers=())
     strong = dataclasses.replace(run, regularizers=(Regularizer(name="spatial_entropy", weight=10.0),))
-    without, with_it = (mean_entropy(each, fit(each, tmp_path / each.key).model) for each in (plain, strong))
+    without, with_it = (mean_entropy(each, fit(each, tmp_path / each.key).task.model) for each in (plain, strong))
     assert with_it < 0.8 * without
 
 
@@ -118,11 +118,11 @@ def test_history_holds_what_the_recipe_promises(tmp_path: Path, smallest_run: Ru
 
 
 def test_gradient_norms_are_those_of_the_query_and_key_rows(smallest_run: Run) -> None:
-    objective, _ = training._build(smallest_run, classes=10, device=CPU)
-    found = objective.eval()(torch.randn(4, 3, 32, 32), torch.eye(10)[:4])
-    norms = training._gradient_norms(objective, found)
+    task = untrained(smallest_run, classes=10, device=CPU)
+    found = task.eval()(torch.randn(4, 3, 32, 32), torch.eye(10)[:4])
+    norms = gradient_norms(task, found)
     found[1].backward(retain_graph=True)
-    gradient = objective.model.blocks[-1].attn.qkv.weight.grad
+    gradient = task.model.blocks[-1].attn.qkv.weight.grad
     assert norms["gradient_regularizer"] == pytest.approx(gradient[:32].norm().item(), rel=1e-5)
     assert gradient[32:].abs().max() == 0, "values take no part in S"
 
@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(
         fit(smallest_run, tmp_path)
     kept = checkpoint.load(tmp_path, key=smallest_run.key, device=CPU)
     assert (kept["progress"]["epoch"], kept["progress"]["step"]) == (1, 1)
-    assert all(tensor.isfinite().all() for tensor in kept["objective"].values())
+    assert all(tensor.isfinite().all() for tensor in kept["task"].values())
 
 
 def break_at_step(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,11 +188,11 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_saved(
         fit(smallest_run, tmp_path)
 
 
-def test_pieces_give_the_gradient_of_the_whole(tmp_path: Path, with_recipe: Callable[..., Run]) -> None:
+def test_micro_batches_give_the_gradient_of_the_whole(tmp_path: Path, with_recipe: Callable[..., Run]) -> None:
     run = without_drop_path(with_recipe())
     images = data.load(run.data, seed=0, root=None)
     whole, micro_batches = (train(run, images=images, device=CPU, folder=tmp_path / str(n), micro_batches=n) for n in (1, 4))
-    for one, other in zip(whole.model.parameters(), micro_batches.model.parameters(), strict=True):
+    for one, other in zip(whole.task.parameters(), micro_batches.task.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     with pytest.raises(ConfigError, match="8 images a step cannot be cut into 3 equal micro_batches"):
         train(run, images=images, device=CPU, folder=tmp_path, micro_batches=3)
@@ -220,6 +220,76 @@ def test_a_signal_saves_and_the_next_start_goes_on(tmp_path: Path, smallest_run:
     assert resumed[0] == 4 * 8
 
 
+def pretrained(run: Run) -> tuple[Run, dict[str, torch.Tensor]]:
+    """A run like `run` that starts from a stock network at half its image size, and weights as no training would give them."""
+    parent = dataclasses.replace(
+        run,
+        data=dataclasses.replace(run.data, image_size=16),
+        model=dataclasses.replace(run.model, variant="A"),
+        regularizers=(),
+    )
+    weights = untrained(parent, classes=7, device=CPU).kept()
+    return dataclasses.replace(run, pretrained=parent), {name: tensor + 0.25 for name, tensor in weights.items()}
+
+
+def test_a_run_starts_from_the_weights_of_another(
+    tmp_path: Path, with_recipe: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first step everything but head and positions is the parent's, bit by bit; so is the moving average."""
+    run, weights = pretrained(with_recipe(ema=0.9))
+    caught = []
+
+    def first(task: Task, batch: object, **rest: object) -> None:
+        caught.append({name: value.clone() for name, value in task.model.state_dict().items()})
+        raise Killed
+
+    images = data.load(run.data, seed=0, root=None)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(training, "backward", first)
+        train(run, images=images, device=CPU, folder=tmp_path, pretrained=weights)
+    fresh = untrained(run, classes=10, device=CPU).model.state_dict()
+    for name, value in caught[0].items():
+        if name.startswith("head"):
+            assert torch.equal(value, fresh[name])
+        elif name != "pos_embed":
+            assert torch.equal(value, weights[name]), name
+    assert (caught[0]["pos_embed"] - 0.25).abs().max() < 0.2, "the parent's, on the finer grid"
+    ema = train(with_pretrained(run, ema=1 - 1e-9), images=images, device=CPU, folder=tmp_path / "ema", pretrained=weights).ema
+    torch.testing.assert_close(ema.model.state_dict()["norm.weight"], weights["norm.weight"], rtol=0, atol=1e-6)
+
+
+def with_pretrained(run: Run, **changes: object) -> Run:
+    return dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, **changes))
+
+
+@pytest.mark.parametrize("kill_after", [0, 4])
+def test_a_pretrained_run_resumes_from_its_own_checkpoint(tmp_path: Path, smallest_run: Run, kill_after: int) -> None:
+    run, weights = pretrained(smallest_run)
+    whole = fit(run, tmp_path / "whole", pretrained=weights)
+    with pytest.raises(Killed):
+        fit(run, tmp_path / "killed", kill_after=kill_after, pretrained=weights)
+    resumed = fit(run, tmp_path / "killed", pretrained=weights)
+    assert same_bits(whole, resumed) and whole.history == resumed.history
+    assert not same_bits(whole, fit(smallest_run, tmp_path / "untrained")), "where a run starts shows in the end"
+
+
+def test_weights_are_given_where_the_run_says_so_and_nowhere_else(tmp_path: Path, smallest_run: Run) -> None:
+    run, weights = pretrained(smallest_run)
+    with pytest.raises(ConfigError, match=f"run {run.key} starts from another network, whose weights are needed"):
+        fit(run, tmp_path)
+    with pytest.raises(ConfigError, match=f"run {smallest_run.key} starts untrained"):
+        fit(smallest_run, tmp_path, pretrained=weights)
+
+
+def test_a_checkpoint_of_another_version_is_named_and_left(tmp_path: Path, smallest_run: Run) -> None:
+    checkpoint.save(tmp_path, {"key": smallest_run.key, "objective": {}, "optimizer": {}, "ema": None, "progress": {}})
+    with pytest.raises(
+        TrainingError, match=f"checkpoint in {tmp_path} is of another version of sarlib: finish the run with that"
+    ):
+        fit(smallest_run, tmp_path)
+    assert checkpoint.load(tmp_path, key=smallest_run.key, device=CPU) is not None
+
+
 def test_mixed_precision_is_for_the_gpu_only(smallest_run: Run) -> None:
-    objective, _ = training._build(smallest_run, classes=10, device=CPU)
-    assert last_block.forward(objective.model, torch.randn(2, 3, 32, 32)).logits.dtype == torch.float32
+    task = untrained(smallest_run, classes=10, device=CPU)
+    assert task.output(torch.randn(2, 3, 32, 32)).logits.dtype == torch.float32

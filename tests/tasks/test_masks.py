@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from sarlib.config import ConfigError
-from sarlib.trainer.masks import (
+from sarlib.tasks.masks import (
     best_jaccard,
     centre_discs,
-    head_statistics,
     jaccard,
     mass_mask,
     object_cells,
@@ -79,15 +78,6 @@ def test_mass_that_cannot_be_kept(mass):
 def test_upsample_is_nearest_neighbour(size):
     mask = torch.rand(2, 3, 3, 5, generator=generator()) < 0.5
     assert torch.equal(upsample(mask, size), F.interpolate(mask.float(), size=size, mode="nearest").bool())
-
-
-def test_head_statistics():
-    two_blobs = torch.tensor([[9.0, 0, 0, 9], [0, 0, 0, 0], [0, 0, 0, 0]])
-    one_blob = torch.tensor([[9.0, 9, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-    found = head_statistics(torch.stack([torch.stack([two_blobs, one_blob]), torch.stack([one_blob, one_blob])]))
-    torch.testing.assert_close(found.entropy, torch.tensor([torch.log(torch.tensor(2.0)) / 2, 0.0]))
-    assert found.components.tolist() == [1.5, 1.0]
-    torch.testing.assert_close(found.kept, torch.tensor([2 / 12, 2 / 12]))
 
 
 # ---- overlap with objects ----------------------------------------------------------------------------------------------------

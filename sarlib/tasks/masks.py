@@ -1,4 +1,4 @@
-"""What attention maps show: 60 %-mass masks, their overlap with objects (Table 11; Figures 1 and 4), statistics of each head.
+"""What attention maps show: their entropy, their 60 %-mass masks, and the overlap of those with objects (Table 11).
 
 Jaccard after Caron et al. (2021) and Naseer et al. (2021): every head's map is thresholded to keep 60 % of its attention mass
 and scaled up to the image by nearest neighbours; each object class of the image takes the head that fits it best; the mean is
@@ -14,7 +14,47 @@ import torch
 from torch import Tensor
 
 from sarlib.config import ConfigError
+from sarlib.data.images import Images
 from sarlib.entropy import component_counts, map_entropy
+
+
+def map_metrics(similarity: Tensor, images: Images, indices: Tensor) -> dict[str, Tensor]:
+    """What is measured of the maps S (B, H, h, w) of images[indices], whatever the task; means over heads, (B,) each.
+
+    entropy (Equation 7, nats), components (Equation 6, a map), and where the images have masks jaccard (0 to 1, Table 11),
+    which is NaN for an image without objects.
+    """
+    measured = {"entropy": map_entropy(similarity).mean(1), "components": component_counts(similarity).float().mean(1)}
+    if images.masks is not None:
+        cells = object_cells(images.masks[indices], images.mask_labels[indices], tuple(similarity.shape[-2:]))
+        measured["jaccard"] = jaccard(mass_mask(similarity).cpu(), cells)
+    return measured
+
+
+def jaccard_references(images: Images, grid: tuple[int, int], *, heads: int, seed: int = 0) -> dict[str, float]:
+    """What masks score that look at no model, beside which a `jaccard` is to be read; empty for images without masks.
+
+    jaccard_all: every token. jaccard_random: 60 % of the tokens at random, the best of `heads` such masks, as a model with so
+    many heads may choose too. jaccard_centre: a disc around the centre, of the radius that scores best on these images.
+    jaccard_best: the best that masks on this grid of tokens can do.
+    """
+    if images.masks is None:
+        return {}
+    if heads < 1:
+        raise ConfigError(f"the random reference needs at least one head, got {heads}")
+    cells = object_cells(images.masks, images.mask_labels, grid)
+    discs = [mean_over_objects(jaccard(disc, cells)) for disc in centre_discs(grid)]
+    return {
+        "jaccard_all": discs[-1],
+        "jaccard_random": mean_over_objects(jaccard(random_masks(len(images), heads, grid, seed=seed), cells)),
+        "jaccard_centre": max(discs),
+        "jaccard_best": mean_over_objects(best_jaccard(cells)),
+    }
+
+
+def mean_over_objects(values: Tensor) -> float:
+    """The mean of a `jaccard` (N,) over the images that show an object."""
+    return values[~values.isnan()].mean().item()
 
 
 def mass_mask(similarity: Tensor, *, mass: float = 0.6) -> Tensor:
@@ -34,20 +74,6 @@ def upsample(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Nearest neighbours: (..., h, w) -> (..., H, W), `size` in pixels; every pixel takes the value of its token's cell."""
     rows, columns = (_cell_of_pixel(pixels, cells, mask.device) for pixels, cells in zip(size, mask.shape[-2:], strict=True))
     return mask[..., rows[:, None], columns]
-
-
-class HeadStatistics(NamedTuple):
-    """Per head, the mean over images: `entropy` (H,) in nats, `components` (H,), `kept` (H,) the mask's share of the tokens."""
-
-    entropy: Tensor
-    components: Tensor
-    kept: Tensor
-
-
-def head_statistics(similarity: Tensor, *, mass: float = 0.6) -> HeadStatistics:
-    """Equations 6 and 7 for each head, and the size of its mask: from maps (B, H, h, w)."""
-    kept = mass_mask(similarity, mass=mass).float().mean((-2, -1))
-    return HeadStatistics(map_entropy(similarity).mean(0), component_counts(similarity).float().mean(0), kept.mean(0))
 
 
 class ObjectCells(NamedTuple):

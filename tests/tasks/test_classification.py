@@ -12,8 +12,8 @@ from sarlib.data.batches import evaluation_batches
 from sarlib.data.images import Images
 from sarlib.entropy import component_counts, map_entropy
 from sarlib.last_block import forward
-from sarlib.trainer.evaluate import evaluate, jaccard_references
-from sarlib.trainer.masks import mass_mask, upsample
+from sarlib.tasks.classification import Classification
+from sarlib.tasks.masks import jaccard_references, mass_mask, upsample
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ def network(*, classes=7, variant="C", size=16):
 
 
 def measure(model, images, **settings):
-    return evaluate(model, images, **{"batch_size": 4, "image_size": 16, "device": CPU, **settings})
+    return Classification(model).evaluate(images, **{"batch_size": 4, "image_size": 16, "device": CPU, **settings})
 
 
 def object_overlap(mask, images, i):

@@ -1,0 +1,1 @@
+"""What is learned: the head, the target, the loss and the metrics of a run."""

@@ -4,26 +4,62 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from sarlib import experiments, report
+from sarlib import experiments
 from sarlib.config import ConfigError, TrainingError
-from sarlib.experiments.csv import read_csv
-from sarlib.runner.machine import at_hand
-from sarlib.trainer import distributed
+from sarlib.runner.machine import check, leads
 from sarlib.trainer.interruption import Interrupted
+
+_PRESETS = ". ".join(f"{name}: {preset.about}" for name, preset in experiments.PRESETS.items())
+#: How a table is run, from here or in a notebook's cell of parameters: each name is an option of the command line, an argument
+#: of `experiments.declare` (SIZE) or of `experiments.run` (MACHINE), and in capitals a variable of the Makefile.
+SIZE: dict[str, dict[str, Any]] = {
+    "preset": {"default": "laptop", "help": f"its size (default: laptop). {_PRESETS}"},
+    "data": {"metavar": "DIR", "help": "folder of real image sets, DIR/<name>/{train,test}/<class>/*"},
+    "datasets": {"metavar": "A;B", "help": "only these data sets of the table"},
+    "seeds": {"type": int, "metavar": "N", "help": "number of seeds (default: the preset's)"},
+}
+MACHINE: dict[str, dict[str, Any]] = {
+    "workers": {"type": int, "metavar": "N", "help": "runs side by side (default: one a core; one on a GPU)"},
+    "device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
+    "gpus": {"type": int, "metavar": "N", "help": "GPUs (on a CPU: processes) that train one run together (default: 1)"},
+    "cluster": {"metavar": "FILE", "help": "make every run a job of the cluster that this YAML file describes"},
+}
+ACTIONS = {
+    "check": "only check the arguments",
+    "show": "print the results that are there; train nothing",
+    "keep-as-reference": "copy the results to runs/reference/",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Of the command line. Errors are one line, as all others here."""
+
+    def __init__(self) -> None:
+        super().__init__(prog="python -m sarlib", description="Run a table of the paper and print it.")
+        self.add_argument("table", help=f"which table: {', '.join(experiments.TABLES)}")
+        for name, option in (SIZE | MACHINE).items():
+            self.add_argument(f"--{name}", **option)
+        action = self.add_mutually_exclusive_group()
+        for name, text in ACTIONS.items():
+            action.add_argument(f"--{name}", dest="action", action="store_const", const=name, default="run", help=text)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"sarlib: {message} (see python -m sarlib --help)\n")
+
+
+def parameters(arguments: list[str]) -> tuple[str, dict[str, Any]]:
+    """The table's name, and the options of SIZE and MACHINE by name: the parameters of its notebook."""
+    options = vars(Parser().parse_args(arguments))
+    return options["table"], {name: options[name] for name in SIZE | MACHINE}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 for bad input and 1 for a training that failed, each told in one line."""
-    options = _parser().parse_args(arguments)
+    """Run the command line; returns the exit code: 0, or 2 for bad input and 1 for a failed training, each with one line."""
+    options = vars(Parser().parse_args(arguments))
     try:
-        experiment = experiments.declare(
-            options.table, preset=options.preset, data=options.data, datasets=options.datasets, seeds=options.seeds
-        )
-        at_hand(device=options.device, workers=options.workers, gpus=options.gpus, cluster=options.cluster)
-        experiments.open_store().require_writable()
-        options.action(experiment, options)
+        _act(**options)
         return 0
     except ConfigError as error:
         print(f"sarlib: {error}", file=sys.stderr)
@@ -39,56 +75,22 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _run(experiment: experiments.Experiment, options: argparse.Namespace) -> None:
-    results = experiments.run(
-        experiment, workers=options.workers, device=options.device, gpus=options.gpus, cluster=options.cluster
-    )
-    if distributed.leads():
-        print(report.text(results, experiment))
+def _act(*, table: str, action: str, **options: Any) -> None:
+    """Whatever the action, all arguments are checked first."""
+    machine = {name: options.pop(name) for name in MACHINE}
+    experiment = experiments.declare(table, **options)
+    check(**machine)
+    experiments.open_store().require_writable()
+    if action == "keep-as-reference":
+        experiments.keep_as_reference(experiment)
+        print(f"kept as reference: {experiments.reference_path(experiment)}")
+    elif action != "check":
+        from sarlib import report
 
-
-def _check(experiment: experiments.Experiment, options: argparse.Namespace) -> None:
-    """Nothing more: reaching this point means that the arguments are good."""
-
-
-def _show(experiment: experiments.Experiment, options: argparse.Namespace) -> None:
-    print(report.text(read_csv(experiments.csv_path(experiment)), experiment))
-
-
-def _keep(experiment: experiments.Experiment, options: argparse.Namespace) -> None:
-    experiments.keep_as_reference(experiment)
-    print(f"kept as reference: {experiments.reference_path(experiment)}")
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, as all others here."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"sarlib: {message} (see python -m sarlib --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m sarlib", description="Run a table of the paper and print it.")
-    parser.add_argument("table", help=f"which table: {', '.join(experiments.TABLES)}")
-    parser.add_argument("--preset", default="laptop", help=f"its size: {', '.join(experiments.PRESETS)} (default: laptop)")
-    parser.add_argument("--data", metavar="DIR", help="folder of real image sets, DIR/<name>/{train,test}/<class>/*")
-    parser.add_argument("--datasets", metavar="A;B", help="only these data sets of the table")
-    parser.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: the preset's)")
-    parser.add_argument("--workers", type=int, metavar="N", help="runs side by side (default: one a core; one on a GPU)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument(
-        "--gpus", type=int, metavar="N", help="GPUs (on a CPU: processes) that train one run together (default: 1)"
-    )
-    parser.add_argument("--cluster", metavar="FILE", help="make every run a job of the cluster that this YAML file describes")
-    action = parser.add_mutually_exclusive_group()
-    action.set_defaults(action=_run)
-    for flag, function, text in (
-        ("--check", _check, "only check the arguments"),
-        ("--show", _show, "print the results that are there; train nothing"),
-        ("--keep-as-reference", _keep, "copy the results to runs/reference/"),
-    ):
-        action.add_argument(flag, dest="action", action="store_const", const=function, help=text)
-    return parser
+        path = experiments.csv_path(experiment)
+        results = experiments.run(experiment, **machine) if action == "run" else report.read_csv(path)
+        if leads():
+            print(report.text(results, experiment))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sarlib.__main__ import main
+from sarlib.__main__ import main, parameters
+from sarlib.experiments import TABLES
 
 TINY = ["table2", "--preset", "tiny", "--device", "cpu"]
 
@@ -21,6 +23,8 @@ TINY = ["table2", "--preset", "tiny", "--device", "cpu"]
     ("arguments", "message"),
     [
         (["table7"], "unknown table 'table7'"),
+        (["tabel2"], "(did you mean table2 or table"),
+        ([*TINY, "--preset", "papr"], "(did you mean paper?)"),
         ([*TINY, "--preset", "huge"], "unknown preset 'huge'"),
         ([*TINY, "--seeds", "-1"], "1 or more; got -1"),
         ([*TINY, "--seeds", "three"], "invalid int value: 'three'"),
@@ -59,6 +63,51 @@ def test_an_unwritable_runs_folder_is_bad_input(
 def test_check_trains_nothing(runs_folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([*TINY, "--check"]) == 0
     assert capsys.readouterr().out == "" and not list(runs_folder.rglob("*.csv"))
+
+
+SLOW = ("torch", "torchvision", "timm", "sklearn", "seaborn", "matplotlib")
+
+
+def quick(command: str, without: tuple[str, ...] = SLOW) -> str:
+    """What the command line prints in a process that cannot import what takes long."""
+    blocked = f"import sys; sys.modules |= dict.fromkeys({without})\nfrom sarlib.__main__ import main\n"
+    done = subprocess.run([sys.executable, "-c", blocked + command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_is_quick() -> None:
+    told = quick("main(['--help'])", without=(*SLOW, "pandas", "scipy"))
+    assert all(table in told for table in TABLES) and "--keep-as-reference" in told
+
+
+def test_checks_are_quick(runs_folder: Path) -> None:
+    arguments = [[table, "--preset", preset, "--check"] for table in TABLES for preset in ("tiny", "laptop", "gpu")]
+    assert quick(f"sys.exit(max(map(main, {arguments})))", without=(*SLOW, "pandas", "scipy")) == ""
+
+
+@pytest.mark.parametrize("table", ["table2", "appendix"])
+def test_a_table_that_the_store_answers_is_quick(table: str, runs_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """Neither torch nor timm, for trainings and for what is measured of them; the same lines as before."""
+    few = ["--datasets", "digits, 48 images"] if table == "table2" else []
+    arguments = [table, "--preset", "tiny", "--seeds", "1", *few]
+    assert main([*arguments, "--workers", "1", "--device", "cpu"]) == 0
+    csv = runs_folder / "tiny" / f"{table}.csv"
+    told, written = capsys.readouterr().out, csv.read_bytes()
+    csv.unlink()
+    assert quick(f"sys.exit(main({arguments}))") == told and csv.read_bytes() == written
+    assert quick(f"sys.exit(main({[*arguments, '--show']}))") == told
+
+
+def test_the_parameters_of_a_notebook_are_the_options_of_the_command_line() -> None:
+    name, found = parameters(["table2", "--preset", "tiny", "--seeds", "2", "--data", "d", "--gpus", "4", "--check"])
+    given = {"preset": "tiny", "data": "d", "datasets": None, "seeds": 2}
+    assert (name, found) == ("table2", given | {"workers": None, "device": "auto", "gpus": 4, "cluster": None})
+    notebooks = (Path(__file__).parents[1] / "book" / "notebooks").glob("*.ipynb")
+    for notebook in notebooks:
+        cells = json.loads(notebook.read_text())["cells"]
+        (cell,) = (cell for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
+        assert [line.split(" = ")[0] for line in cell["source"]] == list(found)
 
 
 def test_a_table_needs_no_jupyter_package(runs_folder: Path) -> None:

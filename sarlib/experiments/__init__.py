@@ -7,51 +7,28 @@ results = run(experiment)      # trains what is not yet in the store; tidy frame
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from sarlib.config import ConfigError
-from sarlib.experiments import appendix, dose, figure3, table1, table2, table3, table4, table9, table10
-from sarlib.experiments.csv import read_csv, write_csv
-from sarlib.experiments.declaration import Cell, Experiment, Setting
+from sarlib.config import require
+from sarlib.experiments.declaration import Experiment
 from sarlib.experiments.presets import PRESETS
-from sarlib.experiments.presets import preset as preset_named
-from sarlib.experiments.results import tidy
-from sarlib.runner import schedule as runs
-from sarlib.runner.machine import at_hand
+from sarlib.experiments.settings import Sets
+from sarlib.runner.machine import check, leads
+from sarlib.runner.measure import measure_all
+from sarlib.runner.schedule import execute_all
 from sarlib.runner.store import TEXT_FILES, Store
-from sarlib.trainer import distributed
 
-__all__ = [
-    "PRESETS",
-    "TABLES",
-    "Cell",
-    "Experiment",
-    "Setting",
-    "csv_path",
-    "declare",
-    "keep_as_reference",
-    "open_store",
-    "reference_path",
-    "run",
-    "runs_folder",
-]
+if TYPE_CHECKING:
+    import pandas as pd
 
-TABLES = {
-    "table1": table1,
-    "table2": table2,
-    "table3": table3,
-    "table4": table4,
-    "table9": table9,
-    "table10": table10,
-    "figure3": figure3,
-    "appendix": appendix,
-    "dose": dose,
-}
+#: Each is a file of this folder.
+TABLES = ("table1", "table2", "table3", "table4", "table9", "table10", "figure3", "appendix", "dose")
 
 
 def declare(
@@ -64,50 +41,47 @@ def declare(
 ) -> Experiment:
     """The table `name` at `preset`, with everything checked that can be checked before training.
 
-    `data` is the folder of real image sets; `datasets` restricts the table to some of its data sets, as names separated by semicolons
-    or a list of them; `seeds` is how many (default: the preset's). `ConfigError` for anything unknown, absent or out of range.
+    `data` is the folder of real image sets; `datasets` restricts the table to some of its sets, as a list of names or one text
+    with semicolons between them; `seeds` is how many (default: the preset's). `ConfigError` for what is unknown or absent.
     """
-    if name not in TABLES:
-        raise ConfigError(f"unknown table {name!r}; choose from {', '.join(TABLES)}")
-    size = preset_named(preset)
-    count = size.seeds if seeds is None else seeds
-    if count < 1:
-        raise ConfigError(f"seeds is how many seeds to run, 1 or more; got {count}")
+    _require_known("table", name, TABLES)
+    _require_known("preset", preset, PRESETS)
+    count = PRESETS[preset].seeds if seeds is None else seeds
+    require(count >= 1, f"seeds is how many seeds to run, 1 or more; got {count}")
     root = None if data is None else Path(data).expanduser().resolve()
-    if root is not None and not root.is_dir():
-        raise ConfigError(f"DATA={data}: there is no such folder")
-    experiment = TABLES[name].declare(size, seeds=tuple(range(count)), root=root)
-    if datasets is None:
-        return experiment
+    require(root is None or root.is_dir(), f"DATA={data}: there is no such folder")
+    table = importlib.import_module(f"sarlib.experiments.{name}").declare(Sets(PRESETS[preset], root))
+    seeds_used = tuple(range(table.first_seed, table.first_seed + count))
+    experiment = Experiment(name=name, preset=preset, seeds=seeds_used, data_root=root, **vars(table))
     chosen = datasets.split(";") if isinstance(datasets, str) else datasets
-    return experiment.only(dataset.strip() for dataset in chosen)
+    return experiment if chosen is None else experiment.only(name.strip() for name in chosen)
 
 
-def run(
-    experiment: Experiment,
-    *,
-    workers: int | None = None,
-    device: str = "auto",
-    gpus: int | None = None,
-    cluster: str | Path | None = None,
-) -> pd.DataFrame:
-    """Train what is missing, write `runs/<preset>/<name>.csv` and return the tidy results.
+def _require_known(what: str, name: str, known: Iterable[str]) -> None:
+    near = difflib.get_close_matches(name.lower().replace(" ", ""), known)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    require(name in known, f"unknown {what} {name!r}; choose from {', '.join(known)}{hint}")
 
-    `workers`, `device`, `gpus` and `cluster` as in `sarlib.runner.machine.at_hand`.
+
+def run(experiment: Experiment, **machine: Any) -> pd.DataFrame:
+    """Train and measure what is missing, write `runs/<preset>/<name>.csv` and return the tidy results.
+
+    `machine`: workers, device, gpus and cluster as in `sarlib.runner.machine.check`.
     """
-    machine = at_hand(device=device, workers=workers, gpus=gpus, cluster=cluster)
+    from sarlib.experiments.results import tidy, write_csv  # with pandas, a second that --help can do without
+
     store = open_store()
-    records = runs.execute_all(
-        experiment.runs(), store=store, root=experiment.data_root, machine=machine, title=experiment.name
-    )
-    results = tidy(experiment, records, store=store)
-    if distributed.leads():
+    where = {"store": store, "root": experiment.data_root, "machine": check(**machine)}
+    records = execute_all(experiment.runs(), **where, title=experiment.name)
+    measured = measure_all(experiment.measurements(), **where)
+    results = tidy(experiment, records, measured, store=store)
+    if leads():
         write_csv(results, csv_path(experiment))
     return results
 
 
 def runs_folder() -> Path:
-    """Where results live: the environment variable SAR_RUNS, else `runs/` of the checkout that this package is in, else `./runs`."""
+    """Where results are: the environment variable SAR_RUNS, else `runs/` of the checkout with this package, else `./runs`."""
     if "SAR_RUNS" in os.environ:
         return Path(os.environ["SAR_RUNS"]).expanduser().resolve()
     checkout = Path(__file__).resolve().parents[2]
@@ -130,16 +104,18 @@ def reference_path(experiment: Experiment) -> Path:
 
 
 def keep_as_reference(experiment: Experiment) -> None:
-    """Copy one's own results to `runs/reference/`: the CSV, and of every run the store's three text files. `ConfigError` if some are missing."""
-    results = read_csv(csv_path(experiment))
-    store = open_store()
-    kept = runs_folder() / "reference" / "store"
-    for run in experiment.runs():
-        if store.read(run) is None:
-            raise ConfigError(
-                f"{experiment.name} at preset {experiment.preset} is not complete: run it with the same settings first"
-            )
-        (kept / run.key).mkdir(parents=True, exist_ok=True)
-        for file in TEXT_FILES:
-            shutil.copyfile(store.folder(run) / file, kept / run.key / file)
+    """Copy one's own results to `runs/reference/`: the CSV, and of every run its text files and what was measured of it.
+    `ConfigError` if some are missing."""
+    from sarlib.experiments.results import read_csv, write_csv
+
+    results, store = read_csv(csv_path(experiment)), open_store()
+    runs, measurements = list(experiment.runs()), list(experiment.measurements())
+    complete = all(map(store.read, runs)) and all(store.read_measured(*pair) for pair in measurements)
+    require(complete, f"{experiment.name} at preset {experiment.preset} is not complete: run it with the same settings first")
+    files = [store.folder(run) / file for run in runs for file in TEXT_FILES]
+    files += [store.folder(run) / "measured" / f"{measurement.key}.json" for run, measurement in measurements]
+    for file in dict.fromkeys(files):
+        copy = runs_folder() / "reference" / "store" / file.relative_to(store.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
     write_csv(results, reference_path(experiment))

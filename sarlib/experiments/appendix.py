@@ -1,88 +1,62 @@
-"""The appendix: SAR's loss beside other regularisers of the same block, and what becomes of the entropy of the softmaxed map."""
+"""The appendix: SAR's loss beside other regularisers of the same block, and what becomes of the entropy after the softmax."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import functools
 
 from sarlib.config import Regularizer
-from sarlib.experiments.claims import Contrast
-from sarlib.experiments.declaration import Cell, Experiment, Setting
-from sarlib.experiments.in100 import in100
-from sarlib.experiments.presets import Preset
-from sarlib.run import Run
+from sarlib.experiments.claims import difference
+from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.settings import Sets
+from sarlib.run import Measurement
 
-TITLE = "Other regularisers, and the collapse of the softmaxed map"
-LOSSES, COLLAPSE = "appendix-losses", "appendix-collapse"
+LOSSES, COLLAPSE, MAPS = "appendix-losses", "appendix-collapse", "appendix-maps"
 NO_LOSS = "no loss"
-#: Row label: regulariser. All act on SAR's block (row C of Table 1c) and have SAR's schedule.
-REGULARIZERS = {
-    "spatial entropy": "spatial_entropy",
-    "pixel entropy": "pixel_entropy",
-    "softmax entropy": "softmax_entropy",
-    "total variation": "total_variation",
-    "disagreement": "disagreement",
-}
-#: The text gives no weight for the alternatives: each is tried at SAR's and at ten times it, SAR's loss too. Total variation is a sum over
-#: all neighbours of a map, more than a hundred, where the others do not grow with it: a smaller weight is fair to it.
+#: All act on SAR's block (row C of Table 1c) and have SAR's schedule. The text gives no weight for the alternatives: each is
+#: tried at SAR's and at ten times it, SAR's loss too. Total variation is a sum over all neighbours of a map, more than a
+#: hundred, where the others do not grow with it: a smaller weight is fair to it.
 SAR_WEIGHT = 0.01
-WEIGHTS = dict.fromkeys(REGULARIZERS, (SAR_WEIGHT, 0.1)) | {"total variation": (0.001, SAR_WEIGHT)}
-#: Section 4.3 describes what happens where the entropy is minimised in earnest: here it weighs as much as the cross entropy, throughout.
-COLLAPSE_LOSSES = ("softmax entropy", "spatial entropy")
-COLLAPSE_WEIGHT = 1.0
+WEIGHTS = {
+    "spatial_entropy": (SAR_WEIGHT, 0.1),
+    "pixel_entropy": (SAR_WEIGHT, 0.1),
+    "softmax_entropy": (SAR_WEIGHT, 0.1),
+    "total_variation": (0.001, SAR_WEIGHT),
+    "disagreement": (SAR_WEIGHT, 0.1),
+}
+#: What happens where the entropy is minimised in earnest (section 4.3): it weighs as much as the cross entropy, throughout.
+EARNEST = [Regularizer(name=name, weight=1.0) for name in ("softmax_entropy", "spatial_entropy")]
 
 
-def declare(preset: Preset, *, seeds: tuple[int, ...], root: Path | None) -> Experiment:
-    """The appendix's comparison at `preset`, on the setting of Table 1. It states no claim of the paper's that its runs could test."""
-    setting = in100(preset, root)
-    return Experiment(
-        name="appendix",
-        title=TITLE,
-        preset=preset.name,
-        cells=(*_losses(setting), *_collapse(setting)),
-        seeds=seeds,
-        tests=(),
-        contrasts=_sar_against(setting),
-        data_root=root,
+def declare(sets: Sets) -> Table:
+    """On the setting of Table 1. The text states no claim that these runs could test; the contrasts are SAR's loss at its
+    weight minus each other one at each of its weights."""
+    setting = sets.setting(sets.preset.in100)
+    losses = [
+        dataclasses.replace(setting.regularizer, name=name, weight=weight)
+        for name, weights in WEIGHTS.items()
+        for weight in weights
+    ]
+    sar, others = losses[0], [loss for loss in losses if loss.name != losses[0].name]
+    than_sar = functools.partial(difference, _label(sar), table=LOSSES, dataset=setting.dataset)
+    collapse = _rows(COLLAPSE, setting, EARNEST)
+    return Table(
+        title="Other regularisers, and the collapse of the softmaxed map",
+        cells=(*_rows(LOSSES, setting, losses), *collapse, *_measured(collapse, "collapse", images=500)),
+        contrasts=tuple(than_sar(_label(loss), label=f"spatial entropy - {_label(loss)}") for loss in others),
+        drawn=_measured(collapse, "maps", images=8),
     )
 
 
-def _losses(setting: Setting) -> list[Cell]:
-    cells = [Cell(table=LOSSES, row=NO_LOSS, dataset=setting.dataset, run=setting.row("C"))]
-    for name in REGULARIZERS:
-        for weight in WEIGHTS[name]:
-            regularizer = dataclasses.replace(setting.regularizer, name=REGULARIZERS[name], weight=weight)
-            run = _with(setting, regularizer)
-            cells.append(Cell(table=LOSSES, row=_label(name, weight), dataset=setting.dataset, run=run, baseline=NO_LOSS))
-    return cells
+def _rows(table: str, setting: Setting, losses: list[Regularizer]) -> list[Cell]:
+    return setting.cells(table, {NO_LOSS: setting.row("C")} | {_label(loss): setting.regularized(loss) for loss in losses})
 
 
-def _collapse(setting: Setting) -> list[Cell]:
-    cells = [Cell(table=COLLAPSE, row=NO_LOSS, dataset=setting.dataset, run=setting.row("C"))]
-    for name in COLLAPSE_LOSSES:
-        run = _with(setting, Regularizer(name=REGULARIZERS[name], weight=COLLAPSE_WEIGHT))
-        cells.append(
-            Cell(table=COLLAPSE, row=_label(name, COLLAPSE_WEIGHT), dataset=setting.dataset, run=run, baseline=NO_LOSS)
-        )
-    return cells
+def _label(loss: Regularizer) -> str:
+    return f"{loss.name.replace('_', ' ')}, λ = {loss.weight:g}"
 
 
-def _with(setting: Setting, regularizer: Regularizer) -> Run:
-    return dataclasses.replace(setting.row("C"), regularizers=(regularizer,))
-
-
-def _label(name: str, weight: float) -> str:
-    return f"{name}, λ = {weight:g}"
-
-
-def _sar_against(setting: Setting) -> tuple[Contrast, ...]:
-    """SAR's loss at its weight minus each other one at each of its weights."""
-    sar, *others = REGULARIZERS
-    return tuple(
-        Contrast(
-            f"{sar} - {_label(other, weight)}",
-            ((1, LOSSES, _label(sar, SAR_WEIGHT), setting.dataset), (-1, LOSSES, _label(other, weight), setting.dataset)),
-        )
-        for other in others
-        for weight in WEIGHTS[other]
-    )
+def _measured(cells: list[Cell], name: str, *, images: int) -> tuple[Cell, ...]:
+    """What is measured of these cells' runs, on the first of their test images."""
+    measurements = [Measurement(name=name, data=cell.run.data, images=images) for cell in cells]
+    return tuple(dataclasses.replace(cell, table=MAPS, measurement=one) for cell, one in zip(cells, measurements, strict=True))

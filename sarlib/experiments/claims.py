@@ -1,14 +1,15 @@
-"""The paper's claims (`claims.yml`), and how a table declares the test of one: contrasts between its cells, above 0 where the claim holds."""
+"""The paper's claims (`claims.yml`), and how a table tests one: contrasts between its cells, above 0 where the claim holds."""
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from sarlib.config import ConfigError
+from sarlib.config import require
 
 #: How the contrasts of a claim go together: every one of them is above 0, or at least one is.
 RULES = ("all", "any")
@@ -19,17 +20,16 @@ Term = tuple[float, str, str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement of the paper. `delta` is SAR minus `reference` in the unit of `metric` (points for top1); `sign` is what
-    the text says where it gives no figure; `value` is a figure of its own."""
+    """One statement of the paper."""
 
     id: str
     where: str
     claim: str
     metric: str | None = None
     reference: str | None = None
-    delta: float | None = None
-    sign: str | None = None
-    value: float | str | None = None
+    delta: float | None = None  # SAR minus the reference, in the unit of the metric (points for top1)
+    sign: str | None = None  # what the text says where it gives no figure
+    value: float | str | None = None  # a figure of its own
 
     @property
     def stated(self) -> str:
@@ -43,13 +43,9 @@ class Claim:
 def load() -> dict[str, Claim]:
     """Every claim of `claims.yml` by its id, in the order of the paper."""
     entries = yaml.safe_load(Path(__file__).with_name("claims.yml").read_text(encoding="utf-8"))
-    claims = [Claim(**entry) for entry in entries]
-    ids = [claim.id for claim in claims]
-    if len(set(ids)) < len(ids):
-        raise ConfigError(
-            f"claims.yml: each id may stand once, got {', '.join(sorted({name for name in ids if ids.count(name) > 1}))} twice"
-        )
-    return dict(zip(ids, claims, strict=True))
+    twice = sorted(name for name, times in Counter(entry["id"] for entry in entries).items() if times > 1)
+    require(not twice, f"claims.yml: each id may stand once, got {', '.join(twice)} twice")
+    return {entry["id"]: Claim(**entry) for entry in entries}
 
 
 @dataclass(frozen=True)
@@ -64,8 +60,13 @@ class Contrast:
     metric: str = "top1"
 
     def __post_init__(self) -> None:
-        if not self.terms:
-            raise ConfigError(f"contrast {self.label!r} has no terms: give (coefficient, table, row, data set)")
+        require(bool(self.terms), f"contrast {self.label!r} has no terms: give (coefficient, table, row, data set)")
+
+
+def difference(row: str, than: str, *, table: str, dataset: str, label: str = "", note: str = "") -> Contrast:
+    """`row` minus `than` on one data set, called "row - than" unless it has a `label`, followed by the `note`."""
+    label = label or (f"{row} - ({than})" if "+" in than else f"{row} - {than}")
+    return Contrast(label + note, ((1, table, row, dataset), (-1, table, than, dataset)))
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,10 @@ class ClaimTest:
     untestable: str = ""
 
     def __post_init__(self) -> None:
-        if self.claim_id not in load():
-            raise ConfigError(f"unknown claim {self.claim_id!r}: claims.yml has {', '.join(load())}")
-        if self.rule not in RULES:
-            raise ConfigError(f"unknown rule {self.rule!r} for claim {self.claim_id}; choose from {', '.join(RULES)}")
-        if not self.contrasts and not self.untestable:
-            raise ConfigError(f"claim {self.claim_id} needs either contrasts or the reason why it is untestable")
+        known, tested = self.claim_id in load(), self.contrasts or self.untestable
+        require(known, f"unknown claim {self.claim_id!r}: claims.yml has {', '.join(load())}")
+        require(self.rule in RULES, f"unknown rule {self.rule!r} for claim {self.claim_id}; choose from {', '.join(RULES)}")
+        require(bool(tested), f"claim {self.claim_id} needs either contrasts or the reason why it is untestable")
 
     @property
     def claim(self) -> Claim:

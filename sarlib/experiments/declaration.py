@@ -1,18 +1,21 @@
-"""What a table is made of: settings (a data set and how to train on it), rows (what is done to the baseline there), cells and seeds."""
+"""What a table is made of: settings (a data set and how to train on it), rows (changes to the baseline there), cells, seeds."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from sarlib.config import ConfigError, Model, Regularizer
+from sarlib.config import Model, Regularizer, require
 from sarlib.experiments.claims import ClaimTest, Contrast
-from sarlib.run import Run
+from sarlib.run import Measurement, Run
+from sarlib.tasks.metrics import MAIN_METRICS
 from sarlib.trainer.recipes import DRLOC
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: The rows of Table 1c: variant of the last block, and whether the entropy loss is added.
 ROWS = {"A": ("A", False), "B": ("B", False), "C": ("C", False), "D": ("D", False), "E": ("A", True), "F": ("C", True)}
@@ -20,104 +23,121 @@ ROWS = {"A": ("A", False), "B": ("B", False), "C": ("C", False), "D": ("D", Fals
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A data set under the name that the tables print, the baseline's run on it (seed 0), SAR's loss and its rival DRLoc there."""
+    """A data set, and how to train on it without SAR, with it and with DRLoc."""
 
-    dataset: str
-    baseline: Run
-    regularizer: Regularizer
-    rival: Regularizer
+    dataset: str  # its name in the tables
+    baseline: Run  # with seed 0
+    regularizer: Regularizer  # SAR's loss
+    drloc: Regularizer  # Liu et al. 2021
 
-    def row(self, name: str, *, weight: float | None = None) -> Run:
-        """The run of row A to F of Table 1c in this setting. `weight` overrides lambda; 0 is the row without the loss."""
+    def row(self, name: str) -> Run:
+        """The run of row A to F of Table 1c in this setting."""
         variant, regularized = ROWS[name]
-        chosen = self.regularizer.weight if weight is None else weight
-        return dataclasses.replace(
-            self.baseline,
-            model=dataclasses.replace(self.baseline.model, variant=variant),
-            regularizers=(dataclasses.replace(self.regularizer, weight=chosen),) if regularized and chosen > 0 else (),
-        )
+        model = dataclasses.replace(self.baseline.model, variant=variant)
+        return dataclasses.replace(self.baseline, model=model, regularizers=(self.regularizer,) if regularized else ())
 
-    def drloc(self, *, with_sar: bool = False) -> Run:
-        """The baseline with DRLoc (Liu et al. 2021); `with_sar`: row F with DRLoc beside SAR's loss."""
-        if with_sar:
-            return dataclasses.replace(self.row("F"), regularizers=(self.regularizer, self.rival))
-        return dataclasses.replace(self.baseline, regularizers=(self.rival,))
+    def regularized(self, *regularizers: Regularizer) -> Run:
+        """SAR's last block (row C) under these losses: row F under SAR's."""
+        return dataclasses.replace(self.row("C"), regularizers=regularizers)
+
+    def with_recipe(self, **changes: object) -> Setting:
+        """The same setting with other epochs, evaluations, …; warm-ups stay as they are."""
+        return self.with_parts(recipe=dataclasses.replace(self.baseline.recipe, **changes))
+
+    def with_parts(self, **parts: object) -> Setting:
+        """The same setting with other data, another recipe, … of the baseline."""
+        return dataclasses.replace(self, baseline=dataclasses.replace(self.baseline, **parts))
 
     def with_model(self, model: Model) -> Setting:
         """The same setting for another architecture; DRLoc's weight is the one for it."""
-        rival = dataclasses.replace(self.rival, weight=DRLOC[model.name].weight)
-        return dataclasses.replace(self, baseline=dataclasses.replace(self.baseline, model=model), rival=rival)
+        drloc = dataclasses.replace(self.drloc, weight=DRLOC[model.name].weight)
+        return dataclasses.replace(self.with_parts(model=model), drloc=drloc)
 
-    def trained_for(self, epochs: int) -> Setting:
-        """The same setting with another number of epochs; warm-ups stay as they are."""
-        return dataclasses.replace(
-            self, baseline=dataclasses.replace(self.baseline, recipe=dataclasses.replace(self.baseline.recipe, epochs=epochs))
-        )
+    def cells(self, table: str, rows: Mapping[str, Run], *, epoch: int | None = None) -> list[Cell]:
+        """The rows of a table on this data set. The first is the baseline that the others are compared with."""
+        first = next(iter(rows))
+        return [
+            Cell(table=table, row=row, dataset=self.dataset, run=run, baseline=None if row == first else first, epoch=epoch)
+            for row, run in rows.items()
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One place of a table: `run` is its training with seed 0, `baseline` the row that it is compared with (None: it is one itself).
-
-    With an `epoch`, the place shows what was measured after that many epochs instead of at the end.
-    """
+    """One place of a table, which shows the final metrics of its run unless it says otherwise."""
 
     table: str
     row: str
     dataset: str
-    run: Run
-    baseline: str | None = None
-    epoch: int | None = None
+    run: Run  # with seed 0
+    baseline: str | None = None  # the row that it is compared with; None: it is one itself
+    epoch: int | None = None  # shows the metrics after so many epochs
+    measurement: Measurement | None = None  # shows what is measured of the finished run
 
     def with_seed(self, seed: int) -> Run:
         return self.run.with_seed(seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A declared table: its cells, the seeds that every cell is trained with (paired across rows), and the claims that it tests.
+class Table:
+    """What the file of a table declares."""
 
-    `contrasts` are differences worth telling beside those from the baseline; `shown` are metrics that this table tells beside those of
-    every table: "parameters" (millions, of the declaration) or what a run measures of the machine.
-    """
+    title: str
+    cells: tuple[Cell, ...]
+    tests: tuple[ClaimTest, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()  # differences of interest beside those from the baseline
+    drawn: tuple[Cell, ...] = ()  # of a figure: what is measured of the first seed's run is arrays, not lines of the results
+    leads: tuple[str, ...] = MAIN_METRICS
+    shown: tuple[str, ...] = ()  # metrics of this table alone: "parameters" (of the declaration), or of the machine
+    first_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Table):
+    """A table at one size, and the seeds that every cell is trained with (paired across rows)."""
 
     name: str
-    title: str
     preset: str
-    cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
-    tests: tuple[ClaimTest, ...]
-    contrasts: tuple[Contrast, ...] = ()
-    shown: tuple[str, ...] = ()
     data_root: Path | None = None
 
     def runs(self) -> Iterator[Run]:
-        """Every run of the table. Cells may share runs; the store trains a shared one once."""
-        for cell in self.cells:
-            for seed in self.seeds:
-                yield cell.with_seed(seed)
+        """Every run of the table, after those that it starts from. Cells may share runs; the store trains a shared one once."""
+        for cell, seed in self._places():
+            yield from cell.with_seed(seed).lineage()
+
+    def measurements(self) -> Iterator[tuple[Run, Measurement]]:
+        """What is measured of which finished run."""
+        for cell, seed in self._places():
+            if cell.measurement is not None:
+                yield cell.with_seed(seed), cell.measurement
+
+    def _places(self) -> Iterator[tuple[Cell, int]]:
+        yield from ((cell, seed) for cell in self.cells for seed in self.seeds)
+        yield from ((cell, self.seeds[0]) for cell in self.drawn)
 
     def frame(self) -> pd.DataFrame:
         """The declaration as a frame to read: one line a cell."""
-        return pd.DataFrame([_describe(cell, seeds=len(self.seeds)) for cell in self.cells])
+        import pandas as pd
+
+        return pd.DataFrame([_describe(cell, seeds=len(self.seeds)) for cell in self.cells]).fillna("–")
 
     def only(self, datasets: Iterable[str]) -> Experiment:
-        """The table restricted to some of its data sets; claims that need the others become untestable. `ConfigError` for unknown ones."""
-        known = list(dict.fromkeys(cell.dataset for cell in self.cells))
-        chosen = set(datasets)
-        if unknown := sorted(chosen - set(known)):
-            raise ConfigError(
-                f"{self.name} at preset {self.preset} has no data set {', '.join(unknown)}; it has {'; '.join(known)}"
-            )
-        contrasts = tuple(contrast for contrast in self.contrasts if all(dataset in chosen for *_, dataset in contrast.terms))
+        """The table on some of its data sets; claims that need the others become untestable. `ConfigError` for unknown ones."""
+        chosen, known = set(datasets), dict.fromkeys(cell.dataset for cell in self.cells)
+        unknown = ", ".join(sorted(chosen.difference(known)))
+        require(not unknown, f"{self.name} at preset {self.preset} has no data set {unknown}; it has {'; '.join(known)}")
         return dataclasses.replace(
-            self, cells=tuple(cell for cell in self.cells if cell.dataset in chosen), contrasts=contrasts
+            self,
+            cells=tuple(cell for cell in self.cells if cell.dataset in chosen),
+            drawn=tuple(cell for cell in self.drawn if cell.dataset in chosen),
+            contrasts=tuple(one for one in self.contrasts if all(dataset in chosen for *_, dataset in one.terms)),
         )
 
 
 def _describe(cell: Cell, *, seeds: int) -> dict[str, object]:
     run = cell.run
-    return {
+    line = {
         "table": cell.table,
         "row": cell.row,
         "dataset": cell.dataset,
@@ -133,3 +153,4 @@ def _describe(cell: Cell, *, seeds: int) -> dict[str, object]:
         "seeds": seeds,
         "key (seed 0)": run.key,
     }
+    return line if cell.measurement is None else line | {"measured": cell.measurement.name}

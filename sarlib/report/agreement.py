@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sarlib.experiments.csv import COLUMNS, read_csv
+from sarlib.experiments.results import COLUMNS, read_csv
 from sarlib.report.cells import Cell, Experiment, measurements, values
 from sarlib.report.notation import GAP, bounds, plus_minus, signed
 from sarlib.report.statistics import Interval, mean_interval, welch_interval

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sarlib.config import ConfigError
 from sarlib.entropy import excess, map_entropy
-from sarlib.experiments.csv import COLUMNS
+from sarlib.experiments.results import COLUMNS
 from sarlib.report import cells
 from sarlib.report.notation import heading, plus_minus
 from sarlib.report.statistics import mean_interval
@@ -74,7 +74,7 @@ def measures(similarity: Tensor) -> dict[str, float]:
 
 
 def measured(experiment: Experiment, *, store: Store, images: int = 500) -> pd.DataFrame:
-    """`measures` of every run of the part on up to `images` test images, as tidy results (`sarlib.experiments.csv`).
+    """`measures` of every run of the part on up to `images` test images, as tidy results (`sarlib.experiments.results`).
 
     `ConfigError` if the experiment has no such part, or a run or its weights are not in `store`.
     """

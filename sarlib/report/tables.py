@@ -1,6 +1,6 @@
 """From tidy results to what a reader sees: the table, paired differences, verdicts on the paper's claims, a figure.
 
-`results` has one line a measurement (`sarlib.experiments.csv`); the declaration gives the order of rows and data sets and each cell's
+`results` has one line a measurement (`sarlib.experiments.results`); the declaration gives the order of rows and data sets and each cell's
 baseline, and cells without results stay visible as gaps. Every interval is a 95 % t interval over seeds (`sarlib.report.statistics`);
 where many are shown at once, one in twenty is expected to miss.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sarlib.experiments.claims import ClaimTest, Contrast
-from sarlib.experiments.csv import read_csv, write_csv
+from sarlib.experiments.results import read_csv, write_csv
 from sarlib.report.agreement import MACHINE_METRICS, agreement, agreement_in_words
 from sarlib.report.cells import JACCARD_REFERENCES, MAIN_METRICS, Cell, Experiment, groups, paired, present, values
 from sarlib.report.notation import GAP, bounds, heading, number, plus_minus, signed

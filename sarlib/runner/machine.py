@@ -68,6 +68,10 @@ def at_hand(
     )
 
 
+check = at_hand
+launched, leads = distributed.launched, distributed.leads
+
+
 def _allowed_threads() -> int:
     """Of a process: OMP_NUM_THREADS, as users and batch systems say it; as many as there can be where it is not set."""
     given = os.environ.get("OMP_NUM_THREADS", "")

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sarlib.config import ConfigError
 from sarlib.durable import sweep, told_as_training_error, write_durably
-from sarlib.run import Run
+from sarlib.run import Measurement, Run
 from sarlib.trainer import checkpoint
 
 TEXT_FILES = ("config.json", "metrics.csv", "result.json")
@@ -107,6 +107,11 @@ class Store:
     def history(self, run: Run) -> pd.DataFrame:
         """The run's metrics over its epochs: epoch, split, metric, value. `FileNotFoundError` if the run is not finished."""
         return pd.read_csv(self.folder(run) / "metrics.csv")
+
+    def read_measured(self, run: Run, measurement: Measurement) -> dict[str, Any] | None:
+        """What was measured of `run`, None if it was not."""
+        file = self.folder(run) / "measured" / f"{measurement.key}.json"
+        return json.loads(file.read_text()) if file.exists() else None
 
     def _set_aside(self, folder: Path, error: Exception) -> None:
         aside = folder.with_name(f"{folder.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}")

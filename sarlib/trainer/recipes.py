@@ -1,7 +1,7 @@
 """Training protocols as data: DeiT, Liu et al., T2T, PVT and CvT, each with the public code that its numbers come from.
 
-Numbers are those of the released code at the batch size of its own example; where the rate depends on the batch, `lr` is already
-scaled. What a released trainer does and these declarations cannot say is named in `departures`.
+Numbers are those of the released code at the batch size of its own example; where the rate depends on the batch, `lr` is
+already scaled. What a released trainer does and these declarations cannot say is named in `departures`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,6 @@ import dataclasses
 from dataclasses import dataclass
 
 from sarlib.config import Augmentation, Recipe, Regularizer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """How an architecture was trained by those who published it.
-
-    `drop_path` is the largest rate of stochastic depth; `source` names repository and file; `departures` is what differs here.
-    """
-
-    recipe: Recipe
-    augmentation: Augmentation
-    drop_path: float
-    source: str
-    departures: tuple[str, ...] = ()
-
 
 #: One augmentation for all five: the defaults of DeiT's trainer, which the others took over.
 DEIT_AUGMENTATION = Augmentation(
@@ -51,66 +36,42 @@ DEIT_RECIPE = Recipe(
     ema=0.99996,
 )
 
+#: DeiT without the moving average of the weights, which PVT's trainer has commented out; Liu et al. and CvT declare none.
+_WITHOUT_EMA = dataclasses.replace(DEIT_RECIPE, ema=None)
+
 #: Liu et al. 2021 (Swin's recipe) on eight GPUs of 128 images, which the paper uses for IN-100.
-LIU_RECIPE = Recipe(
-    epochs=100,
-    batch_size=1024,
-    lr=5e-4 * 1024 / 512,
-    warmup_epochs=20,
-    warmup_lr=5e-7,
-    min_lr=5e-6,
-    weight_decay=0.05,
-    clip=5.0,
-)
+LIU_RECIPE = dataclasses.replace(_WITHOUT_EMA, epochs=100, warmup_epochs=20, warmup_lr=5e-7, min_lr=5e-6, clip=5.0)
 
-#: T2T-ViT-14 on four GPUs of 128 images; its trainer does not scale the rate. (On eight of 64 the same file says 5e-4.)
-T2T_RECIPE = Recipe(
-    epochs=310,
-    batch_size=512,
-    lr=1e-3,
-    warmup_epochs=10,
-    warmup_lr=1e-6,
-    min_lr=1e-5,
-    weight_decay=0.05,
-    ema=0.99996,
-)
 
-#: PVT v1: DeiT without the moving average of the weights, which its trainer has commented out.
-PVT_RECIPE = dataclasses.replace(DEIT_RECIPE, ema=None)
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How an architecture was trained by those who published it.
 
-#: CvT-13 on eight GPUs of 256 images; the rate is 2.5e-4 for each GPU.
-CVT_RECIPE = Recipe(
-    epochs=300,
-    batch_size=2048,
-    lr=2.5e-4 * 8,
-    warmup_epochs=5,
-    warmup_lr=1e-6,
-    min_lr=1e-5,
-    weight_decay=0.05,
-)
+    `drop_path` is the largest rate of stochastic depth; `source` names repository and file; `departures` is what differs here.
+    """
+
+    recipe: Recipe
+    source: str
+    departures: tuple[str, ...] = ()
+    augmentation: Augmentation = DEIT_AUGMENTATION
+    drop_path: float = 0.1
+
 
 #: By name: the architecture's own protocol, and `liu`, under which all were trained on IN-100 for 100 epochs.
 PROTOCOLS = {
-    "deit": Protocol(
-        recipe=DEIT_RECIPE,
-        augmentation=DEIT_AUGMENTATION,
-        drop_path=0.1,
-        source="github.com/helia95/SAR: main.py, README.md (a DeiT trainer)",
-    ),
+    "deit": Protocol(recipe=DEIT_RECIPE, source="github.com/helia95/SAR: main.py, README.md (a DeiT trainer)"),
     "liu": Protocol(
         recipe=LIU_RECIPE,
-        augmentation=DEIT_AUGMENTATION,
-        drop_path=0.1,
         source="github.com/yhlleo/VTs-Drloc: config.py, main.py, train.sh",
         departures=(
-            "the released loop lays cosine and loss weight out for 300 epochs and stops after 100; here both end with the training",
+            "the released loop lays cosine and loss weight out for 300 epochs and stops after 100; here both end with the "
+            "training",
             "the released trainer scales warm-up and final rate with the batch as well, to 1e-6 and 1e-5 at 1,024 images",
         ),
     ),
+    # T2T-ViT-14 on four GPUs of 128 images; its trainer does not scale the rate. (On eight of 64 the same file says 5e-4.)
     "t2t": Protocol(
-        recipe=T2T_RECIPE,
-        augmentation=DEIT_AUGMENTATION,
-        drop_path=0.1,
+        recipe=dataclasses.replace(DEIT_RECIPE, epochs=310, batch_size=512, lr=1e-3, warmup_epochs=10),
         source="github.com/yitu-opensource/T2T-ViT: main.py, README.md",
         departures=(
             "the released cosine takes 300 epochs and ten more stay at the final rate; here it takes all 310",
@@ -118,16 +79,13 @@ PROTOCOLS = {
         ),
     ),
     "pvt": Protocol(
-        recipe=PVT_RECIPE,
-        augmentation=DEIT_AUGMENTATION,
-        drop_path=0.1,
+        recipe=_WITHOUT_EMA,
         source="github.com/whai362/PVT: classification/main.py, classification/configs/pvt/pvt_small.py",
         departures=("the released trainer shows every image three times in a batch (repeated augmentation)",),
     ),
+    # CvT-13 on eight GPUs of 256 images; the rate is 2.5e-4 for each GPU.
     "cvt": Protocol(
-        recipe=CVT_RECIPE,
-        augmentation=DEIT_AUGMENTATION,
-        drop_path=0.1,
+        recipe=dataclasses.replace(_WITHOUT_EMA, batch_size=2048, lr=2.5e-4 * 8),
         source="github.com/microsoft/CvT: experiments/imagenet/cvt/cvt-13-224x224.yaml, lib/config/default.py",
         departures=("only the last of the three stages has stochastic depth there",),
     ),

@@ -18,7 +18,7 @@ from untrained import keep, scale_scores
 
 from sarlib import experiments
 from sarlib.config import ConfigError
-from sarlib.experiments.csv import COLUMNS
+from sarlib.experiments.results import COLUMNS
 from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.report import collapse, figures
 from sarlib.run import Run

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from sarlib import experiments, report
-from sarlib.experiments.csv import COLUMNS
+from sarlib.experiments.results import COLUMNS
 from sarlib.experiments.declaration import Cell
 from sarlib.report import curves
 

@@ -22,7 +22,7 @@ from matplotlib.text import Text  # noqa: E402
 from sarlib import report  # noqa: E402
 from sarlib.config import ConfigError  # noqa: E402
 from sarlib.experiments.claims import ClaimTest  # noqa: E402
-from sarlib.experiments.csv import COLUMNS  # noqa: E402
+from sarlib.experiments.results import COLUMNS  # noqa: E402
 from sarlib.report import figures  # noqa: E402
 
 SEEDS = 4

@@ -17,7 +17,7 @@ from scipy import stats
 from sarlib import report
 from sarlib.config import ConfigError
 from sarlib.experiments.claims import ClaimTest, Contrast
-from sarlib.experiments.csv import COLUMNS
+from sarlib.experiments.results import COLUMNS
 from sarlib.report.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, UNTESTABLE
 
 UNITS = {"top1": "%", "jaccard": "1", "entropy": "nats", "components": "per map", "jaccard_random": "1", "seconds": "s"}

@@ -1,0 +1,66 @@
+"""From the data sets of a preset, and real ones below DATA, to the settings of a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from sarlib import data as datasets
+from sarlib.config import Data
+from sarlib.experiments.declaration import Setting
+from sarlib.experiments.presets import Preset, RealSets, Training
+from sarlib.run import Run
+
+#: Images of these sets are this small: a larger model input would only be an enlargement.
+NATIVE_SIZE = {"cifar10": 32, "cifar100": 32}
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The data sets of a preset, and those below the folder `root`, if there is one."""
+
+    preset: Preset
+    root: Path | None
+
+    def setting(self, chosen: Training) -> Setting:
+        """The baseline's run on the set, and SAR's loss and DRLoc for it.
+
+        A real set is fingerprinted, so that other images under an old name are another run. `ConfigError` if it is absent.
+        """
+        preset, data, recipe = self.preset, chosen.data, chosen.recipe or self.preset.recipe
+        losses = {"regularizer": preset.regularizer, "drloc": preset.drloc}
+        if chosen.epochs is not None:
+            recipe = dataclasses.replace(recipe, epochs=chosen.epochs, evaluations=min(chosen.epochs, recipe.evaluations))
+        if chosen.warmup_epochs is not None:
+            recipe = dataclasses.replace(recipe, warmup_epochs=chosen.warmup_epochs)
+            losses = {name: dataclasses.replace(loss, warmup_epochs=chosen.warmup_epochs) for name, loss in losses.items()}
+        fingerprint = data.fingerprint or datasets.fingerprint(data.name, root=self.root)
+        baseline = Run(
+            data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=preset.test_crop),
+            model=dataclasses.replace(preset.model, patch_size=chosen.patch_size or preset.model.patch_size),
+            recipe=recipe,
+            augmentation=preset.augmentation,
+        )
+        return Setting(dataset=chosen.label or f"{data.name}, {data.train_size} images", baseline=baseline, **losses)
+
+    def real(self, real: RealSets | None = None) -> list[list[Setting]]:
+        """For every set below `root`, in alphabetical order, a setting for each of the subsets of `real` (default: of
+        the preset) that it can fill, the smallest first; for a set smaller than all of them, one for all of it. Empty at presets whose data
+        are all real."""
+        real = real or self.preset.real
+        names = () if self.root is None or real is None else datasets.discover(self.root)
+        return [[self.setting(subset) for subset in self._subsets(name, real)] for name in names]
+
+    def _subsets(self, name: str, real: RealSets) -> list[Training]:
+        available, tested, fingerprint = datasets.inspect(name, root=self.root)
+        test_size = None if real.test_images is None or real.test_images >= tested else real.test_images
+        # The smallest input not below the images' own size, with patches of a power of two, which every architecture can take.
+        patch = 2 ** math.ceil(math.log2(NATIVE_SIZE.get(name, real.pixels) / real.tokens))
+        data = Data(name=name, image_size=patch * real.tokens, test_size=test_size, fingerprint=fingerprint)
+        fitting = [subset for subset in real.subsets if subset[0] <= available] or [(available, *real.subsets[0][1:])]
+        return [
+            Training(data=dataclasses.replace(data, train_size=size), patch_size=patch, epochs=epochs, warmup_epochs=warmup)
+            for size, epochs, warmup in fitting
+        ]

@@ -1,0 +1,34 @@
+"""What several tests of the tables need: a folder in which PRESET=paper finds all of its data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sarlib import data
+from sarlib.experiments.presets import PRESETS
+
+
+@pytest.fixture
+def imagenet(tmp_path: Path) -> Path:
+    """A root in ImageNet's layout: IN-100's classes, one file each, which a declaration never opens."""
+    classes = Path(data.__file__).with_name("imagenet100.txt").read_text().split()
+    return _tree(tmp_path, "imagenet", classes)
+
+
+@pytest.fixture
+def paper_sets(imagenet: Path) -> Path:
+    """The same, and the small sets of Table 2."""
+    for training in PRESETS["paper"].small_sets:
+        _tree(imagenet, training.data.name, ["a", "b"])
+    return imagenet
+
+
+def _tree(root: Path, name: str, classes: list[str]) -> Path:
+    for split in ("train", "val"):
+        for each in classes:
+            folder = root / name / split / each
+            folder.mkdir(parents=True)
+            (folder / "0.JPEG").touch()
+    return root

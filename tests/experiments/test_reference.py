@@ -1,0 +1,66 @@
+"""The committed results: every run re-hashes to its folder, and every table is declared and written again as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sarlib import data, experiments
+from sarlib.experiments.declaration import Experiment
+from sarlib.experiments.results import read_csv, tidy, write_csv
+from sarlib.run import Run
+from sarlib.runner.store import Store
+
+REFERENCE = Path(__file__).resolve().parents[2] / "runs" / "reference"
+CONFIGURATIONS = {file.parent.name: json.loads(file.read_text()) for file in sorted(REFERENCE.glob("store/*/config.json"))}
+TABLES = sorted(file.stem for file in REFERENCE.glob("laptop/*.csv"))
+
+
+def test_every_run_of_the_reference_is_in_its_folder() -> None:
+    assert len(CONFIGURATIONS) >= 672 and set(TABLES) == set(experiments.TABLES)
+    assert {Run.from_dict(fields).key for fields in CONFIGURATIONS.values()} == set(CONFIGURATIONS)
+
+
+@pytest.fixture
+def images_of_the_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks as if CIFAR-10 lay in it, the images that the reference was trained on."""
+    (fingerprint,) = {run["data"]["fingerprint"] for run in CONFIGURATIONS.values() if run["data"]["name"] == "cifar10"}
+    monkeypatch.setattr(data, "discover", lambda root: ("cifar10",))
+    monkeypatch.setattr(data, "inspect", lambda name, *, root: (50_000, 10_000, fingerprint))
+    return tmp_path
+
+
+@pytest.fixture(params=TABLES)
+def reference(request: pytest.FixtureRequest, images_of_the_reference: Path) -> tuple[Experiment, pd.DataFrame]:
+    """A table on the data sets that the committed results have, and these; without the cells that came later."""
+    results = read_csv(REFERENCE / "laptop" / f"{request.param}.csv")
+    seeds, sets = results.seed.nunique(), results.dataset.unique()
+    experiment = experiments.declare(request.param, preset="laptop", data=images_of_the_reference, datasets=sets, seeds=seeds)
+    there = set(results.table)
+    later = {cell.table for cell in experiment.cells} - there
+    assert later <= {"appendix-maps"}
+    return dataclasses.replace(experiment, cells=tuple(cell for cell in experiment.cells if cell.table in there)), results
+
+
+def test_every_table_of_the_reference_is_declared_again(reference: tuple[Experiment, pd.DataFrame]) -> None:
+    experiment, results = reference
+    places = ((cell, seed) for cell in experiment.cells for seed in experiment.seeds)
+    declared = [(cell.table, cell.row, cell.dataset, seed, cell.with_seed(seed).key) for cell, seed in places]
+    committed = results[["table", "row", "dataset", "seed", "key"]].drop_duplicates()
+    assert declared == [tuple(line) for line in committed.itertuples(index=False)]
+
+
+def test_every_table_of_the_reference_is_written_again(reference: tuple[Experiment, pd.DataFrame], tmp_path: Path) -> None:
+    """From the committed records, to the byte: whoever has these records in the store gets these files."""
+    experiment, _ = reference
+    for folder in (REFERENCE / "store").iterdir():  # links: a store moves aside what it cannot read
+        (tmp_path / "store" / folder.name).parent.mkdir(exist_ok=True)
+        (tmp_path / "store" / folder.name).symlink_to(folder)
+    store = Store(tmp_path / "store")
+    records = {run.key: store.read(run) for run in experiment.runs()}
+    write_csv(tidy(experiment, records, {}, store=store), tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == (REFERENCE / "laptop" / f"{experiment.name}.csv").read_bytes()

@@ -1,0 +1,157 @@
+"""Tables as declared: complete, alike at all presets, sharing what they can share, testing claims about cells that exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from declared import key
+
+from sarlib import experiments, report
+from sarlib.experiments import claims
+from sarlib.experiments.results import read_csv
+
+EMBEDDED_PRESETS = ("tiny", "laptop", "gpu")
+EACH = pytest.mark.parametrize("name", experiments.TABLES)
+ROWS = {
+    "table1": list("ABCDEF"),
+    "table2": ["ViT", "ViT + SAR"],
+    "table4": ["ViT", "ViT + DRLoc", "ViT + SAR"],
+    "table3": ["ViT", "ViT + DRLoc", "ViT + SAR", "ViT + SAR + DRLoc"],
+    "table9": ["ViT", "ViT + SAR", "T2T", "T2T + SAR", "PVT", "PVT + SAR", "CvT", "CvT + SAR"],
+    "figure3": ["ViT", "ViT + DRLoc", "ViT + SAR"],
+    "appendix": ["no loss", "spatial entropy", "pixel entropy", "softmax entropy", "total variation", "disagreement"],
+}
+ROWS["table10"] = ROWS["table9"]
+PARTS = {"table1": {"table1a", "table1b", "table1c"}, "appendix": {"appendix-losses", "appendix-collapse", "appendix-maps"}}
+
+
+@EACH
+def test_every_declared_row_runs_at_tiny(name: str, runs_folder: Path) -> None:
+    experiment = experiments.declare(name, preset="tiny", seeds=1)
+    results = experiments.run(experiment, workers=1, device="cpu")
+    top1 = results[results.metric == "top1"]
+    assert list(zip(top1.table, top1.row, top1.dataset, top1.key, strict=True)) == [
+        (cell.table, cell.row, cell.dataset, cell.run.key) for cell in experiment.cells if cell.measurement is None
+    ]
+    shown = results[["table", "row", "dataset", "key"]].drop_duplicates()
+    assert [*shown.itertuples(index=False, name=None)] == [
+        (cell.table, cell.row, cell.dataset, cell.run.key) for cell in experiment.cells
+    ]
+    assert np.isfinite(results.value).all()
+    written = read_csv(runs_folder / "tiny" / f"{name}.csv")
+    assert written.equals(results.astype(written.dtypes.to_dict()))
+    assert experiment.cells[0].dataset in report.text(written, experiment)
+
+
+@EACH
+@pytest.mark.parametrize("preset", EMBEDDED_PRESETS)
+def test_presets_change_sizes_only(name: str, preset: str) -> None:
+    experiment = experiments.declare(name, preset=preset)
+    tables = {cell.table for cell in experiment.cells}
+    assert tables == PARTS.get(name, {name})
+    for dataset in {cell.dataset for cell in experiment.cells}:
+        rows = [cell.row for cell in experiment.cells if cell.table not in ("table1a", "table1b") and cell.dataset == dataset]
+        assert list(dict.fromkeys(row.partition(",")[0] for row in rows)) == ROWS[name]
+
+
+@EACH
+@pytest.mark.parametrize("preset", EMBEDDED_PRESETS)
+def test_claims_and_baselines_are_about_declared_cells(name: str, preset: str) -> None:
+    experiment = experiments.declare(name, preset=preset)
+    declared = {(cell.table, cell.row, cell.dataset) for cell in experiment.cells}
+    for test in experiment.tests:
+        assert all(term[1:] in declared for contrast in test.contrasts for term in contrast.terms), test.claim_id
+    assert all(term[1:] in declared for contrast in experiment.contrasts for term in contrast.terms)
+    assert all((cell.table, cell.baseline, cell.dataset) in declared for cell in experiment.cells if cell.baseline)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), [(name, name.capitalize().replace("e", "e ")) for name in experiments.TABLES if name != "appendix"]
+)
+def test_every_claim_of_the_paper_about_the_table_is_tested(name: str, where: str) -> None:
+    tested = [test.claim_id for test in experiments.declare(name, preset="tiny").tests]
+    assert sorted(tested) == sorted(
+        claim.id for claim in claims.load().values() if re.fullmatch(rf"{where}[a-c]?", claim.where)
+    )
+
+
+def test_table1_shares_its_runs() -> None:
+    table1 = experiments.declare("table1", preset="laptop")
+    assert key(table1, "table1a", "0") == key(table1, "table1c", "C")
+    assert key(table1, "table1a", "0.01") == key(table1, "table1c", "F") == key(table1, "table1b", "ViT + SAR, 36 epochs")
+    assert key(table1, "table1b", "ViT, 36 epochs") == key(table1, "table1c", "A")
+    assert len({cell.run.key for cell in table1.cells}) == 10, "six rows, two more weights, two longer trainings"
+
+
+def test_tables_1_and_2_share_runs() -> None:
+    one, two = experiments.declare("table1", preset="laptop"), experiments.declare("table2", preset="laptop")
+    dataset = "shapes-object, 500 images"
+    assert key(one, "table1c", "A") == key(two, "table2", "ViT", dataset)
+    assert key(one, "table1c", "F") == key(two, "table2", "ViT + SAR", dataset)
+
+
+def test_what_stands_in_for_in100_is_trained_once() -> None:
+    one, two, three, nine, ten, rest = (
+        experiments.declare(name, preset="laptop") for name in ("table1", "table2", "table3", "table9", "table10", "appendix")
+    )
+    whole = "shapes-object, 500 images (100 %)"
+    assert key(one, "table1c", "A") == key(three, "table3", "ViT", whole) == key(nine, "table9", "ViT")
+    assert key(one, "table1c", "F") == key(three, "table3", "ViT + SAR", whole) == key(nine, "table9", "ViT + SAR")
+    assert key(one, "table1c", "C") == key(rest, "appendix-losses", "no loss") == key(rest, "appendix-collapse", "no loss")
+    assert key(one, "table1a", "0.1") == key(rest, "appendix-losses", "spatial entropy, λ = 0.1")
+    many = "shapes-object, 2000 images"
+    assert key(two, "table2", "ViT + SAR", many) == key(ten, "table10", "ViT + SAR", many)
+
+
+def test_shares_are_of_the_whole_and_differ_in_nothing_else() -> None:
+    table3 = experiments.declare("table3", preset="laptop")
+    runs = [cell.run for cell in table3.cells if cell.row == "ViT"]
+    assert [run.data.train_size for run in runs] == [125, 250, 375, 500]
+    assert len({dataclasses.replace(run, data=runs[0].data).key for run in runs}) == 1
+    both = next(cell.run for cell in table3.cells if cell.row == "ViT + SAR + DRLoc")
+    assert (both.model.variant, [each.name for each in both.regularizers]) == ("C", ["spatial_entropy", "drloc"])
+
+
+def test_alternatives_to_sar_stand_where_sar_does_under_its_schedule() -> None:
+    appendix = experiments.declare("appendix", preset="laptop")
+    none = next(cell.run for cell in appendix.cells if cell.row == "no loss")
+    for cell in appendix.cells:
+        assert dataclasses.replace(cell.run, regularizers=()) == none and none.model.variant == "C"
+        if cell.table == "appendix-losses" and cell.run != none:
+            assert (cell.run.regularizers[0].schedule, cell.run.regularizers[0].weight) == (
+                "warmup-cosine",
+                float(cell.row.split("= ")[1]),
+            )
+
+
+@pytest.mark.parametrize("preset", EMBEDDED_PRESETS)
+def test_the_collapse_is_measured_of_the_runs_that_show_it(preset: str) -> None:
+    """Of every seed as numbers, and of the first as maps to draw; all rows on the same images, those of their own test set."""
+    appendix = experiments.declare("appendix", preset=preset, seeds=2)
+    trained = [cell for cell in appendix.cells if cell.table == "appendix-collapse"]
+    measured = [cell for cell in appendix.cells if cell.measurement is not None]
+    bare = [dataclasses.replace(cell, table="appendix-collapse", measurement=None) for cell in measured]
+    assert bare == trained and {cell.table for cell in measured} == {"appendix-maps"}
+    assert {(cell.measurement.name, cell.measurement.images) for cell in measured} == {("collapse", 500)}
+    assert [(cell.row, cell.run) for cell in appendix.drawn] == [(cell.row, cell.run) for cell in trained]
+    assert {(cell.measurement.name, cell.measurement.images) for cell in appendix.drawn} == {("maps", 8)}
+    assert all(cell.measurement.data == cell.run.data for cell in (*measured, *appendix.drawn))
+
+
+def test_sar_differs_from_its_baseline_in_two_things_only() -> None:
+    for preset in EMBEDDED_PRESETS:
+        for cell in experiments.declare("table2", preset=preset).cells:
+            assert cell.run.model.variant == ("A" if cell.baseline is None else "C")
+            found = [(each.name, each.weight) for each in cell.run.regularizers]
+            assert found == ([] if cell.baseline is None else [("spatial_entropy", 0.01)])
+
+
+def test_real_sets_join_the_tables_of_shares_and_architectures(image_folder: Path) -> None:
+    joined = {name: experiments.declare(name, preset="tiny", data=image_folder) for name in ("table3", "table9", "table10")}
+    added = {name: {cell.dataset for cell in found.cells if cell.run.data.name == "pets"} for name, found in joined.items()}
+    assert added["table3"] == {f"pets, {size} images ({share} %)" for size, share in ((3, 25), (6, 50), (9, 75), (12, 100))}
+    assert added["table9"] == added["table10"] == {"pets, 12 images"}

@@ -9,8 +9,7 @@ from typing import NoReturn
 from sarlib import experiments, report
 from sarlib.config import ConfigError, TrainingError
 from sarlib.experiments.csv import read_csv
-from sarlib.runner.machine import at_hand
-from sarlib.trainer import distributed
+from sarlib.runner.machine import check, leads
 from sarlib.trainer.interruption import Interrupted
 
 
@@ -21,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         experiment = experiments.declare(
             options.table, preset=options.preset, data=options.data, datasets=options.datasets, seeds=options.seeds
         )
-        at_hand(device=options.device, workers=options.workers, gpus=options.gpus, cluster=options.cluster)
+        check(device=options.device, workers=options.workers, gpus=options.gpus, cluster=options.cluster)
         experiments.open_store().require_writable()
         options.action(experiment, options)
         return 0
@@ -43,7 +42,7 @@ def _run(experiment: experiments.Experiment, options: argparse.Namespace) -> Non
     results = experiments.run(
         experiment, workers=options.workers, device=options.device, gpus=options.gpus, cluster=options.cluster
     )
-    if distributed.leads():
+    if leads():
         print(report.text(results, experiment))
 
 

@@ -22,9 +22,8 @@ from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.presets import preset as preset_named
 from sarlib.experiments.results import tidy
 from sarlib.runner import schedule as runs
-from sarlib.runner.machine import at_hand
-from sarlib.runner.store import TEXT_FILES, Store
-from sarlib.trainer import distributed
+from sarlib.runner.machine import check, leads
+from sarlib.runner.store import Store
 
 __all__ = [
     "PRESETS",
@@ -92,15 +91,15 @@ def run(
 ) -> pd.DataFrame:
     """Train what is missing, write `runs/<preset>/<name>.csv` and return the tidy results.
 
-    `workers`, `device`, `gpus` and `cluster` as in `sarlib.runner.machine.at_hand`.
+    `workers`, `device`, `gpus` and `cluster` as in `sarlib.runner.machine.check`.
     """
-    machine = at_hand(device=device, workers=workers, gpus=gpus, cluster=cluster)
+    machine = check(device=device, workers=workers, gpus=gpus, cluster=cluster)
     store = open_store()
     records = runs.execute_all(
         experiment.runs(), store=store, root=experiment.data_root, machine=machine, title=experiment.name
     )
     results = tidy(experiment, records, store=store)
-    if distributed.leads():
+    if leads():
         write_csv(results, csv_path(experiment))
     return results
 
@@ -138,7 +137,7 @@ def keep_as_reference(experiment: Experiment) -> None:
             raise ConfigError(
                 f"{experiment.name} at preset {experiment.preset} is not complete: run it with the same settings first"
             )
-        (kept / run.key).mkdir(parents=True, exist_ok=True)
-        for file in TEXT_FILES:
+        for file in store.text_files(run):
+            (kept / run.key / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(store.folder(run) / file, kept / run.key / file)
     write_csv(results, reference_path(experiment))

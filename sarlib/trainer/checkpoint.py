@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from sarlib.config import TrainingError
-from sarlib.durable import sweep, told_as_training_error, write_durably
+from sarlib.durable import as_training_error, sweep, write_durably
 
 FILE = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -51,7 +51,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         file.write(hashlib.sha256(payload).digest() + _LAYOUT)
 
     what, size = f"the checkpoint of run {state['key']}", len(payload) + _TRAILER
-    with told_as_training_error(what, folder=folder, size=size, kept=what_is_kept(folder)):
+    with as_training_error(what, folder=folder, size=size, left=what_is_kept(folder)):
         sweep(folder)
         write_durably(folder / FILE, write, previous=folder / PREVIOUS)
 

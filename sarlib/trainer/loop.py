@@ -28,6 +28,7 @@ from sarlib.config import ConfigError, Recipe, Regularizer, TrainingError
 from sarlib.data import Images
 from sarlib.data.batches import TrainBatches
 from sarlib.last_block import query_key_gradient
+from sarlib.models.pretrained import start_from
 from sarlib.run import Run
 from sarlib.trainer import checkpoint
 from sarlib.trainer.distributed import ALONE, Ranks
@@ -66,6 +67,7 @@ def train(
     compiled: bool = False,
     on_step: Callable[[int], None] = lambda images: None,
     checkpoint_seconds: float = 10.0,
+    pretrained: dict[str, Tensor] | None = None,
 ) -> Trained:
     """Train `run` on `images` (train, test), resuming from the checkpoint in `folder` if there is one.
 
@@ -73,12 +75,16 @@ def train(
     whole batch either way. `data_workers` processes decode images that are files. `compiled`: by torch.compile. `on_step` is called in the first process after every step with the number of
     images that the step covered in all processes (and once at a resume, with those already done). A checkpoint is written at the first step
     after every `checkpoint_seconds`, and when a signal asks the process to stop: `Interrupted` is raised then, in every process at
-    the same step. `TrainingError` if a loss is not finite, `ConfigError` if processes and micro_batches do not divide the batch.
+    the same step. `pretrained`: weights that the model starts from. `TrainingError` if a loss is not finite, `ConfigError` if processes and micro_batches do not divide the batch.
     """
     training, test = images
     recipe = run.recipe
     objective, optimizer = _build(run, classes=len(training.classes), device=device)
     model = objective.model
+    if pretrained is not None:
+        parent = run.pretrained
+        side = parent.data.image_size // parent.model.patch_size if isinstance(parent, Run) else None
+        start_from(model, pretrained, grid=side and (side, side))
     ema = copy.deepcopy(model).requires_grad_(False) if recipe.ema else None
     batches = TrainBatches(
         training,

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never a half: temporary file, fsync, rename, fsync of the folder."""
+"""Writing files so that a reader sees the old one or the new one, never a half: temporary file, fsync, rename, fsync."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def write_durably(path: Path, content: bytes | Callable[[BinaryIO], None], *, previous: Path | None = None) -> None:
     """Replace `path` by `content` (bytes, or a function that writes to an open binary file) in one step.
 
-    Killed at any moment, `path` holds either what it held before or all of the new content. With `previous`, what it held before
-    stays under that name (in the same folder); a kill may then leave `path` absent, but only with its old content in `previous`.
+    Killed at any moment, `path` holds either what it held before or all of the new content. With `previous`, what it held
+    before stays under that name, in the same folder; a kill may leave `path` absent, but then its old content is in `previous`.
     `OSError` if the folder cannot be written, the disk is full included: `path` is as before and nothing half-written is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
-from sarlib.config import ConfigError
+from sarlib.config import require
 from sarlib.run import Measurement, Run
 from sarlib.runner import published
 from sarlib.runner.machine import Machine
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from sarlib.trainer.distributed import Ranks
 
+#: Is given the number of images that were looked at.
+OnStep = Callable[[int], object]
 #: The record of a run, and what was measured of it by the measurements' keys.
 Answer = tuple[Record, dict[str, dict[str, Any]]]
 
@@ -62,7 +64,7 @@ class Job:
 
 
 def execute(
-    work: Work, job: Job, *, ranks: Ranks | None = None, on_step: Callable[[int], object] = int, wait: bool = True
+    work: Work, job: Job, *, ranks: Ranks | None = None, on_step: OnStep = lambda images: None, wait: bool = True
 ) -> Record | None:
     """The record of a run whose weights and measurements the store has from now on: what is missing is trained, or taken.
 
@@ -89,7 +91,7 @@ def execute(
         return ranks.broadcast(store.read(run) if ranks.first else None)
 
 
-def _train(run: Run, job: Job, *, device: torch.device, ranks: Ranks, on_step: Callable[[int], object]) -> None:
+def _train(run: Run, job: Job, *, device: torch.device, ranks: Ranks, on_step: OnStep) -> None:
     import torch
 
     from sarlib import data
@@ -101,8 +103,9 @@ def _train(run: Run, job: Job, *, device: torch.device, ranks: Ranks, on_step: C
         torch.cuda.reset_peak_memory_stats(device)
     start, folder = run.pretrained, job.store.folder(run)
     weights = job.store.weights(start) if isinstance(start, Run) else start and published.weights(start, root=job.root)
-    setup = {"micro_batches": job.machine.micro_batches, "compiled": _compiled(device)}
-    where = {"device": device, "ranks": ranks, "data_workers": _data_workers(device)}
+    compiled, data_workers = _compiled_and_data_workers(device)
+    setup = {"micro_batches": job.machine.micro_batches, "compiled": compiled}
+    where = {"device": device, "ranks": ranks, "data_workers": data_workers}
     images = data.load(run.data, seed=run.seed, root=job.root)
     trained = train(run, images=images, folder=folder, pretrained=weights, on_step=on_step, **setup, **where)
     last = [row for row in trained.history if row["split"] == "test" and row["epoch"] == run.recipe.epochs]
@@ -122,18 +125,13 @@ def _train(run: Run, job: Job, *, device: torch.device, ranks: Ranks, on_step: C
     job.store.write(run, record=record, history=trained.history, weights=trained.model.state_dict())
 
 
-def _compiled(device: torch.device) -> bool:
-    """Whether the training step goes through torch.compile: on a GPU, unless SAR_COMPILE=0 or 1 says otherwise."""
-    forced = os.environ.get("SAR_COMPILE", "")
-    if forced not in ("", "0", "1"):
-        raise ConfigError(f"SAR_COMPILE={forced!r}: set it to 0 or 1, or unset it")
-    return forced == "1" if forced else device.type == "cuda"
-
-
-def _data_workers(device: torch.device) -> int:
-    """Processes that decode images which stay files: this process's share of the cores beside a GPU; on a CPU the cores train."""
+def _compiled_and_data_workers(device: torch.device) -> tuple[bool, int]:
+    """Whether a step goes through torch.compile, as it does on a GPU unless SAR_COMPILE=0 or 1 says otherwise, and how many
+    processes decode images that stay files: beside a GPU this process's share of the cores; on a CPU those train."""
+    forced, on_gpu = os.environ.get("SAR_COMPILE", ""), device.type == "cuda"
+    require(forced in ("", "0", "1"), f"SAR_COMPILE={forced!r}: set it to 0 or 1, or unset it")
     share = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, share) if device.type == "cuda" else 0
+    return forced == "1" if forced else on_gpu, max(1, share) if on_gpu else 0
 
 
 def _memory(device: torch.device) -> dict[str, float]:

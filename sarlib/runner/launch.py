@@ -8,11 +8,11 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ RESTARTS = 1000  # of a job at its time limit
 
 
 def side_by_side(
-    work: Callable[..., object], arguments: Sequence[tuple], *, on_poll: Callable[[], object] = bool, joined: bool = False
+    work: Callable[..., object], arguments: Sequence[tuple], *, on_poll: Callable[[], None] | None = None, joined: bool = False
 ) -> None:
-    """`work(*each)` for each of the `arguments`, all at once, in processes of this machine, to which signals to stop are passed on.
+    """`work(*each)` for each of the `arguments`, all at once in processes of this machine, which get the signals to stop as well.
 
-    The error of the first that failed is raised once all have ended, or at once where they are `joined` and would wait for it: ours
-    as it is, a `TrainingError` for one that died, `Interrupted` where a signal stopped them. If this process is interrupted they end
-    where they are, which checkpoints make safe. `on_poll` is called about once a second.
+    The first error is raised when all have ended, at once where they are `joined` and would wait for each other: `ConfigError` and
+    `TrainingError` as they are, a `TrainingError` for a process that died, `Interrupted` if a signal stopped them. Where this process
+    is interrupted they are killed, which checkpoints make safe. `on_poll` is called about once a second.
     """
     context = multiprocessing.get_context("spawn")
     errors = context.SimpleQueue()
@@ -40,18 +40,20 @@ def side_by_side(
             with _without_interruption():
                 for process in processes:
                     process.start()
-            running, passed_on = {process.sentinel: process for process in processes}, False
+            running, passed_on = {process.sentinel for process in processes}, False
             while running and not (joined and any(process.exitcode for process in processes)):
-                for sentinel in wait(list(running), timeout=POLL_SECONDS):
-                    running.pop(sentinel).join()
+                for sentinel in wait(running, timeout=POLL_SECONDS):
+                    running.remove(sentinel)
                 if request.number and not passed_on:
                     passed_on = True
-                    for process in running.values():
+                    for process in filter(BaseProcess.is_alive, processes):
                         os.kill(process.pid, request.number)
-                on_poll()
+                if on_poll is not None:
+                    on_poll()
         finally:
-            for process in filter(lambda each: each.pid, processes):
+            for process in filter(BaseProcess.is_alive, processes):
                 process.kill()
+                process.join()
     if request.number:
         raise Interrupted.by(request.number)
     if not errors.empty():
@@ -63,8 +65,13 @@ def side_by_side(
 
 def _body(work: Callable[..., object], arguments: tuple, errors: Any) -> None:
     """Ctrl-C is the parent's business, which ends its processes; a killed parent leaves none behind."""
+
+    def follow_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=follow_parent, daemon=True).start()
     try:
         work(*arguments)
     except (ConfigError, TrainingError, Interrupted) as error:
@@ -72,14 +79,9 @@ def _body(work: Callable[..., object], arguments: tuple, errors: Any) -> None:
         sys.exit(1)
 
 
-def _follow_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
 @contextmanager
 def _without_interruption() -> Iterator[None]:
-    """Processes started in the body never see Ctrl-C, not even while they import; this one sees it after the body."""
+    """What starts in the body never sees Ctrl-C, not even while it imports; this process sees it after the body."""
     earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if os.name == "posix" else None
     try:
         yield
@@ -126,32 +128,32 @@ def cluster(path: Path) -> dict[str, Any]:
 class Requeueable:
     """`work(job)` as submitit runs it: when the cluster takes the machine away, all is saved and the job is queued again."""
 
-    def __init__(self, work: Callable[[Any], object], job: Any) -> None:
-        self.work, self.job = work, job
+    def __init__(self, work: Callable[[Any], object]) -> None:
+        self.work = work
 
-    def __call__(self) -> None:
+    def __call__(self, job: Any) -> None:
         import submitit
 
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
         try:
-            self.work(self.job)
+            self.work(job)
         except Interrupted:
             # Now that all is saved, submitit's own handler may do what it would have done at once: queue this job again and exit.
             # It does so in the first task only and returns in the others, which have nothing left to do.
             signal.raise_signal(submitit.JobEnvironment()._usr_sig())
             sys.exit(0)
 
-    def checkpoint(self) -> Any:
+    def checkpoint(self, job: Any) -> Any:
         """What submitit queues in the place of an interrupted job: the same, for it goes on from its checkpoint."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(self)
+        return submitit.helpers.DelayedSubmission(self, job)
 
 
 def submit(
     work: Callable[[Any], object], jobs: Sequence[Any], *, on: dict[str, Any], processes: int, gpus: bool, logs: Path
 ) -> Iterator[int]:
-    """`work(job)` for every job, as one array of jobs of `processes` tasks a node `on` a cluster; yields their numbers as they end.
+    """`work(job)` for every job `on` a cluster, an array of jobs of `processes` tasks a node; yields their numbers as they end.
 
     If jobs fail the others go on, then `TrainingError` names the first. If the caller is interrupted they are cancelled.
     `ConfigError` for parameters that the executor does not know.
@@ -169,20 +171,15 @@ def submit(
     except (ValueError, NameError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"the cluster's executor {name!r} refuses its parameters: {reason}") from error
-    with executor.batch():
-        submitted = [executor.submit(Requeueable(work, job)) for job in jobs]
-    waiting, failure = dict(enumerate(submitted)), None
+    submitted, failures = executor.map_array(Requeueable(work), jobs), []
     try:
-        while waiting:
-            for number in [number for number, job in waiting.items() if job.done()]:
-                job = waiting.pop(number)
-                if failure is None and (error := job.exception()) is not None:
-                    reason = str(error).strip().splitlines()[-1]
-                    failure = TrainingError(f"job {job.job_id} failed ({reason}); its logs are in {logs / job.job_id}")
-                yield number
-            time.sleep(POLL_SECONDS)
+        for job in submitit.helpers.as_completed(submitted, poll_frequency=POLL_SECONDS):
+            if (error := job.exception()) is not None:
+                failures.append(f"job {job.job_id} failed ({str(error).strip().splitlines()[-1]}); see {logs / job.job_id}")
+            yield submitted.index(job)
     finally:
-        for job in waiting.values():
-            job.cancel()
-    if failure is not None:
-        raise failure
+        for job in submitted:
+            if not job.done():
+                job.cancel()
+    if failures:
+        raise TrainingError(failures[0])

@@ -1,4 +1,4 @@
-"""Measurements of finished runs: answered from the store without torch, or taken (`sarlib.runner.measures`) and stored with the run."""
+"""Measurements of finished runs: answered from the store without torch, or taken by `sarlib.runner.measures`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def measure_all(
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """{"metrics": {name: number}, "arrays": {name: nested list}} by the keys of run and measurement, each taken once.
 
-    Runs are trained where they, or their weights, are missing. Errors as from `execute_all`, and `ConfigError` as from `measures.take`.
+    Runs are trained where they or their weights are missing. Errors as from `execute_all` and `sarlib.runner.measures.take`.
     """
     wanted: dict[str, Work] = {}
     for run, measurement in pairs:

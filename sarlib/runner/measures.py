@@ -1,4 +1,4 @@
-"""What can be measured of a finished run: functions of its trained network and of test images, by the names that a `Measurement` gives."""
+"""What can be measured of a finished run: functions of its trained network and of test images, by the name of a `Measurement`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def take(
 ) -> dict[str, Any]:
     """{"metrics": {name: number}, "arrays": {name: nested list}} of the network that `run` left with these `weights`.
 
-    In evaluation mode and float32 whatever the device; the weights are those at the end of training, not their average. `ConfigError`
-    for an unknown measurement, images that are not there, or of another size than the architecture can take.
+    In evaluation mode and float32 whatever the device; weights at the end of training, not their average. `ConfigError` for an
+    unknown measurement, images that are not there, or of another size than the architecture can take.
     """
     require(measurement.name in MEASURES, f"unknown measurement {measurement.name!r}; choose from {', '.join(MEASURES)}")
     images = first_images(measurement.data, measurement.images, root=root)
@@ -44,10 +44,9 @@ def network(run: Run, weights: dict[str, Tensor], *, image_size: int | None = No
 
 @functools.lru_cache(maxsize=1)  # a process measures one run after the other on the same images
 def first_images(spec: config.Data, count: int | None = None, *, root: Path | None = None) -> Images:
-    """The first `count` test images of a set (all, without a count or if there are fewer), in memory at the size that is declared.
+    """The first `count` test images of a set (None: all), in memory at the declared size; the same whatever the seed of a run.
 
-    The test set does not depend on the seed: runs that differ in it are shown the same images. `root` is the folder of real data sets.
-    `ConfigError` as from `sarlib.data.load`, and for less than one image.
+    `root` is the folder of real data sets. `ConfigError` as from `sarlib.data.load`, and for less than one image.
     """
     if count is not None and count < 1:
         raise ConfigError(f"maps are of one image or more, got {count}")
@@ -70,8 +69,8 @@ def similarity(model: nn.Module, images: Images, *, batch_size: int) -> Tensor:
 def attention(similarity: Tensor) -> Tensor:
     """softmax(S) over the patch tokens: (..., h, w) -> (..., h, w), every map sums to 1.
 
-    The class token's own score is left out, as in `sarlib.regularizers.softmax_entropy`: within the layer's softmax it takes its share
-    of the attention and leaves the same map, scaled down.
+    The class token's own score is left out, as in `sarlib.regularizers.softmax_entropy`: in the layer's softmax it takes its
+    share of the attention and leaves the same map, scaled down.
     """
     return similarity.flatten(-2).softmax(-1).unflatten(-1, similarity.shape[-2:])
 

@@ -65,8 +65,9 @@ def commit(package: Path) -> dict[str, Any]:
         return subprocess.run(["git", "-C", package, *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() == package.resolve().parent and git("ls-files", "__init__.py"):
-            return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+        top, head = git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        if Path(top).resolve() == package.resolve().parent and git("ls-files", "__init__.py"):
+            return {"commit": head, "dirty": bool(git("status", "--porcelain", "--", "."))}
     except (OSError, subprocess.CalledProcessError):
         pass
     return {"commit": None, "dirty": None}

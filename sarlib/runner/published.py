@@ -1,6 +1,6 @@
 """Published networks to start from: a file of weights that is known by its checksum, whatever it is called.
 
-It lies below the folder SAR_PUBLISHED, by default `published/` in the folder of real data sets, or comes from the Hugging Face hub.
+It lies below the folder SAR_PUBLISHED, by default `published/` in the folder of real data, or comes from the Hugging Face hub.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From declared runs to finished records: answered from the store, resumed, or trained.
 
-One after the other, side by side on the cores of a machine, each by several processes (torchrun), or as jobs of a cluster (submitit):
-the same `execute` in the end. A run is never trained twice: not by two tables that share it, not by two processes at once, not after a
-kill. One that starts from another is of a later generation, so that no process waits for a parent that it could train.
+One after the other, side by side on the cores of a machine, each by several processes, or as jobs of a cluster: the same `execute`
+in the end. A run is never trained twice: not by two tables that share it, not by two processes at once, not after a kill. One that
+starts from another is of a later generation, so that no process waits for a parent that it could train.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sarlib.config import ConfigError, Published, TrainingError
 from sarlib.run import Run
 from sarlib.runner import launch, provenance, published
-from sarlib.runner.execute import Answer, Job, Work, execute
+from sarlib.runner.execute import Answer, Job, OnStep, Work, execute
 from sarlib.runner.machine import Machine, launched
 from sarlib.runner.store import Record, Store
 from sarlib.trainer.interruption import Interrupted, listening
@@ -30,11 +30,11 @@ from sarlib.trainer.interruption import Interrupted, listening
 def execute_all(
     runs: Iterable[Run], *, store: Store, root: Path | None, machine: Machine, title: str = ""
 ) -> dict[str, Record]:
-    """Records of all `runs` by key, each distinct run once, `machine.workers` of them at a time, with a bar that shows the time left.
+    """Records of all `runs` by key, each distinct run once, `machine.workers` at a time, with a bar that shows the time left.
 
-    The runs that they start from are trained first, also those whose record is there but whose weights are gone. Runs that another
-    process is training are left to it and collected at the end. `ConfigError` if the store cannot be written. If one of several runs
-    side by side fails, the others that can be trained without it are finished first, then its error is raised.
+    The runs that they start from are trained first, also those whose record is there but whose weights are gone. Runs that
+    another process is training are left to it and collected at the end. `ConfigError` if the store cannot be written. If one of
+    several runs at a time fails, the others that can do without it are finished first, then its error is raised.
     """
     distinct = {run.key: Work(run) for run in runs}
     answers = complete(Job(store, root, machine, tuple(distinct.values()), title))
@@ -57,7 +57,7 @@ def complete(job: Job) -> dict[str, Answer]:
 
 
 def missing(job: Job) -> list[tuple[Work, ...]]:
-    """What the store lacks of the job, and of what its runs start from: in generations, each of which needs the earlier ones only."""
+    """What the store lacks of the job, and of what its runs start from, in generations: each needs the earlier ones only."""
     needed: dict[str, Work] = {}
     for each in job.works:
         if each.answer(job.store) is None:
@@ -108,7 +108,7 @@ def _start(job: Job, generations: list[tuple[Work, ...]]) -> None:
         work(job)
 
 
-def _in_parallel(do: Callable[..., None], job: Job, generations: list[tuple[Work, ...]]) -> None:
+def _in_parallel(do: Callable[[Job, OnStep], None], job: Job, generations: list[tuple[Work, ...]]) -> None:
     """One generation after the other; what starts from a run that failed is left out."""
     failures, has_weights = [], job.store.has_weights
     with _bar(job, generations) as bar:
@@ -122,7 +122,7 @@ def _in_parallel(do: Callable[..., None], job: Job, generations: list[tuple[Work
         raise failures[0]
 
 
-def _by_workers(job: Job, on_step: Callable[[int], object]) -> None:
+def _by_workers(job: Job, on_step: OnStep) -> None:
     """The longest runs first, so that none is left alone at the end; what another process is at is awaited then."""
     works = sorted(job.works, key=lambda each: each.images(job.store), reverse=True)
     counter = multiprocessing.get_context("spawn").Value
@@ -165,7 +165,7 @@ def _add(counter: Any, number: int) -> int:
     return before
 
 
-def _on_cluster(job: Job, on_step: Callable[[int], object]) -> None:
+def _on_cluster(job: Job, on_step: OnStep) -> None:
     """Every run as a job of its own, all in one array."""
     alone = replace(job.machine, cluster=None, workers=1)
     jobs = [replace(job, works=(each,), machine=alone) for each in job.works]

@@ -69,7 +69,7 @@ class Store:
             raise ConfigError(f"cannot write to the runs folder {self.root} ({error.strerror}): {advice}") from error
 
     def read(self, run: Run) -> Record | None:
-        """The finished record of `run`, or None. One that cannot be read, or is of another declaration, is moved aside: stderr says so."""
+        """The finished record of `run`, or None. One that cannot be read, or is another run's, is moved aside: stderr says so."""
         folder = self.folder(run)
         if not (folder / "result.json").exists():
             return None
@@ -116,8 +116,8 @@ class Store:
     def write(self, run: Run, *, record: Record, history: list[dict[str, Any]], weights: dict[str, Tensor]) -> None:
         """A finished run: everything else first, `result.json` last, then checkpoints are dropped. The caller holds the `lock`.
 
-        Killed at any moment, there is the whole record or none, and in the latter case the checkpoints. What was measured of earlier
-        weights goes with them. `TrainingError` if the disk is full or the folder not writable.
+        Killed at any moment, there is the whole record or none, and then the checkpoints. What was measured of earlier weights
+        goes with them. `TrainingError` if the disk is full or the folder not writable.
         """
         import pandas as pd
         from safetensors.torch import save
@@ -128,8 +128,8 @@ class Store:
         files = {
             self._weights(run).name: save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}),
             "metrics.csv": pd.DataFrame(history).to_csv(index=False).encode(),
-            "config.json": _json(run.to_dict()),
-            "result.json": _json({"metrics": record.metrics, "provenance": record.provenance}),
+            "config.json": _json(run.to_dict(), indent=1),
+            "result.json": _json({"metrics": record.metrics, "provenance": record.provenance}, indent=1),
         }
         size, left = sum(map(len, files.values())), checkpoint.what_is_kept(folder)
         with as_training_error(f"the record of run {run.key}", folder=folder, size=size, left=left):
@@ -141,7 +141,7 @@ class Store:
         checkpoint.discard(folder)
 
     def read_measured(self, run: Run, measurement: Measurement) -> dict[str, Any] | None:
-        """{"metrics": {name: number}, "arrays": {name: nested list}}, or None. What cannot be read is moved aside: stderr says so."""
+        """{"metrics": {name: number}, "arrays": {name: nested list}}, or None. Moved aside, as in `read`, if it cannot be read."""
         file = self._measured(run, measurement)
         if not file.exists():
             return None
@@ -153,9 +153,9 @@ class Store:
             return None
 
     def write_measured(self, run: Run, measurement: Measurement, found: dict[str, Any]) -> None:
-        """What `read_measured` gives from now on, written in one step. The caller holds the `lock`. `TrainingError` as from `write`."""
+        """What `read_measured` gives from now on, in one step. The caller holds the `lock`. `TrainingError` as from `write`."""
         file = self._measured(run, measurement)
-        content = json.dumps({"measurement": asdict(measurement), **found}, sort_keys=True).encode() + b"\n"
+        content = _json({"measurement": asdict(measurement), **found})
         what = f"the measurement {measurement.name} of run {run.key}"
         with as_training_error(what, folder=file.parent, size=len(content), left="its record is whole"):
             sweep(file.parent)
@@ -177,5 +177,5 @@ def _set_aside(path: Path, message: str, consequence: str) -> None:
     print(f"{message}; moved to {aside.name}, {consequence}", file=sys.stderr)
 
 
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+def _json(content: dict[str, Any], *, indent: int | None = None) -> bytes:
+    return (json.dumps(content, indent=indent, sort_keys=True) + "\n").encode()

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import cloudpickle
 import pytest
 import started
 import torch
@@ -228,26 +229,29 @@ def test_a_cluster_makes_each_run_a_job(tmp_path: Path, run: Run) -> None:
 
 
 def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, run: Run) -> None:
-    """The machine is taken away in the middle: the first start saves, the second one finishes, with the numbers of an undisturbed run."""
+    """The machine is taken away in the middle: the first start saves, the second finishes, with the numbers of an undisturbed run."""
     whole, stopped = Store(tmp_path / "whole"), Store(tmp_path / "store")
-    long = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, epochs=30, evaluations=1))
-    alone(long, whole, micro_batches=2)
+    alone(run, whole, micro_batches=2)
     machine = local_cluster(tmp_path)
+    cloudpickle.register_pickle_by_value(started)  # the job's processes cannot import it
 
     def take_away() -> None:
-        """How a pre-emption is announced: SIGUSR2 to every task, here once they train, which their progress bar shows."""
-        while not any("runs to do" in log.read_text() for log in (tmp_path / "cluster").glob("*/*_0_log.err")):
+        """How a pre-emption is announced: SIGUSR2 to every task, here once all of them train and wait for it."""
+        while not all((tmp_path / f"training-{rank}").exists() for rank in range(2)):
             time.sleep(0.1)
+        (tmp_path / "preempted").touch()
         for task in _tasks_below(os.getpid()):
             os.kill(task, signal.SIGUSR2)
 
     thread = threading.Thread(target=take_away, daemon=True)
     thread.start()
-    execute_all([long], store=stopped, root=None, machine=machine)
+    jobs = [Job(stopped, None, dataclasses.replace(machine, cluster=None), (Work(run),))]
+    where = {"on": machine.cluster, "processes": 2, "gpus": False, "logs": tmp_path / "cluster"}
+    assert list(launch.submit(started.train_until_preempted, jobs, **where)) == [0]
     thread.join(timeout=10)
     (log,) = (tmp_path / "cluster").glob("*/*_0_log.out")
     assert "Requeued job" in log.read_text()
-    assert largest_difference(weights(stopped, long), weights(whole, long)) == 0
+    assert largest_difference(weights(stopped, run), weights(whole, run)) == 0
 
 
 def _tasks_below(pid: int) -> list[int]:

@@ -82,9 +82,7 @@ def test_the_digest_is_of_what_decides_numbers(tmp_path: Path, file: str, decide
     assert (provenance.sources(package) != before) == decides
 
 
-def test_edited_sources_are_told_once_with_what_to_do(
-    store: Store, smallest_run: Run, capsys: pytest.CaptureFixture
-) -> None:
+def test_edited_sources_are_told_once_with_what_to_do(store: Store, smallest_run: Run, capsys: pytest.CaptureFixture) -> None:
     runs = [smallest_run.with_seed(seed) for seed in range(4)]
     now = provenance.sources(provenance.PACKAGE)
     for run, origin in zip(runs, ({}, {"sources": now}, {"sources": "0123456789ab"}, {"sources": "0123456789ab"}), strict=True):

@@ -98,7 +98,9 @@ def test_a_run_starts_from_a_published_network(
     child, given = dataclasses.replace(smallest_run, pretrained=network), []
     train = training.train
     monkeypatch.setattr(
-        training, "train", lambda run, *, pretrained, **rest: given.append(pretrained) or train(run, pretrained=pretrained, **rest)
+        training,
+        "train",
+        lambda run, *, pretrained, **rest: given.append(pretrained) or train(run, pretrained=pretrained, **rest),
     )
     execute_all([child], store=store, root=tmp_path, machine=Machine("cpu", workers=1, threads=1))
     assert given[0].keys() == state.keys() and all(torch.equal(given[0][name], state[name]) for name in state)

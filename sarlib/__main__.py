@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 from sarlib import experiments
 from sarlib.config import ConfigError, TrainingError
-from sarlib.runner.machine import check, leads
+from sarlib.runner.machine import check
+from sarlib.trainer.distributed import leads
 from sarlib.trainer.interruption import Interrupted
 
 _PRESETS = ". ".join(f"{name}: {preset.about}" for name, preset in experiments.PRESETS.items())

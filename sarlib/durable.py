@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never a half: temporary file, fsync, rename, fsync of the folder."""
+"""Writing files so that a reader sees the old one or the new one, never a half: temporary file, fsync, rename, fsync."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def write_durably(path: Path, content: bytes | Callable[[BinaryIO], None], *, previous: Path | None = None) -> None:
     """Replace `path` by `content` (bytes, or a function that writes to an open binary file) in one step.
 
-    Killed at any moment, `path` holds either what it held before or all of the new content. With `previous`, what it held before stays
-    under that name (in the same folder); a kill may then leave `path` absent, but only with its old content whole in `previous`.
+    Killed at any moment, `path` holds either what it held before or all of the new content. With `previous`, what it held
+    before stays under that name, in the same folder; a kill may leave `path` absent, but then its old content is in `previous`.
     `OSError` if the folder cannot be written, the disk is full included: `path` is as before and nothing half-written is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,12 @@ def write_durably(path: Path, content: bytes | Callable[[BinaryIO], None], *, pr
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    if os.name == "posix":  # where the rename itself is durable only once the folder is
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def sweep(folder: Path) -> None:
@@ -51,28 +56,16 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def told_as_training_error(what: str, *, folder: Path, size: int, kept: str) -> Iterator[None]:
-    """Turn an `OSError` of the body into a `TrainingError` of one line.
+def as_training_error(what: str, *, folder: Path, size: int, left: str) -> Iterator[None]:
+    """Turn an `OSError` of the body into a `TrainingError` of one line: `what` cannot be written to `folder`, and why.
 
-    It says that `what` cannot be written to `folder` and why: for want of space with `size` (bytes) and what is free. `kept` ends it with
-    what is left.
+    For want of space it says how much is free beside the `size` (bytes) of what is written. It ends with what is `left`.
     """
     try:
         yield
     except OSError as error:
+        advice = "put that right and start again"
         if error.errno in NO_SPACE:
             free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
             advice = f"it needs {size / MIB:.1f} MiB and {free / MIB:.1f} MiB are free: make room and start again"
-        else:
-            advice = "put that right and start again"
-        raise TrainingError(f"{what} cannot be written to {folder} ({error.strerror or error}); {advice}; {kept}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename itself durable, where the platform can (POSIX)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        raise TrainingError(f"{what} cannot be written to {folder} ({error.strerror or error}); {advice}; {left}") from error

@@ -19,7 +19,7 @@ from bench.overhead import measure_overhead
 from bench.step import measure_step
 from sarlib.config import ConfigError
 from sarlib.experiments import runs_folder
-from sarlib.runner.machine import at_hand
+from sarlib.runner.machine import check
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if os.environ.get("SAR_ENTROPY"):
             raise ConfigError("SAR_ENTROPY forces one path of the loss: unset it, the benchmark measures what a user gets")
-        machine = at_hand(device=options.device, workers=1)
+        machine = check(device=options.device, workers=1).resolved()
         torch.set_num_threads(1 if options.quick else machine.threads)
         outcome = run(torch.device(machine.device), trial=options.quick, compiled=options.compile)
         path = options.out or runs_folder() / "bench" / report.file_name(outcome)

@@ -19,10 +19,11 @@ from sarlib.config import require
 from sarlib.experiments.declaration import Experiment
 from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.settings import Sets
-from sarlib.runner.machine import check, leads
+from sarlib.runner.machine import check
 from sarlib.runner.measure import measure_all
 from sarlib.runner.schedule import execute_all
-from sarlib.runner.store import TEXT_FILES, Store
+from sarlib.runner.store import Store
+from sarlib.trainer.distributed import leads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,10 +113,9 @@ def keep_as_reference(experiment: Experiment) -> None:
     runs, measurements = list(experiment.runs()), list(experiment.measurements())
     complete = all(map(store.read, runs)) and all(store.read_measured(*pair) for pair in measurements)
     require(complete, f"{experiment.name} at preset {experiment.preset} is not complete: run it with the same settings first")
-    files = [store.folder(run) / file for run in runs for file in TEXT_FILES]
-    files += [store.folder(run) / "measured" / f"{measurement.key}.json" for run, measurement in measurements]
-    for file in dict.fromkeys(files):
-        copy = runs_folder() / "reference" / "store" / file.relative_to(store.root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+    for run in runs:
+        for file in store.text_files(run):
+            copy = runs_folder() / "reference" / "store" / run.key / file
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(store.folder(run) / file, copy)
     write_csv(results, reference_path(experiment))

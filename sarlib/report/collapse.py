@@ -14,15 +14,16 @@ import pandas as pd
 from torch import Tensor
 
 from sarlib.config import ConfigError
-from sarlib.entropy import excess, map_entropy
-from sarlib.experiments.results import COLUMNS
+from sarlib.data.images import Images
+from sarlib.entropy import excess
+from sarlib.experiments.csv import COLUMNS
 from sarlib.report import cells
 from sarlib.report.notation import heading, plus_minus
 from sarlib.report.statistics import mean_interval
 from sarlib.run import Run
-from sarlib.runner import maps
+from sarlib.runner import measures
 from sarlib.runner.store import Store
-from sarlib.tasks.masks import upsample
+from sarlib.trainer.masks import upsample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,45 +51,26 @@ class Experiment(cells.Experiment, Protocol):
     data_root: Path | None
 
 
-def measures(similarity: Tensor) -> dict[str, float]:
-    """How collapsed maps S (n, H, k, k) are, as means over images and heads.
-
-    peak: largest value of softmax(S); 1 / k^2 for a flat map, at most 1.
-    single: share of the maps, in %, whose softmax exceeds its mean in one token only: one component of one token.
-    tokens: in how many tokens the softmax exceeds its mean.
-    softmax_entropy: Equation 7 of softmax(S), nats; what the cheating network minimises.
-    entropy: Equation 7 of S itself, nats; not changed by the scale of S.
-    spread: standard deviation of S over the tokens of a map: how far the scores have grown.
-    """
-    attention = maps.attention(similarity)
-    tokens = (excess(attention) > 0).sum((-2, -1))
-    each = {
-        "peak": attention.amax((-2, -1)),
-        "single": 100.0 * (tokens == 1),
-        "tokens": tokens,
-        "softmax_entropy": map_entropy(attention),
-        "entropy": map_entropy(similarity),
-        "spread": similarity.std((-2, -1), correction=0),
-    }
-    return {name: values.double().mean().item() for name, values in each.items()}
-
-
 def measured(experiment: Experiment, *, store: Store, images: int = 500) -> pd.DataFrame:
-    """`measures` of every run of the part on up to `images` test images, as tidy results (`sarlib.experiments.results`).
+    """`measures.collapse` of every run of the part on up to `images` test images, as tidy results (`sarlib.experiments.csv`).
 
     `ConfigError` if the experiment has no such part, or a run or its weights are not in `store`.
     """
     chosen = _cells(experiment)
-    shown = maps.first_images(chosen[0].with_seed(experiment.seeds[0]), images, root=experiment.data_root)
+    shown = measures.first_images(chosen[0].run.data, images, root=experiment.data_root)
     lines = []
     for cell in chosen:
         for seed in experiment.seeds:
             run = cell.with_seed(seed)
-            found = measures(maps.similarity(run, store=store, images=shown))
+            found = measures.collapse(_similarity(run, store, shown))
             lines += [
                 (cell.table, cell.row, cell.dataset, seed, name, value, UNITS[name], run.key) for name, value in found.items()
             ]
     return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def _similarity(run: Run, store: Store, images: Images) -> Tensor:
+    return measures.similarity(measures.network(run, store.weights(run)), images, batch_size=4 * run.recipe.batch_size)
 
 
 def table(measured: pd.DataFrame) -> pd.DataFrame:
@@ -114,8 +96,8 @@ def figure(measured: pd.DataFrame, experiment: Experiment, *, store: Store, imag
     from sarlib.report.figures import INK, STYLE, WIDTH
 
     chosen, seed = _cells(experiment), experiment.seeds[0]
-    pictures = maps.first_images(chosen[0].with_seed(seed), images, root=experiment.data_root)
-    drawn = [maps.attention(maps.similarity(cell.with_seed(seed), store=store, images=pictures)) for cell in chosen]
+    pictures = measures.first_images(chosen[0].run.data, images, root=experiment.data_root)
+    drawn = [measures.attention(_similarity(cell.with_seed(seed), store, pictures)) for cell in chosen]
     across = len(pictures)
     side = min(MAP, (WIDTH - LABELS) / across)
     with plt.rc_context(STYLE):

@@ -1,1 +1,1 @@
-"""From declared runs to finished records: the store, one run after the other or many side by side, several GPUs, a cluster."""
+"""From declared runs to finished records and measurements: the store, one run or many side by side, several GPUs, a cluster."""

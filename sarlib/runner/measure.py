@@ -1,47 +1,28 @@
-"""What is measured of finished runs: answered from the store or taken."""
+"""Measurements of finished runs: answered from the store without torch, or taken by `sarlib.runner.measures`."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sarlib.run import Measurement, Run
+from sarlib.runner.execute import Job, Work
 from sarlib.runner.machine import Machine
+from sarlib.runner.schedule import complete
 from sarlib.runner.store import Store
 
 
 def measure_all(
-    pairs: Iterable[tuple[Run, Measurement]], *, store: Store, root: Path | None, machine: Machine
+    pairs: Iterable[tuple[Run, Measurement]], *, store: Store, root: Path | None, machine: Machine, title: str = ""
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """What each pair gives, by the keys of run and measurement."""
-    found = {}
+    """{"metrics": {name: number}, "arrays": {name: nested list}} by the keys of run and measurement, each taken once.
+
+    Runs are trained where they or their weights are missing. Errors as from `execute_all` and `sarlib.runner.measures.take`.
+    """
+    wanted: dict[str, Work] = {}
     for run, measurement in pairs:
-        known = store.read_measured(run, measurement)
-        if known is None:
-            known = MEASURES[measurement.name](run, measurement, store, root)
-            file = store.folder(run) / "measured" / f"{measurement.key}.json"
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(json.dumps(known))
-        found[run.key, measurement.key] = known
-    return found
-
-
-def _collapse(run: Run, measurement: Measurement, store: Store, root: Path | None) -> dict[str, Any]:
-    from sarlib.report import collapse
-    from sarlib.runner import maps
-
-    shown = maps.first_images(dataclasses.replace(run, data=measurement.data), measurement.images, root=root)
-    return {"metrics": collapse.measures(maps.similarity(run, store=store, images=shown)), "arrays": {}}
-
-
-def _maps(run: Run, measurement: Measurement, store: Store, root: Path | None) -> dict[str, Any]:
-    from sarlib.runner import maps
-
-    shown = maps.first_images(dataclasses.replace(run, data=measurement.data), measurement.images, root=root)
-    return {"metrics": {}, "arrays": {"attention": maps.attention(maps.similarity(run, store=store, images=shown)).tolist()}}
-
-
-MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps}
+        earlier = wanted[run.key].measurements if run.key in wanted else ()
+        wanted[run.key] = Work(run, tuple(dict.fromkeys((*earlier, measurement))))
+    answers = complete(Job(store, root, machine, tuple(wanted.values()), title))
+    return {(key, own): found for key, (_, measured) in answers.items() for own, found in measured.items()}

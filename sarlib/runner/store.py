@@ -1,33 +1,37 @@
 """The run store: one folder a run, named by its key, holding what it was, what it gave and how that came about.
 
-<root>/<key>/config.json          the declaration
-             metrics.csv          epoch, split, metric, value
-             result.json          final metrics and provenance; written last: a folder with it is a finished run
-             weights.safetensors  the trained weights
-             checkpoint*.pt       only while the run is unfinished
+<root>/<key>/config.json            the declaration
+             metrics.csv            epoch, split, metric, value
+             result.json            final metrics and provenance; written last: a folder with it is a finished run
+             weights.safetensors    the trained weights
+             measured/<key>.json    a measurement of these weights: its declaration, metrics and arrays
+             checkpoint*.pt         only while the run is unfinished
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from filelock import FileLock
-from safetensors.torch import save as serialize_tensors
-from torch import Tensor
 
 from sarlib.config import ConfigError
-from sarlib.durable import sweep, told_as_training_error, write_durably
+from sarlib.durable import as_training_error, sweep, write_durably
 from sarlib.run import Measurement, Run
-from sarlib.trainer import checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
 
 TEXT_FILES = ("config.json", "metrics.csv", "result.json")
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -54,73 +58,124 @@ class Store:
         return FileLock(self.root / f".{run.key}.lock")
 
     def require_writable(self) -> None:
-        """`ConfigError` if results could not be kept here."""
+        """`ConfigError` if nothing can be written here."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".writable-{os.getpid()}"
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise ConfigError(
-                f"cannot write to the runs folder {self.root} ({error.strerror}): make it writable or name another with the environment variable SAR_RUNS"
-            ) from error
+            advice = "make it writable or name another with the environment variable SAR_RUNS"
+            raise ConfigError(f"cannot write to the runs folder {self.root} ({error.strerror}): {advice}") from error
 
     def read(self, run: Run) -> Record | None:
-        """The finished record of `run`, or None. A record that cannot be read, or is of another declaration, is moved aside and told."""
+        """The finished record of `run`, or None. One that cannot be read, or is another run's, is moved aside: stderr says so."""
         folder = self.folder(run)
         if not (folder / "result.json").exists():
             return None
         try:
             result = json.loads((folder / "result.json").read_text())
-            stored = Run.from_dict(json.loads((folder / "config.json").read_text()))
-            if stored != run:
+            if Run.from_dict(json.loads((folder / "config.json").read_text())) != run:
                 raise ValueError("its config.json declares another run")
             metrics = {name: float(value) for name, value in result["metrics"].items()}
             return Record(run=run, metrics=metrics, provenance=dict(result["provenance"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self._set_aside(folder, error)
+        except _UNREADABLE as error:
+            _set_aside(folder, f"the record {folder} cannot be read ({error})", "the run is trained again")
             return None
 
-    def write(self, run: Run, *, record: Record, history: list[dict[str, Any]], weights: dict[str, Tensor]) -> None:
-        """Keep a finished run: everything else first, `result.json` last, then the checkpoints are dropped. The caller holds the `lock`.
+    def has_weights(self, run: Run) -> bool:
+        """Whether `run` is finished and its weights are there; the committed reference results are without."""
+        return self.read(run) is not None and self._weights(run).exists()
 
-        Killed at any moment, there is the whole record or none, and in the latter case the checkpoints. `TrainingError` if the disk is
-        full or the folder not writable.
+    def weights(self, run: Run) -> dict[str, Tensor]:
+        """The trained weights of `run` by their names. `ConfigError` if there are none or they cannot be read."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if self.read(run) is None:
+            raise ConfigError(f"run {run.key} is not finished in {self.root}: train it first, with the table that declares it")
+        train_again = f"remove the folder {self.folder(run)} and train the run again"
+        if not self._weights(run).exists():
+            raise ConfigError(f"run {run.key} has no weights in {self.root} (reference results are without): {train_again}")
+        try:
+            return load_file(self._weights(run))
+        except SafetensorError as error:
+            raise ConfigError(f"the weights of run {run.key} cannot be read ({error}): {train_again}") from error
+
+    def history(self, run: Run) -> pd.DataFrame:
+        """The run's metrics over its epochs: epoch, split, metric, value. `FileNotFoundError` if the run is not finished."""
+        import pandas as pd
+
+        return pd.read_csv(self.folder(run) / "metrics.csv")
+
+    def text_files(self, run: Run) -> list[Path]:
+        """What is committed of a finished run, relative to its folder: all but the weights."""
+        folder = self.folder(run)
+        return [*map(Path, TEXT_FILES), *sorted(file.relative_to(folder) for file in folder.glob("measured/*.json"))]
+
+    def write(self, run: Run, *, record: Record, history: list[dict[str, Any]], weights: dict[str, Tensor]) -> None:
+        """A finished run: everything else first, `result.json` last, then checkpoints are dropped. The caller holds the `lock`.
+
+        Killed at any moment, there is the whole record or none, and then the checkpoints. What was measured of earlier weights
+        goes with them. `TrainingError` if the disk is full or the folder not writable.
         """
+        import pandas as pd
+        from safetensors.torch import save
+
+        from sarlib.trainer import checkpoint
+
         folder = self.folder(run)
         files = {
-            "weights.safetensors": serialize_tensors({name: tensor.contiguous().cpu() for name, tensor in weights.items()}),
+            self._weights(run).name: save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}),
             "metrics.csv": pd.DataFrame(history).to_csv(index=False).encode(),
-            "config.json": _json(run.to_dict()),
-            "result.json": _json({"metrics": record.metrics, "provenance": record.provenance}),
+            "config.json": _json(run.to_dict(), indent=1),
+            "result.json": _json({"metrics": record.metrics, "provenance": record.provenance}, indent=1),
         }
-        size, kept = sum(map(len, files.values())), checkpoint.what_remains(folder)
-        with told_as_training_error(f"the record of run {run.key}", folder=folder, size=size, kept=kept):
+        size, left = sum(map(len, files.values())), checkpoint.what_remains(folder)
+        with as_training_error(f"the record of run {run.key}", folder=folder, size=size, left=left):
             sweep(folder)
-            (folder / "result.json").unlink(
-                missing_ok=True
-            )  # if a record is written over, old and new files are never taken for one
+            (folder / "result.json").unlink(missing_ok=True)  # old and new files are never taken for one record
+            shutil.rmtree(folder / "measured", ignore_errors=True)
             for name, content in files.items():
                 write_durably(folder / name, content)
         checkpoint.discard(folder)
 
-    def history(self, run: Run) -> pd.DataFrame:
-        """The run's metrics over its epochs: epoch, split, metric, value. `FileNotFoundError` if the run is not finished."""
-        return pd.read_csv(self.folder(run) / "metrics.csv")
-
     def read_measured(self, run: Run, measurement: Measurement) -> dict[str, Any] | None:
-        """What was measured of `run`, None if it was not."""
-        file = self.folder(run) / "measured" / f"{measurement.key}.json"
-        return json.loads(file.read_text()) if file.exists() else None
-
-    def _set_aside(self, folder: Path, error: Exception) -> None:
-        aside = folder.with_name(f"{folder.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}")
+        """{"metrics": {name: number}, "arrays": {name: nested list}}, or None. Moved aside, as in `read`, if it cannot be read."""
+        file = self._measured(run, measurement)
+        if not file.exists():
+            return None
         try:
-            folder.rename(aside)
-        except FileNotFoundError:  # another process has just done so
-            return
-        print(f"the record {folder} cannot be read ({error}); moved to {aside.name}, the run is trained again", file=sys.stderr)
+            found = json.loads(file.read_text())
+            return {"metrics": dict(found["metrics"]), "arrays": dict(found["arrays"])}
+        except _UNREADABLE as error:
+            _set_aside(file, f"the measurement {file} cannot be read ({error})", "it is taken again")
+            return None
+
+    def write_measured(self, run: Run, measurement: Measurement, found: dict[str, Any]) -> None:
+        """What `read_measured` gives from now on, in one step. The caller holds the `lock`. `TrainingError` as from `write`."""
+        file = self._measured(run, measurement)
+        content = _json({"measurement": asdict(measurement), **found})
+        what = f"the measurement {measurement.name} of run {run.key}"
+        with as_training_error(what, folder=file.parent, size=len(content), left="its record is whole"):
+            sweep(file.parent)
+            write_durably(file, content)
+
+    def _weights(self, run: Run) -> Path:
+        return self.folder(run) / "weights.safetensors"
+
+    def _measured(self, run: Run, measurement: Measurement) -> Path:
+        return self.folder(run) / "measured" / f"{measurement.key}.json"
 
 
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+def _set_aside(path: Path, message: str, consequence: str) -> None:
+    aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:  # another process has just done so
+        return
+    print(f"{message}; moved to {aside.name}, {consequence}", file=sys.stderr)
+
+
+def _json(content: dict[str, Any], *, indent: int | None = None) -> bytes:
+    return (json.dumps(content, indent=indent, sort_keys=True) + "\n").encode()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sarlib.config import TrainingError
-from sarlib.durable import sweep, told_as_training_error, write_durably
+from sarlib.durable import as_training_error, sweep, write_durably
 from sarlib.run import Run
 from sarlib.trainer.distributed import Ranks
 
@@ -111,7 +111,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         file.write(hashlib.sha256(payload).digest() + _LAYOUT)
 
     what, size = f"the checkpoint of run {state['key']}", len(payload) + _TRAILER
-    with told_as_training_error(what, folder=folder, size=size, kept=what_remains(folder)):
+    with as_training_error(what, folder=folder, size=size, left=what_remains(folder)):
         sweep(folder)
         write_durably(folder / FILE, write, previous=folder / PREVIOUS)
 

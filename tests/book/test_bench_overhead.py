@@ -14,10 +14,10 @@ import pytest
 import torch
 from bench import overhead, plan, report
 from bench.interleaved import Measurement, Timing, Unequal, ratio
+from sarlib.experiments.architectures import architectures
 from torch import Tensor, nn
 
 from sarlib.config import ARCHITECTURES, REGULARIZERS
-from sarlib.experiments.architectures import architectures
 from sarlib.experiments.presets import LAPTOP, TINY
 
 CPU = torch.device("cpu")

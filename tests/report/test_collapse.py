@@ -1,10 +1,9 @@
-"""The collapse of section 4.3: measures of maps made by hand, and what table and figure make of runs."""
+"""The collapse of section 4.3: what table and figure make of the measures of runs."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import math
 
 import numpy as np
 import pandas as pd
@@ -18,65 +17,12 @@ from untrained import keep, scale_scores
 
 from sarlib import experiments
 from sarlib.config import ConfigError
-from sarlib.experiments.results import COLUMNS
 from sarlib.experiments.declaration import Cell, Experiment
+from sarlib.experiments.results import COLUMNS
 from sarlib.report import collapse, figures
 from sarlib.run import Run
-from sarlib.runner import maps
+from sarlib.runner import measures
 from sarlib.runner.store import Store
-
-SHARPEST = 60.0  # e^-60 is nothing beside 1 in float32
-
-
-def lit(*tokens: tuple[int, int], height: float = SHARPEST) -> torch.Tensor:
-    """One map of one head, 8 x 8, that is 0 but for some tokens."""
-    similarity = torch.zeros(1, 1, 8, 8)
-    for row, column in tokens:
-        similarity[..., row, column] = height
-    return similarity
-
-
-@pytest.mark.parametrize(
-    ("similarity", "expected"),
-    [
-        pytest.param(lit((2, 3)), {"peak": 1, "single": 100, "tokens": 1, "softmax_entropy": 0, "entropy": 0}, id="one peak"),
-        pytest.param(
-            lit((0, 0), (5, 6)),
-            {"peak": 1 / 2, "single": 0, "tokens": 2, "softmax_entropy": math.log(2), "entropy": math.log(2)},
-            id="two peaks apart",
-        ),
-        pytest.param(lit((2, 3), (3, 4)), {"peak": 1 / 2, "single": 0, "tokens": 2, "softmax_entropy": 0}, id="two that touch"),
-        pytest.param(
-            torch.full((1, 1, 8, 8), 3.0),
-            {"peak": 1 / 64, "single": 0, "tokens": 0, "softmax_entropy": 0, "entropy": 0, "spread": 0},
-            id="flat",
-        ),
-        pytest.param(
-            torch.cat([lit((2, 3)), lit((0, 0), (5, 6))]).view(1, 2, 8, 8),
-            {"peak": 3 / 4, "single": 50, "tokens": 3 / 2, "softmax_entropy": math.log(2) / 2},
-            id="means over heads",
-        ),
-    ],
-)
-def test_measures_of_maps_made_by_hand(similarity: torch.Tensor, expected: dict[str, float]) -> None:
-    found = collapse.measures(similarity)
-    assert found.keys() == collapse.UNITS.keys()
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
-
-
-def test_spread_is_the_standard_deviation_within_maps() -> None:
-    similarity = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + torch.arange(3)[:, None, None]
-    assert collapse.measures(similarity)["spread"] == pytest.approx(similarity.numpy().std(axis=(2, 3)).mean(), rel=1e-5)
-
-
-def test_larger_scores_collapse_the_softmax_and_leave_the_entropy() -> None:
-    """What section 4.3 calls cheating: nothing but the scale of S has changed."""
-    similarity = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    before, after = collapse.measures(similarity), collapse.measures(10 * similarity)
-    assert after["entropy"] == pytest.approx(before["entropy"], rel=1e-5)
-    assert after["spread"] == pytest.approx(10 * before["spread"], rel=1e-5)
-    assert after["peak"] > 3 * before["peak"] and after["single"] > before["single"] and after["tokens"] < before["tokens"] / 3
-    assert after["softmax_entropy"] < before["softmax_entropy"] / 2
 
 
 @pytest.fixture
@@ -104,7 +50,7 @@ def test_every_run_of_the_part_is_measured(declared: Experiment, measured: pd.Da
     assert len(measured) == 2 * 2 * len(collapse.UNITS) and not measured.duplicated(["row", "seed", "metric"]).any()
     run = declared.cells[2].with_seed(1)
     own = measured[(measured["row"] == "collapsed") & (measured["seed"] == 1)]
-    expected = collapse.measures(maps.similarity(run, store=store, images=maps.first_images(run, 6)))
+    expected = measures.collapse(collapse._similarity(run, store, measures.first_images(run.data, 6)))
     assert dict(zip(own["metric"], own["value"], strict=True)) == expected and set(own["key"]) == {run.key}
 
 
@@ -125,9 +71,9 @@ def figure(declared: Experiment, measured: pd.DataFrame, store: Store) -> Figure
 def test_the_figure_shows_pictures_and_the_maps_of_one_head(figure: Figure, declared: Experiment, store: Store) -> None:
     *panels, bar = figure.axes
     assert len(panels) == 3 * 3 and plt.get_fignums() == []
-    images = maps.first_images(declared.cells[1].run, 3)
+    images = measures.first_images(declared.cells[1].run.data, 3)
     assert np.array_equal(np.asarray(panels[2].images[0].get_array()), images.pixels[2].permute(1, 2, 0).numpy())
-    attention = maps.attention(maps.similarity(declared.cells[1].run, store=store, images=images))[2, 1]
+    attention = measures.attention(collapse._similarity(declared.cells[1].run, store, images))[2, 1]
     shown = panels[5].images[0]
     np.testing.assert_allclose(np.asarray(shown.get_array()), (attention / attention.max()).numpy(), rtol=1e-6)
     assert {panel.images[0].get_clim() for panel in panels[3:]} == {(0, 1)}

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from sarlib import experiments, report
-from sarlib.experiments.results import COLUMNS
 from sarlib.experiments.declaration import Cell
+from sarlib.experiments.results import COLUMNS
 from sarlib.report import curves
 
 EPOCHS = (2, 4, 6)

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from sarlib import experiments
 from sarlib.config import ConfigError
 from sarlib.run import Run
-from sarlib.runner.execute import execute
-from sarlib.runner.machine import Machine, at_hand
+from sarlib.runner.execute import Job, Work, execute
+from sarlib.runner.machine import Machine, check
 from sarlib.runner.schedule import execute_all
 from sarlib.runner.store import Record, Store
 from sarlib.trainer import loop as training
@@ -58,6 +59,21 @@ def test_a_changed_field_is_another_run(store: Store, smallest_run: Run, trained
     assert trained == [smallest_run.key, other.key]
 
 
+def test_a_table_that_is_answered_is_the_one_that_was_trained(runs_folder: Path) -> None:
+    """Record by record, and the bytes of its CSV: the order of lines included."""
+    experiment = experiments.declare("table2", preset="tiny", seeds=1, datasets="shapes-object, 48 images")
+    tables = []
+    for _ in range(2):
+        experiments.run(experiment, workers=1, device="cpu")
+        tables.append(experiments.csv_path(experiment).read_bytes())
+    assert tables[0] == tables[1]
+    again = Store(runs_folder / "again")
+    trained, answered = (execute_all(experiment.runs(), store=again, root=None, machine=ONE).values() for _ in range(2))
+    for one, other in zip(trained, answered, strict=True):
+        assert list(one.metrics.items()) == list(other.metrics.items())
+        assert list(one.provenance.items()) == list(other.provenance.items())
+
+
 def test_side_by_side_gives_the_same_numbers(tmp_path: Path, smallest_run: Run) -> None:
     declared = seeds(smallest_run, 3)
     serial = execute_all(declared, store=Store(tmp_path / "serial"), root=None, machine=ONE)
@@ -66,7 +82,7 @@ def test_side_by_side_gives_the_same_numbers(tmp_path: Path, smallest_run: Run) 
 
 
 def test_the_record_says_where_it_comes_from(store: Store, smallest_run: Run) -> None:
-    record = execute(smallest_run, store=store, root=None, device="cpu")
+    record = execute(Work(smallest_run), Job(store, None, ONE))
     assert {"commit", "dirty", "versions", "device", "threads", "peak_memory_mib"} <= record.provenance.keys()
     assert record.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
     assert {
@@ -139,7 +155,7 @@ def test_a_corrupt_record_is_trained_again(store: Store, smallest_run: Run, trai
 )
 def test_bad_machines_are_refused(device: str, workers: int | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        at_hand(device=device, workers=workers)
+        check(device=device, workers=workers)
 
 
 def test_workers_share_the_cores_and_take_no_more_threads_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,12 +165,31 @@ def test_workers_share_the_cores_and_take_no_more_threads_than_allowed(monkeypat
             monkeypatch.setenv("OMP_NUM_THREADS", allowed)
         else:
             monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        assert tuple(at_hand(device="cpu", workers=workers).threads for workers in (1, 2, 9)) == threads
+        assert tuple(check(device="cpu", workers=workers).threads for workers in (1, 2, 9)) == threads
+
+
+def test_the_device_is_looked_for_when_something_is_trained() -> None:
+    """Checking what a user says imports no torch unless a GPU is named; "auto" is then what torch finds."""
+    script = "import sys; from sarlib.runner.machine import check; check(workers=2); check(device='cpu'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+    found = check(workers=3)
+    assert (found.device, found.resolved().device) == ("auto", "cuda" if torch.cuda.is_available() else "cpu")
+    assert found.resolved().workers == 3 and found.resolved().threads >= 1
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "two", ""])
+def test_bad_micro_batches_are_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("SAR_MICRO_BATCHES", given)
+    with pytest.raises(ConfigError, match=f"SAR_MICRO_BATCHES='{given}'"):
+        check(device="cpu")
+    monkeypatch.setenv("SAR_MICRO_BATCHES", "4")
+    assert check(device="cpu").micro_batches == 4
 
 
 def test_by_default_a_worker_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    cores = at_hand(device="cpu", workers=1).threads
-    default = at_hand(device="cpu")
+    cores = check(device="cpu", workers=1).threads
+    default = check(device="cpu")
     assert (default.workers, default.threads) == (cores, 1)
-    assert at_hand(device="cpu", workers=2 * cores).threads == 1
+    assert check(device="cpu", workers=2 * cores).threads == 1

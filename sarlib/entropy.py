@@ -169,7 +169,7 @@ def _on_cpu(stacked: Tensor, finfo: torch.finfo) -> tuple[Tensor, Tensor]:
     labels, counts = _label(stacked)
     n = len(counts)
     owner = np.repeat(np.arange(n), counts)
-    sums = torch.zeros(len(owner) + 1, dtype=torch.float64).index_add_(0, labels.flatten(), stacked.flatten())
+    sums = stacked.new_zeros(len(owner) + 1).index_add_(0, labels.flatten(), stacked.flatten())
     mass = sums.numpy()[1:]  # label 0 is what does not exceed the mean
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         total = np.bincount(owner, weights=mass, minlength=n).astype(float)  # NumPy makes it integer where all maps are flat
@@ -195,7 +195,7 @@ def _stacked(maps: Tensor) -> Tensor:
     """
     n, h, w = maps.shape
     mean = _mean(maps)
-    stacked = torch.empty(n, h + 1, w, dtype=torch.float64)
+    stacked = mean.new_empty(n, h + 1, w)  # not on torch's default device
     torch.sub(maps, mean, out=stacked[:, :h])
     stacked[:, h:] = mean - mean
     return stacked

@@ -73,7 +73,7 @@ bench: $(STAMP) ## measure speed and memory: runs/bench/<device>.json
 	@cd book && ../$(PY) -m bench $(call option,device,DEVICE)
 
 gpu-check: $(STAMP) ## what a borrowed GPU is wanted for, in ten minutes, into the folder OUT; again to go on
-	@$(PY) book/gpu_check.py $(call option,out,OUT) $(call option,data,DATA)
+	@bash book/gpu_check.sh $(PY) $(call quote,$(OUT)) $(call quote,$(DATA))
 
 reference: $(STAMP) ## make your results of PRESET (of all, or of NAMES) the committed reference in runs/reference/, with the settings they were made with
 	@set -e; preset=$(call quote,$(PRESET)); \

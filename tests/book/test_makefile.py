@@ -138,7 +138,9 @@ def test_a_python_that_is_too_old_is_named_with_its_version(checkout: Path) -> N
 
 
 def test_without_a_package_index_it_says_so_in_one_line(checkout: Path) -> None:
-    words = {"WORDS": "WARNING: Retrying after connection broken by 'NewConnectionError'\nERROR: No matching distribution found"}
+    words = {
+        "WORDS": "WARNING: Retrying after connection broken by 'NewConnectionError'\nERROR: No matching distribution found"
+    }
     outcome = make(checkout, "environment", fail="pip", environment=words)
     said = [line for line in outcome.stderr.splitlines() if not line.startswith(("building", "it takes", "make:"))]
     assert outcome.returncode == 2 and len(said) == 1 and said[0].startswith("no package index can be reached")
@@ -282,7 +284,19 @@ def test_a_new_notebook_is_a_new_target(checkout: Path) -> None:
 
 def test_help_names_every_target_of_the_interface(checkout: Path) -> None:
     text = make(checkout).stdout
-    for target in ("table1, table2", "tables", "book", "lab", "test", "lint", "bench", "gpu-check", "reference", "clean", "lock"):
+    for target in (
+        "table1, table2",
+        "tables",
+        "book",
+        "lab",
+        "test",
+        "lint",
+        "bench",
+        "gpu-check",
+        "reference",
+        "clean",
+        "lock",
+    ):
         assert target in text
     assert calls(checkout) == []
 

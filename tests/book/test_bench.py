@@ -16,6 +16,7 @@ import torch
 from adversarial_maps import adversarial, random_maps
 from bench import __main__ as command
 from bench import augmentation, bars, baselines, device, loss, maps, overhead, plan, report, step
+from bench.device import WAITS, waits
 from bench.interleaved import (
     Check,
     Effort,
@@ -30,7 +31,6 @@ from bench.interleaved import (
     ratio,
     require_equal,
 )
-from bench.device import WAITS, waits
 from scipy import ndimage
 
 from sarlib.config import ConfigError

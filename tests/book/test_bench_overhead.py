@@ -1,5 +1,5 @@
-"""The overhead table: every regulariser's step starts from the same weights, has that regulariser in its gradient, and is set against
-the step without; the chapter shows it beside the paper's figure."""
+"""The overhead table: every regularizer's step starts from the same weights, has that regularizer in its gradient, and is set
+against the step without; the chapter shows it beside the paper's figure."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_every_regulariser_is_in_the_gradient_of_its_step(steps: dict[str, overh
 
 
 def test_a_step_is_the_optimizers_on_the_weighted_losses() -> None:
-    """Against AdamW on a loss that is put together here, both without weight decay, whose groups are tested with the trainer."""
+    """Against AdamW on a loss that is put together here, both without weight decay."""
     run = overhead.sides(architectures(TINY)["ViT"], preset=TINY, image_size=TRIAL.overhead_pixels)[overhead.BOTH]
     run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, weight_decay=0.0))
     batch = overhead._batch(TRIAL, CPU)

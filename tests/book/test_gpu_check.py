@@ -1,4 +1,4 @@
-"""The check for a borrowed GPU, rehearsed on the CPU: every part passes once, one that fails or is late does not spoil the others."""
+"""The check for a borrowed GPU, rehearsed on the CPU: every part passes once, one that fails or is late spoils no other."""
 
 from __future__ import annotations
 

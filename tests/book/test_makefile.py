@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Stands in for Python: makes a .venv that holds a copy of itself, notes its arguments and its environment, and fails at what FAIL
-#: names. `-c` is for the check of the version.
+#: Stands in for Python: makes a .venv that holds a copy of itself, notes its arguments and its environment, and fails at what
+#: FAIL names. `-c` is for the check of the version.
 PYTHON = """#!/bin/sh
 case "$1 $2" in
   "-c "*) exit 0 ;;

@@ -14,8 +14,8 @@ from sarlib.entropy import entropy_and_gradient, spatial_entropy
 
 pytestmark = pytest.mark.gpu
 
-#: Allowed difference from the CPU, relative to the largest value. The gradient has the type of the maps; in bfloat16 it may differ in
-#: the last digit.
+#: Allowed difference from the CPU, relative to the largest value. The gradient has the type of the maps; in bfloat16 it may
+#: differ in the last digit.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-7}
 
 

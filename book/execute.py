@@ -92,7 +92,7 @@ def _own_environment(scratch: Path) -> Iterator[None]:
 
 
 def digest(results: Path) -> str | None:
-    """Of the CSV file that a notebook has written, None where there is none: tells whether it was written anew since."""
+    """Of the CSV file that a notebook has written, None where there is none: shows whether it was written anew since."""
     return hashlib.sha256(results.read_bytes()).hexdigest()[:16] if results.exists() else None
 
 

@@ -4,7 +4,8 @@
 # results are in OUT/runs. Called again it goes on: what passed with this code on this device is not repeated, and trainings resume
 # from their store. SAR_REHEARSE=1 tries every part on the CPU, at sizes that mean nothing; LIMIT is the time for all of it in seconds.
 set -uo pipefail
-python=$1 out=${2:-} data=${3:-}
+python=$(command -v "$1") out=${2:-} data=${3:-}
+case $python in /*) ;; *) python=$PWD/$python ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 end=$((SECONDS + ${LIMIT:-540}))
 trap 'kill "${child:-}" 2>/dev/null; wait "${child:-}"; exit 130' INT TERM  # a training saves before it ends

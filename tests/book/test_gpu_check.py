@@ -21,6 +21,7 @@ PYTHON = """#!/bin/sh
 case "$1" in -c) echo "${DEVICE_NAME:-a GPU}"; exit ;; esac
 case "$*" in *--check) exit 0 ;; esac
 echo "$2 $3" >> "$CALLS"
+(shift 2 && echo "$*") >> "${CALLS%calls}arguments"
 echo "the words of $2"
 case " ${FAIL:-} " in *" $2 "*) exit 1 ;; esac
 case " ${WAIT:-} " in *" $2 "*) touch "$CALLS.waiting"; sleep 600 ;; esac
@@ -74,7 +75,8 @@ def test_every_part_passes_once_in_a_rehearsal(tmp_path: Path) -> None:
 
 def test_all_parts_are_run_in_order_with_the_data(stand_in: Path, tmp_path: Path) -> None:
     """Tables with more and more seeds, so that whole seeds of every table come as early as can be."""
-    assert check(stand_in, tmp_path / "out", "images").returncode == 0
+    assert check(os.path.relpath(stand_in), tmp_path / "out", "images").returncode == 0
+    assert (tmp_path / "arguments").read_text().splitlines()[2] == "table2 --preset gpu --device cuda --data images --seeds 1"
     assert calls(stand_in) == ALL
     assert check(stand_in, tmp_path / "out", "images").returncode == 0
     assert calls(stand_in) == []

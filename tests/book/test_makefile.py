@@ -265,6 +265,13 @@ def test_lint_and_bench_are_run_in_the_environment(checkout: Path) -> None:
     assert environment_of_last_call(checkout)["PWD"] == str(checkout / "book")
 
 
+def test_the_check_for_a_gpu_is_given_python_and_folders(checkout: Path) -> None:
+    make(checkout, "environment")
+    write_program(checkout / "book" / "gpu_check.sh", 'printf "<%s>" "$@"\n')
+    outcome = make(checkout, "gpu-check", "OUT=the results", "DATA=it's")
+    assert outcome.stdout == "<.venv/bin/python><the results><it's>"
+
+
 def test_continuous_integration_lints_before_it_tests(checkout: Path) -> None:
     (checkout / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", checkout / ".ci")

@@ -3,6 +3,8 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
+# Tables share the machine's cores among their own trainings: make -j would start several tables on the same cores.
+.NOTPARALLEL:
 
 PRESET ?= laptop
 PYTHON ?=
@@ -22,16 +24,26 @@ ARGUMENTS = $(strip $(call option,preset,PRESET) $(call option,data,DATA) $(call
 	$(call option,seeds,SEEDS) $(call option,workers,WORKERS) $(call option,device,DEVICE) $(call option,gpus,GPUS) \
 	$(call option,cluster,CLUSTER))
 
-# The packages and the notebook kernel are those of this environment, whatever the user or the machine has installed beside it.
+# The packages and the notebook kernel are those of this environment, text is UTF-8 and figures are drawn into the notebooks,
+# whatever the user or the machine has installed or set.
 export JUPYTER_PATH := $(CURDIR)/$(VENV)/share/jupyter
-unexport PYTHONHOME PYTHONPATH
+export PIP_USER := 0
+export PYTHONUTF8 := 1
+unexport MPLBACKEND PIP_PREFIX PIP_TARGET PYTHONHOME PYTHONIOENCODING PYTHONPATH PYTHONSAFEPATH
 
-.PHONY: help environment $(PAPER) tables book lab test bench gpu-check reference clean lock
+# A misspelt variable would be ignored in silence.
+VARIABLES := PRESET DATA DATASETS SEEDS WORKERS DEVICE GPUS CLUSTER NAMES OUT LAB PYTHON TORCH VENV SHELL
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+$(foreach name,$(filter-out $(VARIABLES) MAKE%,$(GIVEN)),$(error there is no variable $(name); the variables are $(VARIABLES)))
+
+TARGETS := help environment tables book lab test lint bench gpu-check reference clean lock
+.PHONY: $(PAPER) $(TARGETS)
 
 help: ## list the targets
 	@printf '  %-12s %s\n' '<name>' 'train what is missing, execute the notebook, print the table: $(call list,$(DECLARED))'
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
-	@printf '\n  %s\n' 'Variables: PRESET=tiny|laptop|gpu|paper (default laptop) DATA=folder DATASETS="a;b" SEEDS=3 WORKERS=2 DEVICE=cpu|cuda GPUS=1 CLUSTER=file.yml'
+	@printf '\n  %s\n  %s\n' 'Variables: PRESET=tiny|laptop|gpu|paper (default laptop) DATA=folder DATASETS="a;b" SEEDS=3 WORKERS=2' \
+	  '           DEVICE=cpu|cuda GPUS=1 CLUSTER=file.yml; for the environment PYTHON=python3.12 TORCH=cpu'
 
 $(DECLARED): $(STAMP)
 	@$(PY) book/execute.py $@ $(ARGUMENTS)
@@ -44,17 +56,24 @@ tables: $(filter table%,$(DECLARED)) ## every declared table, one after the othe
 book: $(STAMP) ## build the book from your results, or the reference ones: book/_build/html/index.html
 	@$(PY) book/build.py
 
-lab: $(STAMP) ## open JupyterLab on the notebooks
-	@$(PY) -m jupyterlab --ServerApp.root_dir=book/notebooks
+lab: $(STAMP) ## open JupyterLab on the notebooks; LAB="--no-browser --port=9999" passes options on to it
+	@case "$$(id -u) "$(call quote,$(LAB)) in \
+	  0*--allow-root*) ;; \
+	  0\ *) echo 'JupyterLab does not start as root by itself: make lab LAB=--allow-root' >&2; exit 2 ;; \
+	esac; \
+	$(PY) -m jupyterlab --ServerApp.root_dir=book/notebooks $(LAB)
 
 test: $(STAMP) ## run the tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadgroup tests
 
-bench: $(STAMP) ## measure speed and memory: runs/bench/<device>.json
-	@$(PY) -m sarlib.bench $(call option,device,DEVICE)
+lint: $(STAMP) ## check the code's style, without changing it
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
-gpu-check: $(STAMP) ## all that a borrowed GPU is wanted for, in ten minutes, into the folder OUT; again to go on
-	@$(PY) -m sarlib.gpu_check $(call option,out,OUT) $(call option,data,DATA) $(call option,device,DEVICE)
+bench: $(STAMP) ## measure speed and memory: runs/bench/<device>.json
+	@cd book && ../$(PY) -m bench $(call option,device,DEVICE)
+
+gpu-check: $(STAMP) ## what a borrowed GPU is wanted for, in ten minutes, into the folder OUT; again to go on
+	@bash book/gpu_check.sh $(PY) $(call quote,$(OUT)) $(call quote,$(DATA))
 
 reference: $(STAMP) ## make your results of PRESET (of all, or of NAMES) the committed reference in runs/reference/, with the settings they were made with
 	@set -e; preset=$(call quote,$(PRESET)); \
@@ -73,21 +92,21 @@ clean: ## remove the built book and your tables; keeps the finished trainings in
 
 environment: $(STAMP) ## build .venv from requirements.lock and nothing else
 
-# uv installs the lock in seconds; where it cannot be had or fails, pip does the same in minutes. The stamp comes last, so that
-# an interrupted installation is taken up again.
+# The stamp comes last, so that an interrupted installation is taken up again.
 $(STAMP): requirements.lock pyproject.toml
 	@rm -f $@
-	@python=$(call quote,$(PYTHON)); \
-	for candidate in $${python:-python3.11 python3 python3.12 python3.13 python}; do \
-	  if $$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1; then found=$$candidate; break; fi; \
-	done; \
-	if [ -z "$${found:-}" ]; then echo 'no Python 3.11, 3.12 or 3.13 found: install one or name it with PYTHON=' >&2; exit 2; fi; \
-	echo "building $(VENV) with $$found" >&2; \
-	$$found -m venv $(VENV)
-	@$(PY) -m pip install --quiet uv && $(PY) -m uv pip install --python $(PY) -r requirements.lock -e . \
-	|| { echo 'uv did not succeed; installing with pip' >&2; $(PY) -m pip install -r requirements.lock -e .; }
+	@sh book/environment.sh $(VENV) $(call quote,$(PYTHON)) $(call quote,$(TORCH))
 	@touch $@
 
 lock: $(STAMP) ## re-make requirements.lock from pyproject.toml (needs the network)
 	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile --universal --all-extras --python-version 3.11 pyproject.toml -o requirements.lock >/dev/null
+
+# Files that are written by hand: no misspelt targets under make -B.
+Makefile requirements.lock pyproject.toml: ;
+
+.DEFAULT:
+	@near=$$($(firstword $(wildcard $(PY)) $(PYTHON) python3) -c \
+	  'import difflib, sys; print(" or ".join(difflib.get_close_matches(sys.argv[1], sys.argv[2:], cutoff=0.5)))' \
+	  '$@' $(DECLARED) $(filter-out $(DECLARED),$(TARGETS)) 2>/dev/null); \
+	echo "there is no target $@; $${near:+did you mean $$near? }make help lists all" >&2; exit 2

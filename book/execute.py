@@ -1,4 +1,4 @@
-"""Run one notebook of the book: `python book/execute.py table2 --preset tiny` writes runs/tiny/table2.ipynb and prints the table.
+"""Run a notebook of the book: `python book/execute.py table2 --preset tiny` writes runs/tiny/table2.ipynb and prints the table.
 
 Takes the arguments of `python -m sarlib`. The notebook is executed in a scratch folder and kept only when every code cell was
 executed, so that a run that was stopped or failed is never mistaken for a result. Progress reaches the terminal while it runs.
@@ -6,11 +6,13 @@ executed, so that a run that was stopped or failed is never mistaken for a resul
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import hashlib
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -33,9 +35,8 @@ def execute(source: Path, target: Path, parameters: dict[str, object]) -> None:
     Raises `Stopped` when cells were left out and `PapermillExecutionError` when one raised; the notebook up to there is then at
     `failed(target)`, unless what it raised is a `ConfigError`: input that was refused is no failure of the notebook.
     """
-    with tempfile.TemporaryDirectory(prefix="sarlib-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="sarlib-") as scratch, _own_environment(Path(scratch)):
         unfinished = Path(scratch) / source.name
-        _use_this_environment(Path(scratch))
         try:
             papermill.execute_notebook(
                 source,
@@ -67,17 +68,43 @@ def failed(target: Path) -> Path:
     return target.with_suffix(".failed.ipynb")
 
 
-def _use_this_environment(scratch: Path) -> None:
-    """Let `python3` be the kernel of this interpreter, and let no startup file of the user run in it."""
-    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    os.environ["IPYTHONDIR"] = str(scratch / "ipython")
+@contextlib.contextmanager
+def _own_environment(scratch: Path) -> Iterator[None]:
+    """The kernel's: `python3` is this interpreter, figures go into the notebook, no startup file of the user runs in it.
+
+    A home folder that cannot be written to, or none at all, is replaced by `scratch`.
+    """
+    before = dict(os.environ)
+    os.environ |= {
+        "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter"),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        os.environ["HOME"] = str(scratch)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
+
+
+def digest(results: Path) -> str | None:
+    """Of the CSV file that a notebook has written, None where there is none: shows whether it was written anew since."""
+    return hashlib.sha256(results.read_bytes()).hexdigest()[:16] if results.exists() else None
 
 
 def _publish(notebook: nbformat.NotebookNode, target: Path) -> None:
-    """Write the notebook without this machine's paths and without the progress bars, which the terminal has shown."""
+    """Write the notebook without this machine's paths and without the progress bars, which the terminal has shown.
+
+    It carries the digest of the results that it shows.
+    """
     for name in ("input_path", "output_path"):
         notebook.metadata.papermill.pop(name, None)
+    if shown := digest(target.with_suffix(".csv")):
+        notebook.metadata["results"] = shown
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
@@ -91,27 +118,24 @@ def stop_cleanly() -> None:
 
 def notebook_parameters(arguments: list[str]) -> tuple[str, dict[str, object]]:
     """The notebook's name, and the other arguments as values for its cell of parameters. They have been checked before."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("name")
-    parser.add_argument("--preset", default="laptop")
-    parser.add_argument("--data")
-    parser.add_argument("--datasets")
-    parser.add_argument("--seeds", type=int)
-    parser.add_argument("--workers", type=int)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--gpus", type=int)
-    parser.add_argument("--cluster")
-    parameters = vars(parser.parse_args(arguments))
-    return parameters.pop("name"), parameters
+    from sarlib import __main__ as command_line
+
+    options = vars(command_line._parser().parse_args(arguments))
+    del options["action"]
+    return options.pop("table"), options
 
 
 def main(arguments: list[str]) -> int:
-    """Returns the exit code: 0, 2 for bad input, 1 for a notebook that failed, 130 when stopped; each told in one line."""
-    # Loads torch, which executing a notebook does not need.
+    """Returns the exit code: 0, 2 for bad input, 1 for a notebook that failed, 130 when stopped; each with one line."""
     from sarlib import __main__ as command_line
     from sarlib.experiments import runs_folder
 
     stop_cleanly()
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a terminal that lacks a sign gets its number, not an error after all training is done
+        stream.reconfigure(errors="backslashreplace")
     if code := command_line.main([*arguments, "--check"]):
         return code
     name, parameters = notebook_parameters(arguments)

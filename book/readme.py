@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import markup
 import pandas as pd
 import speed
 
@@ -52,14 +53,12 @@ NO_CLAIM = "differences with intervals; the text claims nothing that can be test
 
 def state() -> str:
     """One line for each place: its command, and the verdicts of the reference results on embedded data."""
-    lines = ["| | what it is about | command | verdicts at `laptop` |", "|---|---|---|---|"]
+    rows = []
     for name, about in PLACES.items():
+        title = name.replace("table", "Table ").replace("figure", "Figure ").capitalize()
         there = name in experiments.TABLES
-        command, verdicts = (f"`make {name}`", _verdicts(name)) if there else ("–", "not there yet")
-        lines.append(
-            f"| {name.replace('table', 'Table ').replace('figure', 'Figure ').capitalize()} | {about} | {command} | {verdicts} |"
-        )
-    return "\n".join(lines)
+        rows.append((title, about, f"`make {name}`" if there else "–", _verdicts(name) if there else "not there yet"))
+    return markup.table(("", "what it is about", "command", f"verdicts at `{PRESET}`"), rows)
 
 
 def _verdicts(name: str) -> str:
@@ -74,14 +73,14 @@ def _verdicts(name: str) -> str:
 def gains() -> str:
     """Full SAR minus baseline on every data set of Table 2's reference results: top-1 points and Jaccard, paired by seed."""
     results = read_csv(REFERENCE / PRESET / "table2.csv")
-    lines = ["| data set | seeds | top-1, points | Jaccard of the attention masks |", "|---|---|---|---|"]
+    rows = []
     for dataset in results.dataset.unique():
         here = results[results.dataset == dataset]
         by_row = {row: here[here.row == row] for row in here.row.unique()}
         baseline, sar = by_row.values()
-        top1 = _difference(sar, baseline, "top1", decimals=1)
-        lines.append(f"| {dataset} | {here.seed.nunique()} | {top1} | {_difference(sar, baseline, 'jaccard', decimals=3)} |")
-    return "\n".join(lines)
+        points, jaccard = (_difference(sar, baseline, name, decimals=n) for name, n in (("top1", 1), ("jaccard", 3)))
+        rows.append((dataset, here.seed.nunique(), points, jaccard))
+    return markup.table(("data set", "seeds", "top-1, points", "Jaccard of the attention masks"), rows)
 
 
 def architectures() -> str:
@@ -93,10 +92,9 @@ def architectures() -> str:
         for name, pair in found.items()
         if pair
     ]
-    lines = [("architecture", *columns), ("---",) * (1 + len(columns))]
-    for row in dict.fromkeys(row for differences in gained.values() for row in differences.index):
-        lines.append((row, *(_interval(differences.loc[row]) for differences in gained.values())))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    names = dict.fromkeys(row for differences in gained.values() for row in differences.index)
+    rows = [(row, *(_interval(differences.loc[row]) for differences in gained.values())) for row in names]
+    return markup.table(("architecture", *columns), rows)
 
 
 def _interval(line: pd.Series) -> str:
@@ -141,14 +139,13 @@ BLOCKS = {"output": output, "state": state, "gains": gains, "architectures": arc
 def rendered(text: str) -> str:
     """The README's text with every block made anew. `ValueError` if a block is missing."""
     for name, make in BLOCKS.items():
-        text, n = re.subn(
-            rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", lambda found: found[1] + make() + found[2], text, flags=re.S
-        )
+        block = f"<!-- {name} -->\n{make()}\n<!-- /{name} -->"
+        text, n = re.subn(rf"<!-- {name} -->\n.*?\n<!-- /{name} -->", lambda found, block=block: block, text, flags=re.S)
         if n != 1:
             raise ValueError(f"README.md needs the block {name} once, it has it {n} times")
     return text
 
 
 if __name__ == "__main__":
-    write_durably(README, rendered(README.read_text()).encode())
+    write_durably(README, rendered(README.read_text(encoding="utf-8")).encode())
     print(f"wrote {README.name}", file=sys.stderr)

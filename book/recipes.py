@@ -1,6 +1,8 @@
-"""What the chapter on rivals shows of the training protocols: `sarlib.trainer.recipes` as Markdown."""
+"""What the chapter on baselines shows of the training protocols: `sarlib.trainer.recipes` as Markdown."""
 
 from __future__ import annotations
+
+import markup
 
 from sarlib.trainer.recipes import PROTOCOLS, Protocol
 
@@ -22,9 +24,8 @@ COLUMNS = {
 
 def section() -> str:
     """The numbers of every protocol as a table, then its source and in what the declaration departs from it."""
-    lines = [("recipe", *COLUMNS), ("---",) * (1 + len(COLUMNS))]
-    lines += [(NAMES[name], *(show(protocol) for show in COLUMNS.values())) for name, protocol in PROTOCOLS.items()]
-    table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    rows = [(NAMES[name], *(show(protocol) for show in COLUMNS.values())) for name, protocol in PROTOCOLS.items()]
+    table = markup.table(("recipe", *COLUMNS), rows)
     return "\n\n".join([table, *(_source(NAMES[name], protocol) for name, protocol in PROTOCOLS.items())])
 
 

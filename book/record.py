@@ -15,8 +15,10 @@ from nbformat import NotebookNode
 
 @dataclass(frozen=True)
 class Record:
-    """`seconds` is the training time of all runs together, however many cores shared it. More than one device, version or commit
-    means that the runs were not all made at once."""
+    """`seconds` is the training time of all runs together, however many cores shared it.
+
+    More than one device, version or commit means that the runs were not all made at once.
+    """
 
     seeds: int
     devices: tuple[str, ...]
@@ -27,7 +29,8 @@ class Record:
 
     def in_words(self) -> str:
         """As the continuation of a sentence."""
-        return f", {self.seeds} seeds, trained on {self._joined(self.devices)}, commit {self._joined(self.commits)}; executed on {self.executed}"
+        devices, commits = self._joined(self.devices), self._joined(self.commits)
+        return f", {self.seeds} seeds, trained on {devices}, commit {commits}; executed on {self.executed}"
 
     def as_row(self) -> tuple[str, ...]:
         """seeds, device, torch, training time, day, commit: the cells of the status chapter."""
@@ -45,7 +48,7 @@ def read_record(executed: NotebookNode, results: Path, *, store: Path) -> Record
         return None
     frame = pd.read_csv(results, usecols=["seed", "key"], dtype={"key": str})
     paths = [store / key / "result.json" for key in frame["key"].unique()]
-    records = [json.loads(path.read_text()) for path in paths if path.exists()]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     provenance = [record["provenance"] for record in records]
     return Record(
         seeds=frame["seed"].nunique(),

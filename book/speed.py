@@ -1,4 +1,4 @@
-"""What the chapter on speed shows: the benchmark's reports as Markdown, the reader's own before those that came with the code."""
+"""What the chapter on speed shows: the benchmark's reports as Markdown, the reader's before those that came with the code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import markup
 import pandas as pd
 from bench import overhead, report
 
@@ -35,29 +36,27 @@ def bars(outcome: report.Report) -> str:
     """The table of the bars: limit, value with its interval, verdict."""
     verdicts = report.verdicts(outcome).to_dict("records")
     rows = [(bar["what"], bar["limit"], _interval(bar, bar["value"]), bar["verdict"]) for bar in verdicts]
-    return _table(("ratio, with its 95 % interval", "bar", "measured", "verdict"), rows)
+    return markup.table(("ratio, with its 95 % interval", "bar", "measured", "verdict"), rows)
 
 
 def overheads(outcome: report.Report) -> str:
-    """What each regulariser adds to a step of each architecture, in percent with its interval, and what the paper says of SAR; a sentence
-    where the report has no such measurement."""
+    """What each regularizer adds to a step of each architecture, in percent with its interval, and what the paper says of SAR.
+
+    A sentence where the report has no such measurement.
+    """
     measured = [measurement for measurement in outcome["measurements"] if measurement["name"] == overhead.NAME]
     if not measured:
         return f":::{{warning}}\n{NO_OVERHEAD}\n:::"
     first, ratios = measured[0]["settings"], measured[0]["ratios"]
     shared = {name: value for name, value in first.items() if all(one["settings"][name] == value for one in measured)}
     rounds = sorted({measurement["sides"][0]["rounds"] for measurement in measured})
-    head = (
-        "regulariser",
-        "over",
-        *(measurement["settings"]["architecture"] for measurement in measured),
-        "the paper, on average",
-    )
+    names = (measurement["settings"]["architecture"] for measurement in measured)
+    head = ("regulariser", "over", *names, "the paper, on average")
     rows = [("none", "", *(_median(measurement, overhead.NONE) for measurement in measured), "")]
     for side, over in [(ratio["side"], ratio["over"]) for ratio in ratios]:
         stated = claims.load()["overhead"].stated if (side, over) == (overhead.SAR, overhead.NONE) else ""
         rows.append((side, over, *(_percent(measurement, side, over) for measurement in measured), stated))
-    return f"{report.in_words(shared)} ({' to '.join(map(str, rounds))} rounds):\n\n{_table(head, rows)}"
+    return f"{report.in_words(shared)} ({' to '.join(map(str, rounds))} rounds):\n\n{markup.table(head, rows)}"
 
 
 def _median(measurement: dict[str, Any], side: str) -> str:
@@ -74,7 +73,8 @@ def _percent(measurement: dict[str, Any], side: str, over: str) -> str:
 
 def _section(whose: str, outcome: report.Report) -> str:
     commit = f"commit {(outcome['commit'] or 'unknown')[:7]}{' with changes' if outcome['dirty'] else ''}"
-    origin = f"{whose} results of {outcome['date'][:10]}, {commit}, torch {outcome['versions']['torch']}, in {outcome['seconds']:.0f} s."
+    when, torch, seconds = outcome["date"][:10], outcome["versions"]["torch"], outcome["seconds"]
+    origin = f"{whose} results of {when}, {commit}, torch {torch}, in {seconds:.0f} s."
     parts = [f"## {outcome['device']}", origin]
     if outcome["bars"]:
         parts.append(bars(outcome))
@@ -87,7 +87,7 @@ def _section(whose: str, outcome: report.Report) -> str:
             (fact["name"], report.in_words(fact["settings"]), f"{fact['value']:.4g} {fact['unit']}")
             for fact in outcome["facts"]
         ]
-        parts += ["### Counts and shares", _table(("", "settings", "value"), facts)]
+        parts += ["### Counts and shares", markup.table(("", "settings", "value"), facts)]
     parts += [f"Left out: {reason}." for reason in outcome["skipped"]]
     return "\n\n".join(parts)
 
@@ -97,13 +97,8 @@ def _comparison(frame: pd.DataFrame) -> str:
     for row in frame.to_dict("records"):
         ratio = "" if math.isnan(row["ratio"]) else f"{_interval(row, row['ratio'])} × {row['over']}"
         rows.append((row["settings"], row["side"], report.in_seconds(row["median"]), ratio, row["rounds"]))
-    return _table(("settings", "side", "median", "ratio with 95 % interval", "rounds"), rows)
+    return markup.table(("settings", "side", "median", "ratio with 95 % interval", "rounds"), rows)
 
 
 def _interval(row: dict[str, Any], value: float) -> str:
     return f"{value:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)

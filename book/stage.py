@@ -1,7 +1,8 @@
 """Collect what the book is built from: the chapters, and for every source notebook what was really executed of it.
 
-The reader's own executed notebooks come first, the reference ones stand in for them, and every page says which it shows. A notebook
-that was not executed, whose last run failed, or whose source has changed since carries a warning on its page and in the status chapter.
+The reader's own executed notebooks come first, the reference ones stand in for them, and every page says which it shows. A
+notebook that was not executed, whose last run failed, or whose source or results have changed since carries a warning on its
+page and in the status chapter.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import markup
 import nbformat
 import recipes
 import speed
 import yaml
-from execute import NOTEBOOKS, ROOT, failed
+from execute import NOTEBOOKS, ROOT, digest, failed
 from nbformat import NotebookNode
 from record import Record, read_record
 
@@ -68,18 +70,18 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS) -> list[Page]:
     pages = [page for source in _in_order(notebooks) for page in find_pages(source, runs=runs)]
     for page in pages:
         nbformat.write(compose(page, notebooks / f"{page.name}.ipynb"), out / f"{page.file}.ipynb")
-    (out / "_toc.yml").write_text(yaml.safe_dump(_table_of_contents(pages), sort_keys=False))
+    (out / "_toc.yml").write_text(yaml.safe_dump(_table_of_contents(pages), sort_keys=False), encoding="utf-8")
     _fill(out / "status.md", status_table(pages))
     _fill(out / "speed.md", speed.sections(runs))
-    _fill(out / "rivals.md", recipes.section())
+    _fill(out / "baselines.md", recipes.section())
     return pages
 
 
 def _fill(chapter: Path, made: str) -> None:
     """Put what was `made` in the place of the chapter's mark, `<!-- NAME -->` with the chapter's name."""
-    mark, text = f"<!-- {chapter.stem} -->", chapter.read_text()
+    mark, text = f"<!-- {chapter.stem} -->", chapter.read_text(encoding="utf-8")
     assert mark in text, f"{chapter.name} lacks {mark}"
-    chapter.write_text(text.replace(mark, made))
+    chapter.write_text(text.replace(mark, made), encoding="utf-8")
 
 
 def find_pages(source: Path, *, runs: Path) -> list[Page]:
@@ -108,6 +110,9 @@ def _find_page(source: Path, preset: str, *, runs: Path) -> Page:
                 continue
             if is_stale(executed, nbformat.read(source, 4)):
                 warnings.append("The notebook has changed since these results were made.")
+            if whose == YOURS and has_newer_results(path, executed):
+                results = path.with_suffix(".csv").name
+                warnings.append(f"`{results}` was written anew since, with other results than those on this page.")
             record = read_record(executed, path.with_suffix(".csv"), store=store)
             return Page(source.stem, preset, whose, path, tuple(warnings), record)
     return Page(source.stem, preset, NOBODY, None, (*warnings, "There are no results yet."), None)
@@ -123,6 +128,18 @@ def is_stale(executed: NotebookNode, source: NotebookNode) -> bool:
     """Whether the source is another than the one that was executed."""
     kept = [cell for cell in executed.cells if not ADDED_TAGS & set(cell.metadata.get("tags", []))]
     return [(cell.cell_type, cell.source) for cell in kept] != [(cell.cell_type, cell.source) for cell in source.cells]
+
+
+def has_newer_results(path: Path, executed: NotebookNode) -> bool:
+    """Whether the CSV beside the notebook at `path` is not the one that the notebook shows.
+
+    A table that was run again from JupyterLab or by `python -m sarlib` writes its CSV alone. Where the notebook carries no digest of
+    what it shows, the files' times tell: a CSV that `make` leaves is as old as its notebook, to a second.
+    """
+    results = path.with_suffix(".csv")
+    if "results" in executed.metadata:
+        return digest(results) != executed.metadata["results"]
+    return results.exists() and results.stat().st_mtime > path.stat().st_mtime + 1
 
 
 def _error(notebook: Path) -> str:
@@ -172,13 +189,12 @@ def _behind(page: Page) -> str:
 
 def status_table(pages: list[Page]) -> str:
     """The status chapter's table, as Markdown."""
-    head = ("page", "results", "preset", "seeds", "device", "torch", "training", "executed", "commit")
-    lines = [head, ("---",) * len(head)]
+    rows = []
     for page in pages:
         results = f"**{page.whose}**: {' '.join(page.warnings)}" if page.warnings else page.whose
         record = page.record.as_row() if page.record else ("—",) * 6
-        lines.append((f"[{page.name}]({page.file})", results, page.preset, *record))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        rows.append((f"[{page.name}]({page.file})", results, page.preset, *record))
+    return markup.table(("page", "results", "preset", "seeds", "device", "torch", "training", "executed", "commit"), rows)
 
 
 def _in_order(notebooks: Path) -> list[Path]:
@@ -193,7 +209,7 @@ def _in_order(notebooks: Path) -> list[Path]:
 
 def _table_of_contents(pages: list[Page]) -> dict[str, Any]:
     """`book/_toc.yml`, with the notebook pages in the part that is empty there."""
-    contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    contents = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
     [part] = [part for part in contents["parts"] if not part.get("chapters")]
     part["chapters"] = []
     for page in pages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,22 @@ SMALLEST = Run(
     augmentation=Augmentation(crop="pad", crop_padding=2, flip=0.5, mixup=0.2, cutmix=0.5, label_smoothing=0.1),
     regularizers=(Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=1),),
 )
+
+#: Where tests marked `gpu` run. A rehearsal runs them on the CPU, to see that the tests themselves work.
+GPU = torch.device("cpu" if os.environ.get("SAR_REHEARSE") else "cuda")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where there is none."""
+    if GPU.type == "cuda" and not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU that torch can use"))
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    return GPU
 
 
 @pytest.fixture

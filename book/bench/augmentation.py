@@ -1,4 +1,7 @@
-"""The augmentation of DeiT's recipe: our batches against timm's transforms, which two worker processes apply to one picture at a time."""
+"""The augmentation of DeiT's recipe: our batches against timm's transforms.
+
+timm's are applied to one picture at a time, by two worker processes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from bench.plan import Plan
 from sarlib.data.batches import TrainBatches
 from sarlib.data.images import Images
 from sarlib.data.pictures import posterize_at_least_one_bit
-from sarlib.experiments.presets import DEIT_AUGMENTATION
+from sarlib.trainer.recipes import DEIT_AUGMENTATION
 
 NAME = "augmentation of a batch"
 OURS = "in batches"
@@ -32,7 +35,7 @@ CLASSES = 1000
 #: Batches in a row, so that both workers have as much to do, and waiting for the first of them is shared by several.
 BATCHES = 4
 
-#: Mean and spread of the augmented pixels may differ by so much, over the root of the number of images: both sides draw at random.
+#: Mean and spread of the augmented pixels may differ by so much over the root of the number of images: both draw at random.
 TOLERANCE = 6.0
 
 
@@ -41,11 +44,12 @@ def measure_augmentation(plan: Plan, device: torch.device) -> tuple[list[Measure
 
     Neither side decodes: ours has bytes on the device, timm's has PIL pictures in its workers.
     """
-    images = _images(plan.rival_batch, plan.image_size)
-    settings = {"B": plan.rival_batch, "pixels": plan.image_size, "workers": WORKERS, "threads": torch.get_num_threads()}
-    ours, theirs = _ours(images, plan.image_size, device), _timm(images, plan.image_size, device)
+    images = _images(plan.baseline_batch, plan.image_size)
+    batch, size = plan.baseline_batch, plan.image_size
+    settings = {"B": batch, "pixels": size, "workers": WORKERS, "threads": torch.get_num_threads()}
+    ours, theirs = _ours(images, size, device), _timm(images, size, device)
     found, reference = (_moments(batches()) for batches in (ours, theirs))
-    repeats = BATCHES * plan.rival_batch
+    repeats = BATCHES * batch
     allowed = {"what": "mean and spread of the pixels", "tolerance": TOLERANCE / math.sqrt(repeats)}
     check = require_equal(OURS, TIMM, found=found, reference=reference, **allowed)
     sides = [Side(name=name, run=_through(batches), repeats=repeats) for name, batches in ((OURS, ours), (TIMM, theirs))]
@@ -120,7 +124,7 @@ class _Pictures(Dataset):
 
 
 def _moments(batches: Iterator[Tensor]) -> Tensor:
-    """(2, 3) of normalised pixels, in units of a standard deviation of ImageNet: 1 + mean, and standard deviation, of each channel."""
+    """(2, 3): 1 + mean, and standard deviation, of each channel of the normalised pixels."""
     means = [torch.stack([1 + x.mean((0, 2, 3)), x.std((0, 2, 3))]) for x in batches]
     return torch.stack(means).mean(0)
 

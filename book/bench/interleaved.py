@@ -125,7 +125,7 @@ def measure(
 ) -> Measurement:
     """Time `sides` in turns. Ratios: every side over the first one, and those of the `pairs` (side, over).
 
-    `now` tells seconds; on a GPU it waits for the device first (`clock`).
+    `now` returns seconds; on a GPU it waits for the device first (`clock`).
     """
     timings = interleave(sides, effort=effort, now=now, seed=seed)
     by_name = {timing.name: timing for timing in timings}

@@ -1,4 +1,4 @@
-"""The loss alone, forward and backward, on one CPU thread (or on the GPU): ours against the rivals."""
+"""The loss alone, forward and backward, on one CPU thread (or on the GPU): ours against the baselines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from bench import rivals
+from bench import baselines
 from bench.interleaved import Check, Fact, Measurement, Side, clock, measure, require_equal
 from bench.maps import similarity_maps
 from bench.plan import Plan
@@ -23,10 +23,10 @@ KORNIA = "kornia"
 
 Loss = Callable[[Tensor], Tensor]
 
-EXACT_RIVALS: dict[str, Loss] = {
-    RELEASED: rivals.released,
-    TIGHTENED: rivals.released_tightened,
-    "released algorithm with scipy": rivals.released_with_scipy,
+EXACT_BASELINES: dict[str, Loss] = {
+    RELEASED: baselines.released,
+    TIGHTENED: baselines.released_tightened,
+    "released algorithm with scipy": baselines.released_with_scipy,
 }
 
 #: Allowed difference of loss and gradient, relative to the largest value. The 1e-9 of the released algorithm is part of it.
@@ -42,10 +42,10 @@ def measure_loss(plan: Plan, device: torch.device) -> tuple[list[Measurement], l
                 for batch in plan.batches:
                     maps = similarity_maps(kind, images=batch, heads=plan.heads, grid=grid).to(device)
                     settings = {"B": batch, "H": plan.heads, "k": grid, "maps": kind, "threads": 1}
-                    if batch == plan.rival_batch or (kind == "random" and grid == plan.rival_grid):
-                        share, right = rivals.share_of_wrong_partitions(maps)
+                    if batch == plan.baseline_batch or (kind == "random" and grid == plan.baseline_grid):
+                        share, right = baselines.share_of_wrong_partitions(maps)
                         facts.append(Fact(name="maps that kornia labels wrongly", settings=settings, value=share, unit="share"))
-                        measurements.append(_against_rivals(maps, right, plan, settings))
+                        measurements.append(_against_baselines(maps, right, plan, settings))
                     else:
                         side = Side(name=OURS, run=forward_backward(spatial_entropy, maps))
                         measurements.append(measure(NAME, [side], effort=plan.alone, now=clock(device), settings=settings))
@@ -65,7 +65,7 @@ def forward_backward(loss: Loss, maps: Tensor) -> Callable[[], tuple[Tensor, Ten
 
 
 def require_equal_loss(name: str, loss: Loss, maps: Tensor) -> list[Check]:
-    """Loss and gradient of a rival are ours on `maps`, or `Unequal` is raised."""
+    """Loss and gradient of a baseline are ours on `maps`, or `Unequal` is raised."""
     ours, theirs = forward_backward(spatial_entropy, maps)(), forward_backward(loss, maps)()
     return [
         require_equal(name, OURS, what=what, found=found, reference=reference, tolerance=TOLERANCE)
@@ -86,10 +86,10 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _against_rivals(maps: Tensor, right: Tensor, plan: Plan, settings: dict) -> Measurement:
-    """Ours, the exact rivals, and kornia, which is compared on the maps that it gets right and timed on all of them."""
-    checks = [check for name, loss in EXACT_RIVALS.items() for check in require_equal_loss(name, loss, maps)]
-    checks += require_equal_loss(KORNIA, rivals.kornia_pooling, maps.flatten(0, 1)[right]) if right.any() else []
-    losses = {OURS: spatial_entropy, **EXACT_RIVALS, KORNIA: rivals.kornia_pooling}
+def _against_baselines(maps: Tensor, right: Tensor, plan: Plan, settings: dict) -> Measurement:
+    """Ours, the exact baselines, and kornia, which is compared on the maps that it gets right and timed on all of them."""
+    checks = [check for name, loss in EXACT_BASELINES.items() for check in require_equal_loss(name, loss, maps)]
+    checks += require_equal_loss(KORNIA, baselines.kornia_pooling, maps.flatten(0, 1)[right]) if right.any() else []
+    losses = {OURS: spatial_entropy, **EXACT_BASELINES, KORNIA: baselines.kornia_pooling}
     sides = [Side(name=name, run=forward_backward(loss, maps)) for name, loss in losses.items()]
     return measure(NAME, sides, effort=plan.loss, now=clock(maps.device), settings=settings, checks=checks)

@@ -1,6 +1,6 @@
-"""What each regulariser adds to a training step, for every architecture. Section 5.2 of the paper says +2.9 % for SAR, on average.
+"""What each regularizer adds to a training step, for every architecture. The paper, section 5.2: +2.9 % for SAR on average.
 
-Steps are the trainer's own, on one batch of noise: gradient of the weighted losses, and AdamW, without clipping.
+A step is the gradient of the weighted losses that a training minimises, on one batch of noise, and AdamW; without clipping.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from torch import Tensor
 
 from bench.interleaved import Check, Fact, Measurement, Side, clock, measure, require_equal
 from bench.plan import Plan
-from sarlib.config import Data, Model, Regularizer
+from sarlib.config import Data, Model
 from sarlib.experiments.architectures import architectures
 from sarlib.experiments.presets import PRESETS, Preset
 from sarlib.run import Run
-from sarlib.trainer.distributed import ALONE
-from sarlib.trainer.loop import backward, build_objective, build_optimizer
+from sarlib.trainer.loop import build_objective
 
 NAME = "training step with each regulariser"
 NONE = "none"
@@ -27,8 +26,8 @@ SAR = "SAR"
 DRLOC_ALONE = "DRLoc"
 BOTH = "SAR + DRLoc"
 
-#: The losses that could stand in SAR's place: the name of a side, and of the regulariser.
-RIVALS = {
+#: The losses that could stand in SAR's place: the name of a side, and of the regularizer.
+BASELINES = {
     "total variation": "total_variation",
     "disagreement": "disagreement",
     "softmax entropy": "softmax_entropy",
@@ -40,37 +39,42 @@ CLASSES = 100
 #: Small, so that hundreds of steps on the same images stay finite.
 LEARNING_RATE = 1e-5
 
-#: Allowed difference of cross entropies, relative. With DRLoc the last block is computed for all tokens, which rounds differently.
+#: Allowed relative difference of cross entropies. With DRLoc the last block is computed for all tokens and rounds differently.
 TOLERANCE = {"cpu": 1e-4, "cuda": 1e-2}
 
 
 class Step:
-    """One training step of `run` a call, always on the batch (`pixels`, `targets`). Steps whose runs have the same architecture start
-    from the same weights."""
+    """One training step of `run` a call, always on the batch (`pixels`, `targets`).
+
+    Steps whose runs have the same architecture start from the same weights.
+    """
 
     def __init__(self, run: Run, pixels: Tensor, targets: Tensor) -> None:
         torch.manual_seed(run.seed)
         self.batch = pixels, targets
-        self.weights = [part.weight for part in run.regularizers]
-        self.objective = build_objective(run, classes=targets.shape[1]).to(pixels.device).train()
-        beside = self.objective.regularizers.parameters()
-        self.optimizer = build_optimizer(self.objective.model, run.recipe, beside=beside)
+        self.task = build_objective(run, classes=targets.shape[1]).to(pixels.device).train()
+        self.weights = torch.tensor([1.0, *(each.weight for each in run.regularizers)], device=pixels.device)
+        settings = {"lr": LEARNING_RATE, "betas": run.recipe.betas, "weight_decay": run.recipe.weight_decay}
+        self.optimizer = torch.optim.AdamW(self.task.parameters(), fused=True, **settings)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.backward()
         self.optimizer.step()
 
-    def backward(self) -> Tensor:
-        """Leaves the gradient of the weighted losses in the parameters; returns the losses, the cross entropy first."""
-        return backward(self.objective, *self.batch, weights=self.weights, pieces=1, ranks=ALONE, note=None)
+    def backward(self) -> None:
+        """Leaves the gradient of the weighted losses in the parameters."""
+        (self.task(*self.batch) @ self.weights).backward()
 
 
 def measure_overhead(plan: Plan, device: torch.device) -> tuple[list[Measurement], list[Fact]]:
-    """One measurement an architecture, at the size of `plan.overhead_preset`. Ratios are over the step without regulariser; SAR's
-    also over the step with its block alone, which lacks a LayerNorm and a skip."""
+    """One measurement an architecture, at the size of `plan.overhead_preset`.
+
+    Ratios are over the step without regularizer; SAR's also over that with its block alone, which lacks a LayerNorm and a skip.
+    """
     preset = PRESETS[plan.overhead_preset]
-    return [_measure(name, model, preset=preset, plan=plan, device=device) for name, model in architectures(preset).items()], []
+    models = architectures(preset)
+    return [_measure(name, model, preset=preset, plan=plan, device=device) for name, model in models.items()], []
 
 
 def _measure(name: str, model: Model, *, preset: Preset, plan: Plan, device: torch.device) -> Measurement:
@@ -93,27 +97,29 @@ def _measure(name: str, model: Model, *, preset: Preset, plan: Plan, device: tor
 
 
 def sides(model: Model, *, preset: Preset, image_size: int) -> dict[str, Run]:
-    """What is timed, the step without regulariser first. DRLoc alone has the stock last block, as Liu et al. trained it; SAR and what
-    could stand in its place have row C's of Table 1c."""
-    recipe = dataclasses.replace(preset.recipe, lr=LEARNING_RATE)
+    """What is timed, the step without regularizer first.
+
+    DRLoc alone has the stock last block, as Liu et al. trained it; SAR and its baselines have that of row C of Table 1c.
+    """
     unseen = Data(name="digits", image_size=image_size)  # the batch is noise
-    setting = preset.setting("noise", unseen, patch_size=model.patch_size, recipe=recipe).with_model(model)
+    setting = preset.setting("noise", unseen, patch_size=model.patch_size).with_model(model)
     row_f = setting.row("F")
+    in_its_place = {
+        side: dataclasses.replace(row_f, regularizers=(dataclasses.replace(preset.regularizer, name=name),))
+        for side, name in BASELINES.items()
+    }
     return {
         NONE: setting.row("A"),
         BLOCK: setting.row("C"),
         SAR: row_f,
         DRLOC_ALONE: setting.drloc(),
-        **{
-            side: dataclasses.replace(row_f, regularizer=_in_its_place(preset.regularizer, rival))
-            for side, rival in RIVALS.items()
-        },
+        **in_its_place,
         BOTH: setting.drloc(with_sar=True),
     }
 
 
 def require_equal_cross_entropies(steps: dict[str, Step], declared: dict[str, Run]) -> list[Check]:
-    """Every side has the cross entropy of the side without regulariser that has the same last block. Raises `Unequal` where not."""
+    """Every side has the cross entropy of the one without regularizer on the same last block. Raises `Unequal` where not."""
     plain = {declared[name].model.variant: name for name in (NONE, BLOCK)}
     found = {name: _cross_entropy(step) for name, step in steps.items()}
     tolerance = TOLERANCE[steps[NONE].batch[0].device.type]
@@ -129,11 +135,7 @@ def require_equal_cross_entropies(steps: dict[str, Step], declared: dict[str, Ru
 def _cross_entropy(step: Step) -> Tensor:
     torch.manual_seed(0)  # the same branches are dropped from each model
     with torch.no_grad():
-        return step.objective(*step.batch)[0]
-
-
-def _in_its_place(regularizer: Regularizer, name: str) -> Regularizer:
-    return dataclasses.replace(regularizer, name=name)
+        return step.task(*step.batch)[0]
 
 
 def _batch(plan: Plan, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -14,19 +14,20 @@ from bench.interleaved import Effort
 class Plan:
     """Sizes and efforts.
 
-    Loss: every batch size with every grid (side in tokens) and every kind of maps; the rivals on `rival_batch` in full, and on
-    the other batch sizes at grid `rival_grid` with random maps. Step: timm's `model` with `overrides` at batch `step_batch`,
-    eager (False) or compiled (True) or both; a CPU's time grows with the images, so that few of them and many rounds give the
-    narrowest interval of a ratio. `kernel_grids`: where a GPU's kernel is set against a copy. Overhead: every architecture at the size
-    of `overhead_preset`, with as many images as a training gives a device, because AdamW's share of a step falls with them.
+    Loss: every batch size with every grid (side in tokens) and every kind of maps; the baselines on `baseline_batch` in full,
+    and on the other batch sizes at grid `baseline_grid` with random maps. Step: timm's `model` with `overrides` on `step_batch`
+    images, eager (False) or compiled (True) or both; a CPU's time grows with the images, so that few of them and many rounds
+    give the narrowest interval of a ratio. `kernel_grids`: where a GPU's kernel is set against a copy. Overhead: every
+    architecture at the size of `overhead_preset`, with as many images as a training gives a device, as AdamW's share of a step
+    falls with them.
     """
 
     batches: tuple[int, ...] = (64, 256, 1024)
     grids: tuple[int, ...] = (7, 14, 28)
     kinds: tuple[str, ...] = ("random", "smooth", "adversarial")
     heads: int = 6
-    rival_batch: int = 256
-    rival_grid: int = 14
+    baseline_batch: int = 256
+    baseline_grid: int = 14
     model: str = "vit_small_patch16_224"
     overrides: dict[str, Any] = field(default_factory=dict)
     image_size: int = 224
@@ -45,7 +46,7 @@ class Plan:
 
 
 def full(device: torch.device, *, compiled: bool = False) -> Plan:
-    """The benchmark proper: meant for five minutes on two CPU cores, ten on a GPU, where compiled steps always belong to it."""
+    """The benchmark proper: meant for five minutes on two CPU cores or on a GPU, where compiled steps always belong to it."""
     if device.type == "cuda":
         return Plan(
             step_batch=256,
@@ -54,8 +55,9 @@ def full(device: torch.device, *, compiled: bool = False) -> Plan:
             overhead_preset="paper",
             overhead_pixels=224,
             overhead_batch=256,
-            step=Effort(seconds=40.0, rounds=(10, 400)),
-            overhead=Effort(seconds=20.0, rounds=(9, 400)),
+            loss=Effort(seconds=2.0, rounds=(3, 60)),
+            step=Effort(seconds=30.0, rounds=(10, 400)),
+            overhead=Effort(seconds=10.0, rounds=(9, 400)),
         )
     return Plan(compiled=(False, True) if compiled else (False,))
 
@@ -66,7 +68,7 @@ def trial(*, compiled: bool = False) -> Plan:
     return Plan(
         batches=(2, 4),
         grids=(7, 14),
-        rival_batch=4,
+        baseline_batch=4,
         overrides={"img_size": 32, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 10},
         image_size=32,
         step_batch=2,

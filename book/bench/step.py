@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.device import WAITS, peak_bytes, waits
 from bench.interleaved import Check, Fact, Measurement, Side, clock, measure, require_equal
 from bench.plan import Plan
-from bench.waits import WAITS, waits
 from sarlib import last_block
 from sarlib.entropy import spatial_entropy
 from sarlib.plugin import SAR
@@ -61,7 +61,7 @@ def measure_step(plan: Plan, device: torch.device) -> tuple[list[Measurement], l
             "threads": torch.get_num_threads(),
         }
         sides, compilations = [], []
-        for name, model, objective in _sides(stock):
+        for name, (model, objective) in _sides(stock).items():
             if compiled and name == PLUGIN:
                 continue  # its hooks are made for compiled models, not for losses that are compiled with the model
             if compiled:
@@ -80,9 +80,10 @@ def require_equal_steps(stock: nn.Module, images: Tensor, labels: Tensor) -> lis
     and the entropy those of the full block. Raises `Unequal` where they are not; returns the checks of loss and worst gradient.
     """
     row_c = _row_c(stock)
+    class_row, method, full = _ours(stock), _ours(row_c, entropy=True), _ours(row_c, entropy=True, tokens=True)
     return [
-        *_require_equal_pass(CLASS_ROW, _class_row(stock), STOCK, _timm(stock), stock, images, labels),
-        *_require_equal_pass(METHOD, _method(row_c), "full last block of C + SAR", _full_block(row_c), row_c, images, labels),
+        *_require_equal_pass(CLASS_ROW, class_row, STOCK, _timm(stock), stock, images, labels),
+        *_require_equal_pass(METHOD, method, "full last block of C + SAR", full, row_c, images, labels),
     ]
 
 
@@ -113,16 +114,16 @@ def _loss_and_gradients(objective: Objective, model: nn.Module, images: Tensor, 
     return {"loss": loss, **{f"gradient of {name}": gradient for name, gradient in zip(names, gradients, strict=True)}}
 
 
-def _sides(stock: nn.Module) -> list[tuple[str, nn.Module, Objective]]:
-    """Name, model and objective of each side; all start from the same weights, and each has its own."""
-    models: dict[str, tuple[nn.Module, Callable[[Any], Objective]]] = {
+def _sides(stock: nn.Module) -> dict[str, tuple[nn.Module, Objective]]:
+    """Model and objective of each side; all start from the same weights, and each has its own."""
+    models = {
         STOCK: (copy.deepcopy(stock), _timm),
-        CLASS_ROW: (copy.deepcopy(stock), _class_row),
-        WITHOUT_SKIP: (_row_c(stock), _class_row),
-        METHOD: (_row_c(stock), _method),
+        CLASS_ROW: (copy.deepcopy(stock), _ours),
+        WITHOUT_SKIP: (_row_c(stock), _ours),
+        METHOD: (_row_c(stock), lambda model: _ours(model, entropy=True)),
         PLUGIN: (copy.deepcopy(stock), _plugin),
     }
-    return [(name, model, objective(model)) for name, (model, objective) in models.items()]
+    return {name: (model, objective(model)) for name, (model, objective) in models.items()}
 
 
 def _row_c(stock: nn.Module) -> nn.Module:
@@ -134,22 +135,13 @@ def _timm(model: nn.Module) -> Objective:
     return lambda images, labels: F.cross_entropy(model(images).float(), labels)
 
 
-def _class_row(model: nn.Module) -> Objective:
-    return lambda images, labels: F.cross_entropy(last_block.forward(model, images).logits.float(), labels)
+def _ours(model: nn.Module, *, entropy: bool = False, tokens: bool = False) -> Objective:
+    """Cross entropy, with `entropy` SAR's loss too; the last block for the class token alone, with `tokens` for all of them."""
 
-
-def _method(model: nn.Module) -> Objective:
-    return _with_entropy(model, tokens=False)
-
-
-def _full_block(model: nn.Module) -> Objective:
-    return _with_entropy(model, tokens=True)
-
-
-def _with_entropy(model: nn.Module, *, tokens: bool) -> Objective:
     def objective(images: Tensor, labels: Tensor) -> Tensor:
         output = last_block.forward(model, images, tokens=tokens)
-        return F.cross_entropy(output.logits.float(), labels) + WEIGHT * spatial_entropy(output.similarity)
+        loss = F.cross_entropy(output.logits.float(), labels)
+        return loss + WEIGHT * spatial_entropy(output.similarity) if entropy else loss
 
     return objective
 
@@ -178,11 +170,8 @@ def _autocast(images: Tensor) -> torch.autocast:
 
 def _facts(side: Side, device: torch.device, settings: dict[str, Any]) -> list[Fact]:
     """Waits of the host in a step, and the memory it needs beside what lives between steps: all models and optimizers."""
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    side.run()
-    peak = torch.cuda.max_memory_allocated(device) - before
+    peak = peak_bytes(side.run, device) / 2**20
     return [
-        Fact(name="peak memory of a training step", settings=settings, value=peak / 2**20, unit="MiB"),
+        Fact(name="peak memory of a training step", settings=settings, value=peak, unit="MiB"),
         Fact(name=f"{WAITS} of a training step", settings=settings, value=waits(side.run), unit="a call"),
     ]

@@ -1,4 +1,4 @@
-"""The benchmark: turns and statistics on clocks that the test sets, rivals that give our loss, a report that reads back."""
+"""The benchmark: turns and statistics on clocks that the test sets, baselines that give our loss, a report that reads back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 import torch
 from adversarial_maps import adversarial, random_maps
 from bench import __main__ as command
-from bench import augmentation, bars, device, loss, maps, overhead, plan, report, rivals, step
+from bench import augmentation, bars, baselines, device, loss, maps, overhead, plan, report, step
+from bench.device import WAITS, waits
 from bench.interleaved import (
     Check,
     Effort,
@@ -30,7 +31,6 @@ from bench.interleaved import (
     ratio,
     require_equal,
 )
-from bench.waits import WAITS, waits
 from scipy import ndimage
 
 from sarlib.config import ConfigError
@@ -133,24 +133,24 @@ def test_sides_that_differ_cannot_be_compared() -> None:
             require_equal("a", "b", what="loss", found=found, reference=ones, tolerance=1e-5)
     similarity = maps.similarity_maps("random", images=1, heads=2, grid=7)
     with pytest.raises(Unequal, match="differ in loss"):
-        loss.require_equal_loss("halved", lambda maps: rivals.released(maps) / 2, similarity)
+        loss.require_equal_loss("halved", lambda maps: baselines.released(maps) / 2, similarity)
     with pytest.raises(Unequal, match="differ in gradient"):
-        loss.require_equal_loss("detached", lambda maps: rivals.released(maps.detach()) + 0 * maps.sum(), similarity)
+        loss.require_equal_loss("detached", lambda maps: baselines.released(maps.detach()) + 0 * maps.sum(), similarity)
 
 
-EXACT = [rivals.released, rivals.released_tightened, rivals.released_with_scipy]
+EXACT = [baselines.released, baselines.released_tightened, baselines.released_with_scipy]
 
 
-@pytest.mark.parametrize("rival", EXACT, ids=lambda rival: rival.__name__)
+@pytest.mark.parametrize("baseline", EXACT, ids=lambda baseline: baseline.__name__)
 @pytest.mark.parametrize("kind", ["random", "smooth", "adversarial", "adversarial set of the tests"])
-def test_rivals_give_our_loss_and_gradient(rival: Callable, kind: str) -> None:
+def test_baselines_give_our_loss_and_gradient(baseline: Callable, kind: str) -> None:
     pytest.importorskip("cv2")
     for grid in (7, 14):
         if kind in maps.KINDS:
             similarity = maps.similarity_maps(kind, images=12, heads=6, grid=grid)
         else:
             similarity = torch.from_numpy(adversarial(grid, grid))
-        checks = loss.require_equal_loss(rival.__name__, rival, similarity)
+        checks = loss.require_equal_loss(baseline.__name__, baseline, similarity)
         assert [check.what for check in checks] == ["loss", "gradient"]
         assert all(check.tolerance <= 1e-5 for check in checks)
 
@@ -158,17 +158,17 @@ def test_rivals_give_our_loss_and_gradient(rival: Callable, kind: str) -> None:
 def test_kornia_is_right_where_its_partition_is_and_only_there() -> None:
     pytest.importorskip("kornia")
     random = maps.similarity_maps("random", images=4, heads=6, grid=14)
-    share, right = rivals.share_of_wrong_partitions(random)
+    share, right = baselines.share_of_wrong_partitions(random)
     assert share == 0 and right.all()
-    loss.require_equal_loss("kornia", rivals.kornia_pooling, random)
+    loss.require_equal_loss("kornia", baselines.kornia_pooling, random)
 
     spiral = torch.where(torch.from_numpy(maps.spiral(28)), 2.0, -1.0) + torch.rand(28, 28)
     mixed = torch.stack([spiral, torch.from_numpy(random_maps(1, 28, 28)[0]), spiral.T])
-    share, right = rivals.share_of_wrong_partitions(mixed)
+    share, right = baselines.share_of_wrong_partitions(mixed)
     assert share == pytest.approx(2 / 3) and right.tolist() == [False, True, False]
-    loss.require_equal_loss("kornia", rivals.kornia_pooling, mixed[right])
+    loss.require_equal_loss("kornia", baselines.kornia_pooling, mixed[right])
     with pytest.raises(Unequal):
-        loss.require_equal_loss("kornia", rivals.kornia_pooling, mixed)
+        loss.require_equal_loss("kornia", baselines.kornia_pooling, mixed)
 
 
 @pytest.mark.parametrize("grid", [7, 14, 28])
@@ -277,7 +277,7 @@ def test_parts_for_a_gpu_measure_what_they_say(pretended_gpu: None, monkeypatch:
     measurements, facts = device.measure_device(trial, CPU)
     assert [measurement.name for measurement in measurements].count(device.KERNEL) == len(trial.kernel_grids)
     (host,) = (measurement for measurement in measurements if measurement.name == device.HOST)
-    assert host.settings["k"] == trial.rival_grid and {ratio.side for ratio in host.ratios} >= {loss.RELEASED}
+    assert host.settings["k"] == trial.baseline_grid and {ratio.side for ratio in host.ratios} >= {loss.RELEASED}
     assert {fact.name for fact in facts} == {WAITS, "peak memory over that of S"}
     found = step._facts(Side(name="step", run=lambda: None), CPU, {"side": "step"})
     assert [fact.value for fact in found] == [1.0, 0]
@@ -337,15 +337,15 @@ def test_bars_on_a_gpu_are_judged_where_it_is_the_one_they_name() -> None:
     kernel = {"name": device.KERNEL, "settings": {"B": 1024, "H": 6, "k": 14, "maps": "random"}, "sides": [graph], "ratios": []}
     steps = {
         "name": step.NAME,
-        "settings": {"model": "vit_small_patch16_224", "compiled": True},
-        "sides": [],
+        "settings": {"model": "vit_small_patch16_224", "compiled": True, "B": 256},
+        "sides": [{"name": step.METHOD, "median": 0.03, "low": 0.029, "high": 0.031}],
         "ratios": [
             {"side": step.METHOD, "over": step.STOCK, "value": 0.96, "low": 0.955, "high": 0.965},
             {"side": step.METHOD, "over": step.WITHOUT_SKIP, "value": 1.001, "low": 1.0, "high": 1.003},
         ],
     }
     found = bars.judge({"kind": "cuda", "device": "NVIDIA H100 80GB HBM3", "measurements": [kernel, steps]})
-    assert [entry["verdict"] for entry in found] == ["reached", "open", "missed"]
+    assert [entry["verdict"] for entry in found] == ["reached", "open", "missed", "reached"]
     assert bars.judge({"kind": "cuda", "device": "NVIDIA A100", "measurements": [kernel, steps]}) == []
 
 
@@ -380,7 +380,7 @@ def test_trial_runs_from_end_to_end(runs_folder: Path, capsys: pytest.CaptureFix
     assert path.name == report.file_name(outcome) and path.name.endswith("-trial.json") and outcome["trial"]
     frame = report.comparisons(outcome)
     assert set(frame["measurement"]) == {loss.NAME, augmentation.NAME, step.NAME, overhead.NAME}
-    assert {loss.OURS, loss.KORNIA, *loss.EXACT_RIVALS, step.STOCK, step.METHOD, step.PLUGIN} <= set(frame["side"])
+    assert {loss.OURS, loss.KORNIA, *loss.EXACT_BASELINES, step.STOCK, step.METHOD, step.PLUGIN} <= set(frame["side"])
     assert (frame["median"] > 0).all() and len(outcome["skipped"]) == 2
     shown = capsys.readouterr().out
     assert "mean nothing" in shown and str(path) in shown and "left out: kernel" in shown

@@ -1,5 +1,5 @@
-"""The overhead table: every regulariser's step starts from the same weights, has that regulariser in its gradient, and is set against
-the step without; the chapter shows it beside the paper's figure."""
+"""The overhead table: every regularizer's step starts from the same weights, has that regularizer in its gradient, and is set
+against the step without; the chapter shows it beside the paper's figure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sarlib.experiments.presets import LAPTOP, TINY
 
 CPU = torch.device("cpu")
 TRIAL = plan.trial()
-ROW_C = [overhead.BLOCK, overhead.SAR, *overhead.RIVALS, overhead.BOTH]
+ROW_C = [overhead.BLOCK, overhead.SAR, *overhead.BASELINES, overhead.BOTH]
 ROW_A = [overhead.NONE, overhead.DRLOC_ALONE]
 
 
@@ -66,15 +66,15 @@ def test_sides_are_the_rows_of_the_tables_with_every_known_regulariser(name: str
 
 
 def test_all_sides_start_from_equal_weights_of_their_own(steps: dict[str, overhead.Step]) -> None:
-    reference = dict(steps[overhead.NONE].objective.model.named_parameters())
+    reference = dict(steps[overhead.NONE].task.model.named_parameters())
     for name, step in steps.items():
-        assert step.objective.training
-        weights = dict(step.objective.model.named_parameters())
+        assert step.task.training
+        weights = dict(step.task.model.named_parameters())
         missing = reference.keys() - weights.keys()
         assert len(missing) == (2 if name in ROW_C else 0) and all(".norm2." in parameter for parameter in missing)
         assert weights.keys() <= reference.keys()
         assert all(torch.equal(weight, reference[parameter]) for parameter, weight in weights.items()), name
-    addresses = [parameter.data_ptr() for step in steps.values() for parameter in step.objective.parameters()]
+    addresses = [parameter.data_ptr() for step in steps.values() for parameter in step.task.parameters()]
     assert len(set(addresses)) == len(addresses), "two sides share weights"
 
 
@@ -87,21 +87,21 @@ def test_every_regulariser_is_in_the_gradient_of_its_step(steps: dict[str, overh
 
 
 def test_a_step_is_the_optimizers_on_the_weighted_losses() -> None:
-    """Against AdamW on a loss that is put together here, both without weight decay, whose groups are tested with the trainer."""
+    """Against AdamW on a loss that is put together here, both without weight decay."""
     run = overhead.sides(architectures(TINY)["ViT"], preset=TINY, image_size=TRIAL.overhead_pixels)[overhead.BOTH]
     run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, weight_decay=0.0))
     batch = overhead._batch(TRIAL, CPU)
     ours, theirs = overhead.Step(run, *batch), overhead.Step(run, *batch)
-    optimizer = torch.optim.AdamW(theirs.objective.parameters(), lr=overhead.LEARNING_RATE, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(theirs.task.parameters(), lr=overhead.LEARNING_RATE, weight_decay=0.0, fused=True)
     for seed in range(2):
         torch.manual_seed(seed)  # DRLoc draws its pairs
         ours()
         torch.manual_seed(seed)
-        task, entropy, drloc = theirs.objective(*batch)
+        task, entropy, drloc = theirs.task(*batch)
         optimizer.zero_grad()
         (task + 0.01 * entropy + 0.5 * drloc).backward()
         optimizer.step()
-    pairs = list(zip(ours.objective.named_parameters(), theirs.objective.parameters(), strict=True))
+    pairs = list(zip(ours.task.named_parameters(), theirs.task.parameters(), strict=True))
     assert any(name.startswith("regularizers.") for (name, _), _ in pairs)
     for (name, mine), other in pairs:
         assert torch.allclose(mine, other, rtol=0, atol=0.01 * overhead.LEARNING_RATE), name
@@ -158,9 +158,9 @@ def speed(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 def _gradient(step: overhead.Step) -> Tensor:
     """Of the last block's query and key weights."""
-    step.objective.zero_grad()
+    step.task.zero_grad()
     step.backward()
-    named = step.objective.model.blocks[-1].attn.named_parameters()
+    named = step.task.model.blocks[-1].attn.named_parameters()
     return torch.cat(
         [weight.grad.flatten() for name, weight in named if name in ("qkv.weight", "q_proj.weight", "k_proj.weight")]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book"))
 import build  # noqa: E402  (scripts of the book, not a package)
+import execute  # noqa: E402
 import stage  # noqa: E402
 
 # One build serves all tests of this file, so they have to run in one process.
@@ -70,7 +72,7 @@ def source() -> Path:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Reference results of table 2 at the main preset, older ones of the reader at tiny whose repetition failed; none of table 1."""
+    """Reference results of table 2 at the main preset, older ones of the reader at tiny, which then failed; none of table 1."""
     runs = tmp_path_factory.mktemp("runs")
     source = stage.NOTEBOOKS / "table2.ipynb"
     write_results(runs / "reference" / "laptop", runs / "reference" / "store", executed(source))
@@ -96,8 +98,8 @@ def book(staged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "_build" / "html"
 
 
-def test_the_chapter_on_rivals_has_every_protocol_from_its_declaration(staged: Path) -> None:
-    chapter = (staged / "rivals.md").read_text()
+def test_the_chapter_on_baselines_has_every_protocol_from_its_declaration(staged: Path) -> None:
+    chapter = (staged / "baselines.md").read_text()
     for name, (epochs, batch, rate) in {
         "DeiT": (300, 1024, "0.001"),
         "T2T": (310, 512, "0.001"),
@@ -239,6 +241,39 @@ def test_a_notebook_that_stopped_half_way_is_not_shown(tmp_path: Path, source: P
     [page] = stage.find_pages(source, runs=tmp_path)
     assert page.whose == stage.REFERENCE
     assert "your results was not executed to its end" in page.warnings[0]
+
+
+def with_digest(notebook: nbformat.NotebookNode, results: Path) -> nbformat.NotebookNode:
+    """As `execute` leaves it: with the digest of the CSV that it shows."""
+    notebook.metadata["results"] = execute.digest(results)
+    return notebook
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["digest", "age of the files alone"])
+def test_a_table_that_was_run_without_its_notebook_is_told(tmp_path: Path, source: Path, recorded: bool) -> None:
+    """From JupyterLab, or by `python -m sarlib`: both write the CSV and not the executed notebook."""
+    folder = tmp_path / "laptop"
+    write_results(folder, tmp_path / "store", executed(source))
+    notebook, results = folder / "table2.ipynb", folder / "table2.csv"
+    if recorded:
+        nbformat.write(with_digest(executed(source), results), notebook)
+    os.utime(notebook, (2000, 2000))
+    os.utime(results, (1000, 1000))
+    [page] = stage.find_pages(source, runs=tmp_path)
+    assert page.warnings == ()
+    pd.DataFrame({"seed": [0, 1, 2], "key": "00ff"}).to_csv(results, index=False)
+    [page] = stage.find_pages(source, runs=tmp_path)
+    assert page.record.seeds == 3, "the box of the page is the new table's"
+    assert page.warnings == ("`table2.csv` was written anew since, with other results than those on this page.",)
+    assert ":::{warning}" in stage.compose(page, source).cells[1].source
+
+
+def test_a_table_that_was_run_again_with_the_same_results_is_no_other(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "laptop"
+    write_results(folder, tmp_path / "store", executed(source))
+    nbformat.write(with_digest(executed(source), folder / "table2.csv"), folder / "table2.ipynb")
+    os.utime(folder / "table2.ipynb", (1000, 1000))
+    assert stage.find_pages(source, runs=tmp_path)[0].warnings == ()
 
 
 def test_a_failure_is_told_beside_the_results_that_there_are(tmp_path: Path, source: Path) -> None:

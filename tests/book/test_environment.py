@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,27 @@ def test_lock_holds_every_declared_dependency_within_its_range(requirement: Requ
     assert all(requirement.specifier.contains(version, prereleases=True) for version in versions), (
         f"{versions} outside {requirement}"
     )
+
+
+#: What a part of sarlib needs that not everybody uses, by the extra it belongs to; and what comes with a dependency.
+OPTIONAL = {"seaborn": "book", "matplotlib": "book", "submitit": "cluster"}
+BELOW = {"pillow": "torchvision", "triton": "torch"}
+
+
+def test_an_installation_without_extras_has_all_that_a_table_imports() -> None:
+    core = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    distributions, imported = packages_distributions(), set()
+    for path in (ROOT / "sarlib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+    modules = {name.split(".")[0] for name in imported} - set(sys.stdlib_module_names) - {"sarlib"}
+    needed = {canonicalize_name(distributions[module][0]) for module in modules}
+    assert {"torch", "scikit-learn"} <= needed
+    assert needed <= core | OPTIONAL.keys() | BELOW.keys()
+    assert set(OPTIONAL.values()) <= PROJECT["optional-dependencies"].keys() and set(BELOW.values()) <= core
 
 
 def test_torch_2_13_0_is_excluded() -> None:

@@ -1,8 +1,9 @@
-"""The source notebooks are thin, clean and take the parameters that they are given; executing one keeps a result or says why not."""
+"""The source notebooks are thin, clean and take the parameters they are given; executing one keeps a result or says why not."""
 
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ import nbformat
 import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
+
+from sarlib import __main__ as command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book"))
@@ -124,6 +127,57 @@ def test_executed_notebook_is_whole_and_names_no_place(
     assert "to the terminal" in capfd.readouterr().err
     assert str(tmp_path) not in json.dumps(executed.metadata)
     assert [path.name for path in target.parent.iterdir()] == ["source.ipynb"]
+
+
+#: Without an entry for the user in the system's list of accounts, as in a container that was started with an unknown user id.
+NO_ACCOUNT = "import pwd\ndef getpwuid(uid):\n    raise KeyError(uid)\npwd.getpwuid = getpwuid\n"
+
+
+@pytest.mark.parametrize("hostile", ["MPLBACKEND", "no home", "home that cannot be written to", "LC_ALL", "odd folder"])
+def test_figures_are_in_the_executed_notebook_whatever_the_environment(tmp_path: Path, hostile: str) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    folder = tmp_path / ("häßlich, mit Leerzeichen" if hostile == "odd folder" else "folder")
+    folder.mkdir()
+    if hostile == "no home":
+        (tmp_path / "sitecustomize.py").write_text(NO_ACCOUNT)
+        del environment["HOME"]
+    environment |= {
+        "MPLBACKEND": {"MPLBACKEND": "Agg"},
+        "home that cannot be written to": {"HOME": "/proc/self"},  # which not even root can
+        "LC_ALL": {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    }.get(hostile, {})
+    code = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.title('±')\nprint('±')"
+    source, target = write_notebook(folder / "source.ipynb", code), folder / "runs" / "target.ipynb"
+    call = f"execute.execute(pathlib.Path({str(source)!r}), pathlib.Path({str(target)!r}), {PARAMETERS!r})"
+    (folder / "script.py").write_text(f"import execute, pathlib\n{call}\n", encoding="utf-8")
+    done = subprocess.run([sys.executable, folder / "script.py"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    outputs = nbformat.read(target, 4).cells[-1].outputs
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert [output.text for output in outputs if output.get("name") == "stdout"] == ["±\n"]
+
+
+def test_executed_notebook_knows_the_results_that_it_shows(tmp_path: Path) -> None:
+    target = tmp_path / "runs" / "tiny" / "source.ipynb"
+    write = f"import pathlib; pathlib.Path({str(target.with_suffix('.csv'))!r}).write_text('seed,key\\n')"
+    target.parent.mkdir(parents=True)
+    execute.execute(write_notebook(tmp_path / "source.ipynb", write), target, PARAMETERS)
+    assert nbformat.read(target, 4).metadata["results"] == execute.digest(target.with_suffix(".csv"))
+    assert execute.digest(target.with_suffix(".none")) is None
+
+
+def test_a_sign_that_the_terminal_lacks_does_not_lose_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is printed when all is done: a sign that cannot be encoded is then shown as its number."""
+    written = io.BytesIO()
+    terminal = io.TextIOWrapper(written, encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(execute, "stop_cleanly", lambda: None)
+    monkeypatch.setattr(execute, "execute", lambda *_: None)
+    monkeypatch.setattr(command_line, "main", lambda arguments: print("±") if "--show" in arguments else 0)
+    monkeypatch.setenv("SAR_RUNS", str(tmp_path))
+    assert execute.main(["table2", "--preset", "tiny"]) == 0
+    terminal.flush()
+    assert written.getvalue().startswith(b"\\xb1\nwrote ")
 
 
 def test_notebook_that_raises_is_kept_apart_and_does_not_replace_a_result(tmp_path: Path) -> None:

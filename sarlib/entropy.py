@@ -24,9 +24,6 @@ from sarlib.config import ConfigError
 
 PATHS = ("cpu", "triton")
 
-#: Longest side of a grid, in tokens, that the kernel takes; larger ones go over the CPU on every device.
-LARGEST_KERNEL_GRID = 64
-
 #: A total excess up to this many times the smallest normal number counts as none.
 FAINTEST = 1024
 
@@ -114,7 +111,7 @@ def entropy_and_gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
     derivative takes the map's average of that away: dH/dS = dH/dB - mean(dH/dB).
     """
     if _path(maps) == "triton":
-        return _kernel().entropy_and_gradient(maps)
+        return _kernel().entropy_and_gradient(maps, faintest=FAINTEST)
     dtype = _calculation_dtype(maps)
     entropy, gradient = _on_cpu(_stacked(maps.detach().to("cpu", dtype)), torch.finfo(dtype))
     return entropy.to(maps.device), gradient.to(maps.device)
@@ -144,12 +141,13 @@ entropy_and_gradient.register_autograd(_backward, setup_context=_save)
 
 
 def _path(maps: Tensor) -> str:
-    """Which path calculates: the device's own, or the one SAR_ENTROPY names."""
+    """Which path calculates: what SAR_ENTROPY names, else the device's own, but for grids that its kernel cannot take."""
     forced = os.environ.get("SAR_ENTROPY", "")
     if forced not in ("", *PATHS):
         raise ConfigError(f"SAR_ENTROPY={forced!r} is not a path: set it to {' or '.join(PATHS)}, or unset it")
-    on_device = maps.device.type == "cuda" and max(maps.shape[-2:]) <= LARGEST_KERNEL_GRID
-    return forced or ("triton" if on_device else "cpu")
+    if forced or maps.device.type != "cuda":
+        return forced or "cpu"
+    return "triton" if max(maps.shape[-2:]) <= _kernel().LARGEST_GRID else "cpu"
 
 
 def _kernel() -> ModuleType:

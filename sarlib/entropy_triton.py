@@ -24,13 +24,12 @@ from torch import Tensor
 from triton.runtime.jit import JITFunction
 
 from sarlib.config import ConfigError
-from sarlib.entropy import FAINTEST, LARGEST_KERNEL_GRID
 
 #: Lanes of the warp that a program of the small kernel is.
 LANES = 32
 
-#: Longest side, in tokens, of a grid whose 2 x 2 blocks fit a 64-bit word of 8 x 8 bits.
-LARGEST_SMALL_GRID = 16
+#: Longest side, in tokens, of a grid whose 2 x 2 blocks fit a 64-bit word of 8 x 8 bits, and of one whose rows fit a word.
+LARGEST_SMALL_GRID, LARGEST_GRID = 16, 64
 
 
 class Launch(NamedTuple):
@@ -42,29 +41,32 @@ class Launch(NamedTuple):
     warps: int
 
 
-def entropy_and_gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (N, h, w) on a GPU, any strides, h and w up to 64: H (N,) and dH/dS (N, h, w), float32 (float64 for float64)."""
+def entropy_and_gradient(maps: Tensor, *, faintest: int) -> tuple[Tensor, Tensor]:
+    """Maps (N, h, w) on a GPU, any strides, h and w up to 64: H (N,) and dH/dS (N, h, w), float32 (float64 for float64).
+
+    A total excess up to `faintest` times the smallest normal number counts as none.
+    """
     n, h, w = maps.shape
-    if max(h, w) > LARGEST_KERNEL_GRID:
-        raise ConfigError(f"the kernel takes grids up to {LARGEST_KERNEL_GRID} tokens a side, got {h} x {w}: unset SAR_ENTROPY")
+    if max(h, w) > LARGEST_GRID:
+        raise ConfigError(f"the kernel takes grids up to {LARGEST_GRID} tokens a side, got {h} x {w}: unset SAR_ENTROPY")
     if maps.device.type != "cuda" and not triton.knobs.runtime.interpret:
         raise ConfigError("SAR_ENTROPY=triton needs tensors on a CUDA device: unset it, or set TRITON_INTERPRET=1 as well")
     dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
     entropy = torch.empty(n, dtype=dtype, device=maps.device)
     gradient = torch.empty(n, h, w, dtype=dtype, device=maps.device)
     if n:
-        kernel, constants, maps_per_program, warps = plan(h, w, dtype)
+        kernel, constants, maps_per_program, warps = plan(h, w, dtype, faintest=faintest)
         programs = (triton.cdiv(n, maps_per_program),)
         with torch.cuda.device_of(maps):
             kernel[programs](maps, gradient, entropy, n, *maps.stride(), **constants, num_warps=warps)
     return entropy, gradient
 
 
-def plan(h: int, w: int, dtype: torch.dtype) -> Launch:
+def plan(h: int, w: int, dtype: torch.dtype, *, faintest: int) -> Launch:
     """The launch for grids of h x w with results in `dtype`."""
     finfo = torch.finfo(dtype)
     double = dtype == torch.float64
-    limits = {"FAINTEST": FAINTEST * finfo.tiny, "SMALLEST": finfo.tiny, "LARGEST": finfo.max, "DOUBLE": double}
+    limits = {"FAINTEST": faintest * finfo.tiny, "SMALLEST": finfo.tiny, "LARGEST": finfo.max, "DOUBLE": double}
     if max(h, w) <= LARGEST_SMALL_GRID:
         rows, columns = triton.next_power_of_2((h + 1) // 2), triton.next_power_of_2((w + 1) // 2)
         maps = LANES // columns

@@ -141,7 +141,7 @@ def test_it_compiles_ahead_of_time_without_spills(architecture, h, w, tmp_path, 
     from sarlib import entropy_triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    launch = entropy_triton.plan(h, w, torch.float32)
+    launch = entropy_triton.plan(h, w, torch.float32, faintest=1024)
     signature = {"S": "*fp32", "G": "*fp32", "H": "*fp32", "n": "i32"}
     signature |= {f"stride_{axis}": "i32" for axis in ("map", "row", "column")} | dict.fromkeys(launch.constants, "constexpr")
     source = ASTSource(launch.kernel, signature, constexprs=launch.constants)

@@ -1,6 +1,6 @@
 """Architectures by name. Each is built for a number of classes and an image size, and answers `sarlib.last_block.forward`.
 
-`import sarlib.models.published` gives timm the published ones under their names. Nothing here imports torch before it is used.
+Torch and timm are imported with `create`; `import sarlib.models.architectures` gives timm the published ones under their names.
 """
 
 from __future__ import annotations

@@ -164,19 +164,24 @@ def test_parameters_outside_the_network_are_decayed_but_not_the_frozen_ones(run:
     assert (undecayed["weight_decay"], decayed["weight_decay"], others["weight_decay"]) == (0.0, 0.05, 0.05)
 
 
-def test_processes_share_what_is_no_mean(run: Run) -> None:
-    """Two processes played one after the other: what each measures, joined in the order of ranks, is summarised once."""
+@pytest.mark.parametrize("n", [19, 1])
+def test_processes_share_what_is_no_mean(run: Run, n: int) -> None:
+    """Two processes played one after the other: what each measures, joined in the order of ranks, is summarised once. Of a
+    single image one of them has nothing to measure."""
     task, (_, test) = untrained(run, classes=10, device=CPU), data.load(run.data, seed=0, root=None)
     measured: list[dict[str, Tensor]] = []
 
     class Played(Ranks):
         def gather(self, value: Any) -> list[Any]:
             measured.append(value)
+            if self.first:
+                raise Killed
             return measured
 
-    for rank in range(2):
-        shared = evaluate(task, test.subset(range(19)), run=run, device=CPU, ranks=Played(rank=rank, size=2))
-    assert shared == evaluate(task, test.subset(range(19)), run=run, device=CPU) and shared["images"] == 19
+    with pytest.raises(Killed):
+        evaluate(task, test.subset(range(n)), run=run, device=CPU, ranks=Played(rank=0, size=2))
+    shared = evaluate(task, test.subset(range(n)), run=run, device=CPU, ranks=Played(rank=1, size=2))
+    assert shared == evaluate(task, test.subset(range(n)), run=run, device=CPU) and shared["images"] == n
 
 
 def test_operations_are_those_of_the_task(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

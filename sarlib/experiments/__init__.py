@@ -22,7 +22,7 @@ from sarlib.experiments.settings import Sets
 from sarlib.runner.machine import check, leads
 from sarlib.runner.measure import measure_all
 from sarlib.runner.schedule import execute_all
-from sarlib.runner.store import TEXT_FILES, Store
+from sarlib.runner.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,13 +108,11 @@ def keep_as_reference(experiment: Experiment) -> None:
     from sarlib.experiments.results import read_csv, write_csv
 
     results, store = read_csv(csv_path(experiment)), open_store()
-    runs, measurements = list(experiment.runs()), list(experiment.measurements())
-    complete = all(map(store.read, runs)) and all(store.read_measured(*pair) for pair in measurements)
+    runs = {run.key: run for run in experiment.runs()}.values()
+    complete = all(map(store.read, runs)) and all(store.read_measured(*pair) for pair in experiment.measurements())
     require(complete, f"{experiment.name} at preset {experiment.preset} is not complete: run it with the same settings first")
-    files = [store.folder(run) / file for run in runs for file in TEXT_FILES]
-    files += [store.folder(run) / "measured" / f"{measurement.key}.json" for run, measurement in measurements]
-    for file in dict.fromkeys(files):
-        copy = runs_folder() / "reference" / "store" / file.relative_to(store.root)
+    for source in (store.folder(run) / file for run in runs for file in store.text_files(run)):
+        copy = runs_folder() / "reference" / "store" / source.relative_to(store.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+        shutil.copyfile(source, copy)
     write_csv(results, reference_path(experiment))

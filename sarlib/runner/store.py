@@ -108,6 +108,11 @@ class Store:
         """The run's metrics over its epochs: epoch, split, metric, value. `FileNotFoundError` if the run is not finished."""
         return pd.read_csv(self.folder(run) / "metrics.csv")
 
+    def text_files(self, run: Run) -> list[Path]:
+        """What is committed of a finished run, relative to its folder."""
+        measured = sorted(file.relative_to(self.folder(run)) for file in self.folder(run).glob("measured/*.json"))
+        return [*map(Path, TEXT_FILES), *measured]
+
     def read_measured(self, run: Run, measurement: Measurement) -> dict[str, Any] | None:
         """What was measured of `run`, None if it was not."""
         file = self.folder(run) / "measured" / f"{measurement.key}.json"

@@ -59,6 +59,8 @@ def parameters(arguments: list[str]) -> tuple[str, dict[str, Any]]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input and 1 for a failed training, each with one line."""
     options = vars(Parser().parse_args(arguments))
+    if hasattr(sys.stdout, "reconfigure"):  # whose encoding may have no ±
+        sys.stdout.reconfigure(errors="replace")
     try:
         _act(**options)
         return 0

@@ -76,6 +76,18 @@ def quick(command: str, without: tuple[str, ...] = SLOW) -> str:
     return done.stdout
 
 
+def test_a_terminal_without_the_signs_of_a_table_shows_the_others(
+    runs_folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*TINY, "--seeds", "2", "--datasets", "digits, 48 images"]
+    assert main([*arguments, "--workers", "1"]) == 0
+    told = capsys.readouterr().out
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = subprocess.run([sys.executable, "-m", "sarlib", *arguments, "--show"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == told.encode("ascii", "replace") != told.encode()
+
+
 def test_help_is_quick() -> None:
     told = quick("main(['--help'])", without=(*SLOW, "pandas", "scipy"))
     assert all(table in told for table in TABLES) and "--keep-as-reference" in told

@@ -110,12 +110,11 @@ def keep_as_reference(experiment: Experiment) -> None:
     from sarlib.experiments.results import read_csv, write_csv
 
     results, store = read_csv(csv_path(experiment)), open_store()
-    runs, measurements = list(experiment.runs()), list(experiment.measurements())
-    complete = all(map(store.read, runs)) and all(store.read_measured(*pair) for pair in measurements)
+    runs = {run.key: run for run in experiment.runs()}.values()
+    complete = all(map(store.read, runs)) and all(store.read_measured(*pair) for pair in experiment.measurements())
     require(complete, f"{experiment.name} at preset {experiment.preset} is not complete: run it with the same settings first")
-    for run in runs:
-        for file in store.text_files(run):
-            copy = runs_folder() / "reference" / "store" / run.key / file
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(store.folder(run) / file, copy)
+    for source in (store.folder(run) / file for run in runs for file in store.text_files(run)):
+        copy = runs_folder() / "reference" / "store" / source.relative_to(store.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
     write_csv(results, reference_path(experiment))

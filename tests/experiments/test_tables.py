@@ -79,6 +79,41 @@ def test_every_claim_of_the_paper_about_the_table_is_tested(name: str, where: st
     )
 
 
+HYBRIDS = ("ViT", "T2T", "PVT", "CvT")
+#: Claim: what the paper says is above what, by rows.
+ABOVE = {
+    "t1a-best-lambda": {("0.01", "0"), ("0.01", "0.001"), ("0.01", "0.1")},
+    "t1b-300": {("ViT + SAR, 108 epochs", "ViT, 108 epochs")},
+    "t1c-B": {("B", "A")},
+    "t1c-C": {("C", "A")},
+    "t1c-D": {("A", "D")},
+    "t1c-E": {("E", "A"), ("F", "E")},
+    "t1c-F": {("F", row) for row in "ABCDE"},
+    "t2-min": {("ViT + SAR", "ViT")},
+    "t2-max": {("ViT + SAR", "ViT")},
+    "t3-75": {("ViT + SAR", "ViT")},
+    "t3-75-drloc": {("ViT + SAR", "ViT + DRLoc")},
+    "t3-order": {("ViT + SAR", "ViT + DRLoc"), ("ViT + DRLoc", "ViT")},
+    "t4-sar": {("ViT + SAR", "ViT"), ("ViT + SAR", "ViT + DRLoc")},
+    "t9": {(f"{name} + SAR", name) for name in HYBRIDS},
+    "t10": {(f"{name} + SAR", name) for name in HYBRIDS},
+    "fig3-250": {("ViT + SAR, epoch 15", "ViT, epoch 18")},
+}
+#: On how many data sets, where it is not one.
+ON = {"t2-min": 6, "t2-max": 6, "t3-order": 4}
+
+
+def test_claims_are_about_the_rows_that_the_text_compares() -> None:
+    tests = {test.claim_id: test for name in experiments.TABLES for test in experiments.declare(name, preset="laptop").tests}
+    assert set(tests) - set(ABOVE) == {"t1b-grows", "t4-base", "fig3-100"}
+    for name, rows in ABOVE.items():
+        terms = [contrast.terms for contrast in tests[name].contrasts]
+        assert {(above[2], below[2]) for above, below in terms} == rows, name
+        assert all((above[0], below[0]) == (1, -1) and above[1::2] == below[1::2] for above, below in terms), name
+        assert len({above[3] for above, _ in terms}) == ON.get(name, 1), name
+    assert {test.claim_id for test in tests.values() if test.rule == "any"} == {"t2-max"}
+
+
 def test_table1_shares_its_runs() -> None:
     table1 = experiments.declare("table1", preset="laptop")
     assert key(table1, "table1a", "0") == key(table1, "table1c", "C")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sarlib import data, last_block
 from sarlib.config import ConfigError
-from sarlib.data.batches import evaluation_batches
+from sarlib.data.loader import evaluation_batches
 from sarlib.data.images import Images, to_bytes
 from sarlib.models import create
 from sarlib.run import Run

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sarlib import last_block
 from sarlib.config import ConfigError
-from sarlib.data.batches import evaluation_batches
+from sarlib.data.loader import evaluation_batches
 from sarlib.data.images import Images
 from sarlib.entropy import component_counts, map_entropy
 from sarlib.trainer.distributed import ALONE, Ranks
@@ -45,7 +45,7 @@ def evaluate(
         batches = [
             _measure(model, pixels, own, indices)
             for pixels, indices in evaluation_batches(
-                own, batch_size=batch_size, image_size=image_size, device=device, workers=data_workers
+                own, batch_size=batch_size, image_size=image_size, device=device, data_workers=data_workers
             )
         ]
     finally:

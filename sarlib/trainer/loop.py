@@ -26,7 +26,7 @@ from sarlib import models
 from sarlib import regularizers as losses
 from sarlib.config import ConfigError, Recipe, Regularizer, TrainingError
 from sarlib.data import Images
-from sarlib.data.batches import TrainBatches
+from sarlib.data.loader import TrainBatches
 from sarlib.last_block import query_key_gradient
 from sarlib.run import Run
 from sarlib.trainer import checkpoint
@@ -87,7 +87,7 @@ def train(
         image_size=run.data.image_size,
         seed=run.seed,
         device=device,
-        workers=data_workers,
+        data_workers=data_workers,
         rank=ranks.rank,
         world_size=ranks.size,
     )

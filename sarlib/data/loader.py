@@ -1,0 +1,302 @@
+"""Batches for training and for evaluation.
+
+A training batch is a pure function of (seed, epoch, step): not of what ran before, the number of data workers, the device or the
+number of ranks. That makes an interrupted run resumable and a run on several GPUs comparable with one on one GPU. Its images are
+
+device  all on the device (on a CPU: in its memory) as bytes, picked and augmented there
+memory  picked in host memory, mostly a memory map, by a thread that reads ahead, and augmented on the device
+files   decoded one by one by data workers and augmented by timm's transforms; erasing and mixing are left to the device
+
+Decoded images come from the device if they fit there, else from memory: both give the same batches. Files stay files.
+SAR_INPUT=device, memory or files forces one of them, from `sarlib.data.load` on, which decodes files for the first two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sarlib.config import Augmentation, ConfigError, TrainingError, require
+from sarlib.data import augment
+from sarlib.data.cache import forced_source
+from sarlib.data.images import Images, central_view, to_bytes, to_device
+
+#: Images may take so much of the memory that the device has free; the rest is for the training itself.
+DEVICE_SHARE = 0.25
+
+_CHUNK = 2**22  # bytes of float32 that a core augments at a time: few enough to stay in its cache, enough to be worth the calls
+_AHEAD = 2  # batches that are prepared while one is used
+_ORDER, _BATCH, _PICTURE = 0, 1, 2  # what a random stream is for
+
+
+class Batch(NamedTuple):
+    """`images` (B, 3, S, S), normalised, and `targets` (B, classes), soft labels that sum to 1; float32, on the device."""
+
+    images: Tensor
+    targets: Tensor
+
+
+class TrainBatches:
+    """Augmented batches of a training set, and the order they come in; `source` says where they come from.
+
+    The last images of an epoch that fill no batch are dropped; a set smaller than a batch is one batch. With several ranks each
+    yields its slice of the global batch of `batch_size` images.
+
+    Raises `ConfigError` if images in memory are not image_size x image_size, ranks do not divide the batch, or a source is forced
+    that the images cannot have; while iterating `TrainingError` if a data worker dies.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        *,
+        augmentation: Augmentation,
+        batch_size: int,
+        image_size: int,
+        seed: int,
+        device: torch.device | str,
+        data_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        _require_size(images, image_size)
+        self._images, self._seed, self._size, self._data_workers = images, seed, image_size, data_workers
+        self._device, self._batch = torch.device(device), min(batch_size, len(images))
+        uneven = f"a batch of {self._batch} images cannot be shared by {world_size} ranks: choose a multiple"
+        require(self._batch % world_size == 0, uneven)
+        self.steps_per_epoch = len(images) // self._batch
+        self.source = _source(images, self._device)
+        if self.source == "files":
+            self._pictures = _Pictures(images, augment.of_pictures(augmentation, image_size))
+            augmentation = dataclasses.replace(augmentation, crop="none", flip=0.0, color_jitter=0.0, rand_augment=None)
+        else:
+            self._pixels = images.pixels.to(self._device) if self.source == "device" else images.pixels
+        self._augmentation = augmentation
+        # Rows of the global batch that this rank prepares, where among them its own are, and everybody's mixing partners.
+        share, partners = self._batch // world_size, augment.partners(self._batch)
+        own = torch.arange(rank * share, (rank + 1) * share)
+        self._rows = torch.unique(torch.cat([own, partners[own]])) if augmentation.mixup or augmentation.cutmix else own
+        first = int(torch.searchsorted(self._rows, own[0]))
+        self._own = slice(first, first + share)
+        self._partners = torch.searchsorted(self._rows, partners[self._rows]).to(self._device)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches `start`, start + 1, ... of an epoch."""
+        order = torch.randperm(len(self._images), generator=_generator(_ORDER, self._seed, epoch, 0))
+        indices = [order[step * self._batch :][: self._batch][self._rows] for step in range(start, self.steps_per_epoch)]
+        for step, index, pixels in zip(range(start, self.steps_per_epoch), indices, self._read(epoch, indices)):
+            generator = _generator(_BATCH, self._seed, epoch, step)
+            plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
+            yield self._augmented(pixels, to_device(self._images.labels[index], self._device), plan.rows(self._rows))
+
+    def _read(self, epoch: int, indices: list[Tensor]) -> Iterator[Tensor]:
+        """The images at each of `indices`, (n, 3, S, S) uint8 on the device."""
+        if self.source == "files":
+            items = [[(i, _seed(_PICTURE, self._seed, epoch, i)) for i in index.tolist()] for index in indices]
+            return _from_files(self._pictures, items, data_workers=self._data_workers, device=self._device)
+        if self.source == "memory":
+            return _from_memory(self._pixels, indices, device=self._device)
+        return (self._pixels.index_select(0, to_device(index, self._device)) for index in indices)
+
+    def _augmented(self, pixels: Tensor, labels: Tensor, plan: augment.Plan) -> Batch:
+        images = _room(pixels.shape, self._device)
+
+        def work(rows: slice) -> None:
+            # Both images of a pair are among the rows, or none, and chunks are even: partners are in one chunk.
+            part, partners = plan.rows(rows).to(self._device), self._partners[rows] - rows.start
+            augment.apply(pixels[rows], part, partners=partners, out=images[rows])
+
+        if self._device.type == "cpu":
+            _in_chunks(work, len(pixels), step=max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2))
+        else:
+            work(slice(0, len(pixels)))
+        classes, smoothing = len(self._images.classes), self._augmentation.label_smoothing
+        targets = augment.soft_labels(labels, classes=classes, smoothing=smoothing)
+        if plan.mixing is not None:
+            share = plan.mixing.share
+            targets = targets * share + targets.index_select(0, self._partners) * (1 - share)
+        return Batch(images[self._own], targets[self._own])
+
+
+def evaluation_batches(
+    images: Images, *, batch_size: int, image_size: int, device: torch.device | str, data_workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once, in order, as `Images.view` shows it: normalised (B, 3, S, S) float32 on `device`, and its indices (B,).
+
+    Raises `ConfigError` if images in memory are not image_size x image_size.
+    """
+    _require_size(images, image_size)
+    device, indices = torch.device(device), torch.arange(len(images)).split(batch_size)
+    if images.files is None:
+        shown = (to_device(images.pixels[index], device) for index in indices)
+    else:
+        pictures = _Pictures(images, [functools.partial(central_view, size=image_size, crop=images.crop)])
+        items = [[(i, 0) for i in index.tolist()] for index in indices]
+        shown = _from_files(pictures, items, data_workers=data_workers, device=device)
+    for index, pixels in zip(indices, shown):
+        yield augment.normalise(pixels), index
+
+
+def _require_size(images: Images, size: int) -> None:
+    if images.pixels is not None and images.image_size != (size, size):
+        height, width = images.image_size
+        raise ConfigError(f"images in memory are {height} x {width} px, the run wants {size} x {size}")
+
+
+def _source(images: Images, device: torch.device) -> str:
+    """Where `images` come from; `ConfigError` if the forced source is impossible for them."""
+    source = forced_source()
+    if images.files is None:
+        return source or ("device" if images.pixels.nbytes <= DEVICE_SHARE * _free_bytes(device) else "memory")
+    undone = f"SAR_INPUT={source}, but the images are files: let `sarlib.data.load` decode them, or unset it"
+    require(source in (None, "files"), undone)
+    return "files"
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _seed(purpose: int, seed: int, epoch: int, index: int) -> int:
+    """63 bits that differ for every argument (a SeedSequence ignores trailing zeros: keep the length fixed)."""
+    return int(np.random.SeedSequence((purpose, seed, epoch, index)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _generator(purpose: int, seed: int, epoch: int, index: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(purpose, seed, epoch, index))
+
+
+def _room(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """For float32. On a CPU from numpy, whose huge pages take a third of the time of torch's pages to write for the first time."""
+    return torch.from_numpy(np.empty(shape, np.float32)) if device.type == "cpu" else torch.empty(shape, device=device)
+
+
+def _in_chunks(work: Callable[[slice], None], n: int, *, step: int) -> None:
+    """Call `work` on 0:step, step:2 step, ... up to n, on as many threads as torch may use. What one raises is raised here.
+
+    Each chunk goes through all its operations on one core, in that core's cache. If every operation were shared among the cores,
+    as torch does by itself, they would wait for each other some hundred times a batch, and by spinning.
+    """
+    _keep_freed_memory()
+    chunks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    threads = torch.get_num_threads()
+    if threads == 1 or len(chunks) == 1:
+        for chunk in chunks:
+            work(chunk)
+        return
+    with ThreadPoolExecutor(min(threads, len(chunks)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(work, chunks))
+    torch.set_num_threads(threads)  # the number is each thread's own, but the last one said is also that of threads to come
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Have the C library keep what the operations of a chunk free for the next one's, which saves a fifth of the time.
+
+    glibc gives back blocks above a size that grows with the largest one freed so far, up to 32 MiB: freeing one such is enough.
+    """
+    torch.empty(2**25 - 2**20, dtype=torch.uint8)
+
+
+def _from_memory(pixels: Tensor, indices: Iterable[Tensor], *, device: torch.device) -> Iterator[Tensor]:
+    """pixels[index] on the device for each of `indices`, read ahead by a thread."""
+
+    def pick(index: Tensor) -> Tensor:
+        batch = torch.empty(len(index), *pixels.shape[1:], dtype=pixels.dtype, pin_memory=device.type == "cuda")
+        return torch.index_select(pixels, 0, index, out=batch)
+
+    for batch in _read_ahead(map(pick, indices), device=device):
+        yield batch.to(device, non_blocking=True)
+
+
+def _from_files(pictures: _Pictures, items: list[list], *, data_workers: int, device: torch.device) -> Iterator[Tensor]:
+    """The batches of `pictures` for each of `items` on the device; the error of a picture that cannot be read is raised."""
+    loader = DataLoader(
+        pictures,
+        batch_sampler=items,
+        num_workers=data_workers,
+        collate_fn=_collated,
+        pin_memory=data_workers > 0 and device.type == "cuda",
+        generator=torch.Generator(),  # of the workers' unused seeds: without one the loader draws from the global generator
+    )
+    # Without workers the pictures' transforms borrow the global generators, which are the model's: no thread beside it then.
+    # With workers the thread keeps torch's handler of dead children out of the main thread, where it would interrupt anything.
+    shown = _read_ahead(loader, device=device) if data_workers else iter(loader)
+    try:
+        for batch in shown:
+            if isinstance(batch, ConfigError):
+                raise batch
+            yield to_device(batch, device)
+    except (RuntimeError, OSError, EOFError) as error:
+        if data_workers == 0 or not _of_a_dead_worker(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        died = "a process that reads images died, mostly for want of memory or of shared memory (/dev/shm)"
+        raise TrainingError(f"{died}: {reason}; the last checkpoint is kept, go on with fewer workers") from None
+
+
+def _of_a_dead_worker(error: Exception) -> bool:
+    """Not an error that a living worker reports, which torch introduces with "Caught"."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker")
+    # a batch was announced, and who held its memory is gone
+    return isinstance(error, ConnectionError | EOFError | FileNotFoundError) and not str(error).startswith("Caught")
+
+
+def _read_ahead(items: Iterable[Any], *, device: torch.device) -> Iterator[Any]:
+    """The `items`, some of them prepared by a thread before they are used on `device`. What they raise is raised here."""
+    # the device is each thread's own, and decides where pinned memory is known
+    gpu = torch.cuda.current_device() if device == torch.device("cuda") else device.index
+    settings = {"initializer": torch.cuda.set_device, "initargs": (gpu,)} if device.type == "cuda" else {}
+    pool, end = ThreadPoolExecutor(1, "read-ahead", **settings), object()
+
+    def each() -> Iterator[Any]:
+        yield from items  # whose workers are then started by the thread, too
+
+    try:
+        source = each()
+        ready = deque(pool.submit(next, source, end) for _ in range(_AHEAD))
+        while (item := ready.popleft().result()) is not end:
+            ready.append(pool.submit(next, source, end))
+            yield item
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Pictures(Dataset):
+    """(index, seed) -> (3, S, S) uint8: picture `index` after `steps`, which draw their random numbers from `seed`.
+
+    The error of a picture that cannot be read is returned: raised inside a worker it would lose its one line among tracebacks.
+    """
+
+    def __init__(self, images: Images, steps: list[Callable]) -> None:
+        self._images, self._steps = images, steps
+
+    def __getitem__(self, item: tuple[int, int]) -> Tensor | ConfigError:
+        index, seed = item
+        try:
+            with augment.seeded(seed):
+                picture = self._images.picture(index)
+                for step in self._steps:
+                    picture = step(picture)
+                return to_bytes(picture)
+        except ConfigError as error:
+            return error
+
+
+def _collated(pictures: list[Tensor | ConfigError]) -> Tensor | ConfigError:
+    """A batch, or the first picture's error."""
+    errors = [picture for picture in pictures if isinstance(picture, ConfigError)]
+    return errors[0] if errors else torch.stack(pictures)

@@ -1,7 +1,4 @@
-"""Where images come from: `load` turns a declaration into a training and a test set.
-
-Importing this needs no torch, nor does finding and identifying sets, except for torchvision's own.
-"""
+"""Where images come from. Importing this needs no torch, nor does finding and identifying sets, but for torchvision's own."""
 
 from __future__ import annotations
 
@@ -34,13 +31,11 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     """The training and the test set of a declaration; `root` is the folder that holds the image sets which are not embedded.
 
     `seed` draws the training subset (for procedural shapes, the training images); the test set never depends on it. Sets in
-    files come as pixels of the declared size where `sarlib.data.cache` decodes them: shorter side resized (bicubic,
-    antialiased), centre cropped (of test images the share `spec.test_crop`); a random resized crop then cuts from that square,
-    not from the whole photograph.
+    files come as pixels of the declared size where `sarlib.data.cache` decodes them: shorter side resized, centre cropped (of
+    test images the share `spec.test_crop`); a random resized crop then cuts from that square, not from the whole photograph.
 
-    Raises `ConfigError` for an unknown name, missing or misplaced data (with the expected layout), sizes beyond the set's,
-    classes that differ between training and test, a file that does not decode, decoded images that cannot be kept, and images
-    that are not those of `spec.fingerprint`.
+    Raises `ConfigError` for an unknown name, data that are missing, misplaced or not those of `spec.fingerprint`, sizes beyond
+    the set's, classes that differ between training and test, and files that cannot be decoded or kept decoded.
     """
     from sarlib.data import images, shapes
 

@@ -51,8 +51,8 @@ class Plan:
         return self._with(lambda part: part[rows], "window", "flip", "choice", "colour", "erased")
 
     def to(self, device: torch.device) -> Plan:
-        """The plan for images on `device`; `choice` stays on the CPU, where it decides which operations are called."""
-        return self._with(lambda part: to_device(part, device), "window", "flip", "colour", "erased", "noise")
+        """The plan for images on `device`; `choice` and `erased` stay on the CPU, where they decide what is called."""
+        return self._with(lambda part: to_device(part, device), "window", "flip", "colour", "noise")
 
     def _with(self, change: Callable, *names: str) -> Plan:
         parts = {name: getattr(self, name) for name in names}
@@ -95,10 +95,8 @@ def draw(n: int, *, augmentation: Augmentation, size: int, generator: Generator)
 
 
 def _rectangles(n: int, size: int, area: tuple, ratio: tuple, *, fallback: int, generator: Generator) -> Tensor:
-    """(n, 4) int64 x, y, width, height: share of the area uniform, log of the aspect ratio uniform, position uniform.
-
-    The first of ten proposals that fits into the image; if none does, a square of `fallback` pixels.
-    """
+    """(n, 4) int64 x, y, width, height, uniform in share of the area, log of the aspect ratio, and position: the first of ten
+    proposals that fits into the image; if none does, a square of `fallback` pixels."""
     share, aspect, across, down = torch.rand(4, n, _PROPOSALS, generator=generator, dtype=torch.float64)
     share = (area[0] + (area[1] - area[0]) * share) * size**2
     aspect = torch.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * aspect)
@@ -127,19 +125,8 @@ def draw_mixing(*, augmentation: Augmentation, size: int, generator: Generator) 
     return Mixing(1 - (box[2] - box[0]) * (box[3] - box[1]) / size**2, box)
 
 
-def partners(n: int) -> Tensor:
-    """(n,) int64: whom each image of a batch is mixed with. Neighbours swap; the last of an odd batch stays alone.
-
-    A batch is a random permutation already, so which pairing is used does not matter; this one keeps most pairs on one rank.
-    """
-    return (torch.arange(n) ^ 1).clamp_max(n - 1)
-
-
-def apply(pixels: Tensor, plan: Plan, *, partners: Tensor, out: Tensor | None = None) -> Tensor:
-    """(n, 3, S, S) uint8 -> what the plan makes of it, normalised: (n, 3, S, S) float32, in `out` if given.
-
-    All on one device; `partners` (n,) says where among the n images each one's mixing partner is.
-    """
+def apply(pixels: Tensor, plan: Plan, *, out: Tensor | None = None) -> Tensor:
+    """(n, 3, S, S) uint8 -> what the plan makes of it, normalised: (n, 3, S, S) float32, in `out` if given; on one device."""
     x = crop_and_flip(pixels, plan)
     if plan.choice is not None:
         x = rand_augment.apply(x, plan.choice)
@@ -149,7 +136,7 @@ def apply(pixels: Tensor, plan: Plan, *, partners: Tensor, out: Tensor | None = 
     x = normalise(x, out=None if blended else out)
     if plan.erased is not None:
         erase(x, plan.erased, plan.noise)
-    return x if plan.mixing is None else mix(x, partners, plan.mixing, out=out)
+    return x if plan.mixing is None else mix(x, plan.mixing, out=out)
 
 
 def crop_and_flip(pixels: Tensor, plan: Plan) -> Tensor:
@@ -245,24 +232,31 @@ def normalise(x: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 def erase(x: Tensor, erased: Tensor, noise: Tensor) -> None:
     """Fill each image's rectangle with noise, in place (Zhong et al. 2020, "pixel" mode): x normalised (n, 3, S, S)."""
-    at = torch.arange(x.shape[-1], device=x.device)
-    left, top, width, height = erased[:, :, None].unbind(1)
-    columns, rows = (at >= left) & (at < left + width), (at >= top) & (at < top + height)
-    torch.where((rows[:, :, None] & columns[:, None, :])[:, None], noise, x, out=x)
+    for i, (left, top, width, height) in enumerate(erased.tolist()):
+        if width:
+            part = slice(None), slice(top, top + height), slice(left, left + width)
+            x[i][part] = noise[part]
 
 
-def mix(x: Tensor, partners: Tensor, mixing: Mixing, *, out: Tensor | None = None) -> Tensor:
-    """Images x (n, 3, S, S) mixed with x[partners]: by mixup in a new tensor or `out`, by cutmix in place."""
+def mix(x: Tensor, mixing: Mixing, *, out: Tensor | None = None) -> Tensor:
+    """Images x (n, 3, S, S) mixed with their partners: by mixup in a new tensor or `out`, by cutmix in place."""
     if mixing.box is None:
-        return torch.mul(x, mixing.share, out=out).add_(x.index_select(0, partners).mul_(1 - mixing.share))
+        return torch.mul(x, mixing.share, out=out).add_(_partners(x).mul_(1 - mixing.share))
     x0, y0, x1, y1 = mixing.box
-    x[:, :, y0:y1, x0:x1] = x[:, :, y0:y1, x0:x1].index_select(0, partners)
+    x[:, :, y0:y1, x0:x1] = _partners(x[:, :, y0:y1, x0:x1])
     return x
 
 
-def soft_labels(labels: Tensor, *, classes: int, smoothing: float) -> Tensor:
-    """(n,) int64 -> (n, classes) float32: `smoothing` goes from the label to all classes alike (Szegedy et al. 2016)."""
-    return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+def _partners(x: Tensor) -> Tensor:
+    """Neighbours swap, which keeps most pairs on one rank; the last of an odd number stays alone."""
+    return x.index_select(0, (torch.arange(len(x), device=x.device) ^ 1).clamp_max(len(x) - 1))
+
+
+def soft_labels(labels: Tensor, *, classes: int, smoothing: float, mixing: Mixing | None = None) -> Tensor:
+    """(n,) int64 -> (n, classes) float32: `smoothing` goes from the label to all classes alike (Szegedy et al. 2016), and what
+    `mixing` exchanges of the pixels goes to the partner's label."""
+    soft = F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+    return soft if mixing is None else soft * mixing.share + _partners(soft) * (1 - mixing.share)
 
 
 def of_pictures(augmentation: Augmentation, size: int) -> list[Callable[[Image.Image], Image.Image]]:
@@ -301,14 +295,11 @@ def _one_bit(bits: Callable[[float, dict], tuple[int]], level: float, settings: 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the three global generators that PIL transforms draw from, and put them back afterwards.
-
-    `torch.default_generator`, not `torch.manual_seed`: that would also reseed the accelerators the model draws from.
-    """
+    """Seed the three global generators that PIL transforms draw from, and put them back afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators the model draws from
     try:
         yield
     finally:

@@ -41,6 +41,7 @@ _VIEW = "shorter side resized bicubically, centre cropped"
 
 _SIZES_READ = 100_000  # per split: asking a network file system for the size of a million files would take minutes
 _BLOCK = 2**24  # bytes with a checksum of their own, so that all cores can check
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # that this process may use
 _AT_A_TIME = 64  # pictures a core that are decoded before any of them is written
 
 
@@ -144,19 +145,14 @@ def _read(entry: Path, wanted: dict[str, Any]) -> tuple[np.ndarray | None, str |
         return None, f"its images cannot be read ({error.strerror})"
     if size != expected:
         return None, f"it has {size} bytes, not {expected}"
-    pixels = _mapped(path, wanted)
+    pixels = np.memmap(path, np.uint8, mode="c", shape=tuple(wanted["shape"]))  # what is written into it stays in memory
     return (pixels, None) if _checksum(pixels) == manifest.get("checksum") else (None, "its checksum is wrong")
-
-
-def _mapped(path: Path, manifest: dict[str, Any]) -> np.ndarray:
-    """Private to the process: what is written into it stays in memory."""
-    return np.memmap(path, dtype=np.uint8, mode="c", shape=tuple(manifest["shape"]))
 
 
 def _checksum(pixels: np.ndarray) -> str:
     """Against accidents, not against intent."""
     flat = pixels.reshape(-1)
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(_CORES) as pool:
         sums = list(pool.map(lambda start: zlib.crc32(flat[start : start + _BLOCK]), range(0, len(flat), _BLOCK)))
     return _hashed(repr(sums).encode())
 
@@ -170,7 +166,7 @@ def _write(entry: Path, manifest: dict[str, Any], images: Images) -> np.ndarray:
     if (free := shutil.disk_usage(entry).free) < math.prod(manifest["shape"]):
         raise OSError(f"{free / 1e9:.2f} GB are free")
     write_durably(path, lambda file: _decode_into(file, images, manifest["shape"][-1]))
-    pixels = _mapped(path, manifest)
+    pixels = np.memmap(path, np.uint8, mode="c", shape=tuple(manifest["shape"]))
     write_durably(about, json.dumps(manifest | {"checksum": _checksum(pixels)}, indent=1).encode())
     return pixels
 
@@ -180,15 +176,10 @@ def _decode_into(file: BinaryIO, images: Images, image_size: int) -> None:
         return np.ascontiguousarray(np.asarray(images.view(index, image_size)).transpose(2, 0, 1))
 
     # Threads: Pillow decodes and resizes outside the interpreter's lock, and what they return is not copied between processes.
-    step = _AT_A_TIME * _cores()
-    with ThreadPoolExecutor(_cores()) as pool, tqdm(total=len(images), desc="decoding", unit=" images", unit_scale=True) as bar:
+    step = _AT_A_TIME * _CORES
+    with ThreadPoolExecutor(_CORES) as pool, tqdm(total=len(images), desc="decoding", unit=" images", unit_scale=True) as bar:
         for start in range(0, len(images), step):
             block = range(start, min(start + step, len(images)))
             for pixels in pool.map(square, block):
                 file.write(pixels)
             bar.update(len(block))
-
-
-def _cores() -> int:
-    """As many as this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

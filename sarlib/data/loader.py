@@ -1,7 +1,7 @@
 """Batches for training and for evaluation.
 
-A training batch is a pure function of (seed, epoch, step): not of what ran before, the number of data workers, the device or the
-number of ranks. That makes an interrupted run resumable and a run on several GPUs comparable with one on one GPU. Its images are
+A training batch is a function of (seed, epoch, step): not of what ran before, the number of data workers, the device or the
+number of ranks. That makes an interrupted run resumable and one on several GPUs comparable with one on one. Its images are
 
 device  all on the device (on a CPU: in its memory) as bytes, picked and augmented there
 memory  picked in host memory, mostly a memory map, by a thread that reads ahead, and augmented on the device
@@ -50,10 +50,8 @@ class TrainBatches:
     """Augmented batches of a training set, and the order they come in; `source` says where they come from.
 
     The last images of an epoch that fill no batch are dropped; a set smaller than a batch is one batch. With several ranks each
-    yields its slice of the global batch of `batch_size` images.
-
-    Raises `ConfigError` if images in memory are not image_size x image_size, ranks do not divide the batch, or a source is forced
-    that the images cannot have; while iterating `TrainingError` if a data worker dies.
+    yields its slice of the global batch. Raises `ConfigError` if images in memory are not image_size x image_size, ranks do not
+    divide the batch, or a source is forced that the images cannot have; while iterating `TrainingError` if a data worker dies.
     """
 
     def __init__(
@@ -82,49 +80,52 @@ class TrainBatches:
         else:
             self._pixels = images.pixels.to(self._device) if self.source == "device" else images.pixels
         self._augmentation = augmentation
-        # Rows of the global batch that this rank prepares, where among them its own are, and everybody's mixing partners.
-        share, partners = self._batch // world_size, augment.partners(self._batch)
-        own = torch.arange(rank * share, (rank + 1) * share)
-        self._rows = torch.unique(torch.cat([own, partners[own]])) if augmentation.mixup or augmentation.cutmix else own
-        first = int(torch.searchsorted(self._rows, own[0]))
-        self._own = slice(first, first + share)
-        self._partners = torch.searchsorted(self._rows, partners[self._rows]).to(self._device)
+        # Rows of the global batch that this rank prepares, with the mixing partners of its outermost, and its own among them.
+        share = self._batch // world_size
+        first, end = rank * share, (rank + 1) * share
+        mixed = augmentation.mixup > 0 or augmentation.cutmix > 0
+        self._rows = slice(first - first % 2, min(end + end % 2, self._batch)) if mixed else slice(first, end)
+        self._own = slice(first - self._rows.start, end - self._rows.start)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches `start`, start + 1, ... of an epoch."""
-        order = torch.randperm(len(self._images), generator=_generator(_ORDER, self._seed, epoch, 0))
-        indices = [order[step * self._batch :][: self._batch][self._rows] for step in range(start, self.steps_per_epoch)]
-        for step, index, pixels in zip(range(start, self.steps_per_epoch), indices, self._read(epoch, indices)):
-            generator = _generator(_BATCH, self._seed, epoch, step)
+        order = torch.randperm(len(self._images), generator=torch.Generator().manual_seed(self._stream(_ORDER, epoch)))
+        steps = range(start, self.steps_per_epoch)
+        indices = [order[step * self._batch :][: self._batch][self._rows] for step in steps]
+        for step, index, pixels in zip(steps, indices, self._read(epoch, indices)):
+            generator = torch.Generator().manual_seed(self._stream(_BATCH, epoch, step))
             plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
             yield self._augmented(pixels, to_device(self._images.labels[index], self._device), plan.rows(self._rows))
+
+    def _stream(self, purpose: int, epoch: int, index: int = 0) -> int:
+        """The seed of a random stream: 63 bits that differ for every argument."""
+        names = (purpose, self._seed, epoch, index)  # a SeedSequence ignores trailing zeros: keep the length fixed
+        return int(np.random.SeedSequence(names).generate_state(1, np.uint64)[0] >> 1)
 
     def _read(self, epoch: int, indices: list[Tensor]) -> Iterator[Tensor]:
         """The images at each of `indices`, (n, 3, S, S) uint8 on the device."""
         if self.source == "files":
-            items = [[(i, _seed(_PICTURE, self._seed, epoch, i)) for i in index.tolist()] for index in indices]
+            items = [[(i, self._stream(_PICTURE, epoch, i)) for i in index.tolist()] for index in indices]
             return _from_files(self._pictures, items, data_workers=self._data_workers, device=self._device)
         if self.source == "memory":
             return _from_memory(self._pixels, indices, device=self._device)
         return (self._pixels.index_select(0, to_device(index, self._device)) for index in indices)
 
     def _augmented(self, pixels: Tensor, labels: Tensor, plan: augment.Plan) -> Batch:
-        images = _room(pixels.shape, self._device)
+        on_cpu = self._device.type == "cpu"
+        # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
+        images = (
+            torch.from_numpy(np.empty(pixels.shape, np.float32)) if on_cpu else torch.empty_like(pixels, dtype=torch.float32)
+        )
 
         def work(rows: slice) -> None:
-            # Both images of a pair are among the rows, or none, and chunks are even: partners are in one chunk.
-            part, partners = plan.rows(rows).to(self._device), self._partners[rows] - rows.start
-            augment.apply(pixels[rows], part, partners=partners, out=images[rows])
+            augment.apply(pixels[rows], plan.rows(rows).to(self._device), out=images[rows])
 
-        if self._device.type == "cpu":
-            _in_chunks(work, len(pixels), step=max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2))
-        else:
-            work(slice(0, len(pixels)))
+        # chunks are even, so that mixing partners are in one
+        step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
+        _in_chunks(work, len(pixels), step=step)
         classes, smoothing = len(self._images.classes), self._augmentation.label_smoothing
-        targets = augment.soft_labels(labels, classes=classes, smoothing=smoothing)
-        if plan.mixing is not None:
-            share = plan.mixing.share
-            targets = targets * share + targets.index_select(0, self._partners) * (1 - share)
+        targets = augment.soft_labels(labels, classes=classes, smoothing=smoothing, mixing=plan.mixing)
         return Batch(images[self._own], targets[self._own])
 
 
@@ -169,26 +170,9 @@ def _free_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _seed(purpose: int, seed: int, epoch: int, index: int) -> int:
-    """63 bits that differ for every argument (a SeedSequence ignores trailing zeros: keep the length fixed)."""
-    return int(np.random.SeedSequence((purpose, seed, epoch, index)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _generator(purpose: int, seed: int, epoch: int, index: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(purpose, seed, epoch, index))
-
-
-def _room(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """For float32. On a CPU from numpy, whose huge pages take a third of the time of torch's pages to write for the first time."""
-    return torch.from_numpy(np.empty(shape, np.float32)) if device.type == "cpu" else torch.empty(shape, device=device)
-
-
 def _in_chunks(work: Callable[[slice], None], n: int, *, step: int) -> None:
-    """Call `work` on 0:step, step:2 step, ... up to n, on as many threads as torch may use. What one raises is raised here.
-
-    Each chunk goes through all its operations on one core, in that core's cache. If every operation were shared among the cores,
-    as torch does by itself, they would wait for each other some hundred times a batch, and by spinning.
-    """
+    """Call `work` on 0:step, step:2 step, ... up to n, on as many threads as torch may use: each chunk stays in a core's cache.
+    If cores shared every operation, as torch's own threads do, they would wait for each other some hundred times a batch."""
     _keep_freed_memory()
     chunks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
     threads = torch.get_num_threads()
@@ -203,10 +187,8 @@ def _in_chunks(work: Callable[[slice], None], n: int, *, step: int) -> None:
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Have the C library keep what the operations of a chunk free for the next one's, which saves a fifth of the time.
-
-    glibc gives back blocks above a size that grows with the largest one freed so far, up to 32 MiB: freeing one such is enough.
-    """
+    """Have the C library keep what a chunk frees for the next one, which saves a fifth of the time: glibc gives back blocks
+    above a size that grows with the largest one freed so far, up to 32 MiB."""
     torch.empty(2**25 - 2**20, dtype=torch.uint8)
 
 
@@ -240,19 +222,13 @@ def _from_files(pictures: _Pictures, items: list[list], *, data_workers: int, de
                 raise batch
             yield to_device(batch, device)
     except (RuntimeError, OSError, EOFError) as error:
-        if data_workers == 0 or not _of_a_dead_worker(error):
+        # A living worker's errors begin with "Caught"; an OSError: a batch was announced, and who held its memory is gone.
+        lost = isinstance(error, ConnectionError | EOFError | FileNotFoundError) and not str(error).startswith("Caught")
+        if data_workers == 0 or not (lost or str(error).startswith("DataLoader worker")):
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         died = "a process that reads images died, mostly for want of memory or of shared memory (/dev/shm)"
         raise TrainingError(f"{died}: {reason}; the last checkpoint is kept, go on with fewer workers") from None
-
-
-def _of_a_dead_worker(error: Exception) -> bool:
-    """Not an error that a living worker reports, which torch introduces with "Caught"."""
-    if isinstance(error, RuntimeError):
-        return str(error).startswith("DataLoader worker")
-    # a batch was announced, and who held its memory is gone
-    return isinstance(error, ConnectionError | EOFError | FileNotFoundError) and not str(error).startswith("Caught")
 
 
 def _read_ahead(items: Iterable[Any], *, device: torch.device) -> Iterator[Any]:
@@ -261,12 +237,8 @@ def _read_ahead(items: Iterable[Any], *, device: torch.device) -> Iterator[Any]:
     gpu = torch.cuda.current_device() if device == torch.device("cuda") else device.index
     settings = {"initializer": torch.cuda.set_device, "initargs": (gpu,)} if device.type == "cuda" else {}
     pool, end = ThreadPoolExecutor(1, "read-ahead", **settings), object()
-
-    def each() -> Iterator[Any]:
-        yield from items  # whose workers are then started by the thread, too
-
+    source = (item for all_of_them in [items] for item in all_of_them)  # a loader's workers, too, are started by the thread
     try:
-        source = each()
         ready = deque(pool.submit(next, source, end) for _ in range(_AHEAD))
         while (item := ready.popleft().result()) is not end:
             ready.append(pool.submit(next, source, end))
@@ -276,10 +248,8 @@ def _read_ahead(items: Iterable[Any], *, device: torch.device) -> Iterator[Any]:
 
 
 class _Pictures(Dataset):
-    """(index, seed) -> (3, S, S) uint8: picture `index` after `steps`, which draw their random numbers from `seed`.
-
-    The error of a picture that cannot be read is returned: raised inside a worker it would lose its one line among tracebacks.
-    """
+    """(index, seed) -> (3, S, S) uint8: picture `index` after `steps`, which draw their random numbers from `seed`. The error
+    of one that cannot be read is returned: raised inside a worker it would lose its one line among tracebacks."""
 
     def __init__(self, images: Images, steps: list[Callable]) -> None:
         self._images, self._steps = images, steps

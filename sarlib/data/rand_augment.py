@@ -1,6 +1,6 @@
 """RandAugment of whole batches where they live (Cubuk et al. 2020), by timm's policy strings and with timm's operations.
 
-As in `sarlib.data.augment`, `draw` takes all random numbers of a batch from a CPU generator and `apply` uses them. In every layer
+As in `sarlib.data.augment`, `draw` takes all random numbers of a batch from a CPU generator, `apply` uses them. In each layer
 the images that share an operation are put side by side and treated together; who shares one is known from what was drawn, which
 stays on the CPU, so that nothing waits for the device. All is done as Pillow does it, in bytes.
 """
@@ -26,6 +26,7 @@ INCREASING = (
     "ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing",
     "ShearX", "ShearY", "TranslateXRel", "TranslateYRel",
 )  # fmt: skip
+_BLENDS = ("Color", "Contrast", "Brightness", "Sharpness")
 PLAIN = tuple(name.removesuffix("Increasing") for name in INCREASING)
 
 #: What shows where an image was moved away: the mean colour, as in timm's training transforms.
@@ -76,17 +77,14 @@ def parse(policy: str) -> Policy:
 
 @dataclass(frozen=True)
 class Choice:
-    """What happens to n images in L layers, on the CPU.
+    """What happens to n images in L layers, on the CPU."""
 
-    operation  (n, L) int64    an index into `PLAIN`, -1 for none
-    argument   (n, L) float64  degrees, bits, threshold, factor, or share of the side, as timm hands it to the operation
-    """
-
-    operation: Tensor
-    argument: Tensor
+    operation: Tensor  # (n, L) int64, an index into `PLAIN`, -1 for none
+    argument: (
+        Tensor  # (n, L) float64, degrees, bits, threshold, factor, or share of the side, as timm hands it to the operation
+    )
 
     def __getitem__(self, images: Tensor | slice) -> Choice:
-        """The choice for some of the n images."""
         return Choice(self.operation[images], self.argument[images])
 
 
@@ -109,24 +107,19 @@ def draw(n: int, *, policy: Policy, generator: Generator) -> Choice:
     return Choice(torch.where(applied, operation, -1), argument)
 
 
-#: What timm's level functions make of a strength (1 is magnitude 10) and a random sign; 0 for operations without an argument.
+#: What timm's level functions make of strengths s (1 is magnitude 10) and random signs; 0 for operations without an argument.
 _ARGUMENTS = {
-    "Rotate": lambda strength, sign: sign * 30 * strength,
-    "ShearX": lambda strength, sign: sign * 0.3 * strength,
-    "ShearY": lambda strength, sign: sign * 0.3 * strength,
-    "TranslateXRel": lambda strength, sign: sign * 0.45 * strength,
-    "TranslateYRel": lambda strength, sign: sign * 0.45 * strength,
+    "Rotate": lambda s, sign: sign * 30 * s,
+    **dict.fromkeys(("ShearX", "ShearY"), lambda s, sign: sign * 0.3 * s),
+    **dict.fromkeys(("TranslateXRel", "TranslateYRel"), lambda s, sign: sign * 0.45 * s),
     # timm's strongest posterisation keeps no bit, which current Pillow rejects: keep one
-    "Posterize": lambda strength, sign: (4 * strength).floor().clamp(min=1),
-    "PosterizeIncreasing": lambda strength, sign: (4 - (4 * strength).floor()).clamp(min=1),
-    "Solarize": lambda strength, sign: (256 * strength).floor().clamp(max=256),
-    "SolarizeIncreasing": lambda strength, sign: 256 - (256 * strength).floor().clamp(max=256),
-    "SolarizeAdd": lambda strength, sign: (110 * strength).floor().clamp(max=128),
-    **dict.fromkeys(("Color", "Contrast", "Brightness", "Sharpness"), lambda strength, sign: 0.1 + 1.8 * strength),
-    **dict.fromkeys(
-        ("ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing"),
-        lambda strength, sign: (1 + sign * 0.9 * strength).clamp(min=0.1),
-    ),
+    "Posterize": lambda s, sign: (4 * s).floor().clamp(min=1),
+    "PosterizeIncreasing": lambda s, sign: (4 - (4 * s).floor()).clamp(min=1),
+    "Solarize": lambda s, sign: (256 * s).floor().clamp(max=256),
+    "SolarizeIncreasing": lambda s, sign: 256 - (256 * s).floor().clamp(max=256),
+    "SolarizeAdd": lambda s, sign: (110 * s).floor().clamp(max=128),
+    **dict.fromkeys(_BLENDS, lambda s, sign: 0.1 + 1.8 * s),
+    **dict.fromkeys((f"{name}Increasing" for name in _BLENDS), lambda s, sign: (1 + sign * 0.9 * s).clamp(min=0.1)),
 }
 
 
@@ -160,16 +153,16 @@ _OPERATIONS = {
     "Contrast": lambda x, a: _blended(_mean_grey(x), x, a),
     "Brightness": lambda x, a: _blended(torch.zeros_like(a), x, a),
     "Sharpness": lambda x, a: _blended(_smoothed(x), x, a),
-    "ShearX": lambda x, a: _shifted(x, a[:, 0, 0] * _middles(x)),
-    "ShearY": lambda x, a: _shifted(x.mT.contiguous(), a[:, 0, 0] * _middles(x)).mT,
-    "TranslateXRel": lambda x, a: _shifted(x, (a[:, 0, 0] * x.shape[-1]).expand(-1, x.shape[-1])),
-    "TranslateYRel": lambda x, a: _shifted(x.mT.contiguous(), (a[:, 0, 0] * x.shape[-1]).expand(-1, x.shape[-1])).mT,
+    "ShearX": lambda x, a: _shifted(x, _sheared(x, a)),
+    "ShearY": lambda x, a: _shifted(x.mT.contiguous(), _sheared(x, a)).mT,
+    "TranslateXRel": lambda x, a: _shifted(x, a[:, 0, 0] * x.shape[-1]),
+    "TranslateYRel": lambda x, a: _shifted(x.mT.contiguous(), a[:, 0, 0] * x.shape[-1]).mT,
 }
 
 
-def _middles(x: Tensor) -> Tensor:
-    """(S,) float64: where a row's or a column's pixels have their middles."""
-    return torch.arange(x.shape[-1], dtype=torch.float64, device=x.device) + 0.5
+def _sheared(x: Tensor, a: Tensor) -> Tensor:
+    """(k, S) float64: how far each row moves, by its middle's distance from the edge."""
+    return a[:, 0, 0] * (torch.arange(x.shape[-1], dtype=torch.float64, device=x.device) + 0.5)
 
 
 def _stretched(pixels: Tensor) -> Tensor:
@@ -212,33 +205,25 @@ def _smoothed(pixels: Tensor) -> Tensor:
 
 
 def _shifted(pixels: Tensor, shift: Tensor) -> Tensor:
-    """Row y of image i shows at x what was at x + shift[i, y]: pixels (k, 3, S, S) uint8, shift (k, S) float64 in pixels.
-
-    Four neighbours decide a pixel, by a cubic with Pillow's a = -1 over the row, which goes on with its outermost pixels.
-    """
-    k, channels, size, _ = pixels.shape
+    """Row y of image i shows at x what was at x + shift[i, y], (k, S or 1) float64 in pixels: by a cubic with Pillow's a = -1
+    over four neighbours in the row, which goes on with its outermost pixels."""
+    size = pixels.shape[-1]
     shift = shift.clamp(-size, size)  # beyond that all is fill
-    margin = size + 2
-    left, right = (edge.expand(-1, -1, -1, margin) for edge in (pixels[..., :1], pixels[..., -1:]))
-    windows = torch.cat([left, pixels, right], dim=3).unfold(3, size + 3, 1)  # (k, 3, S, starts, S + 3)
-    whole = shift.floor()
-    images, planes, rows = (torch.arange(n, device=pixels.device) for n in (k, channels, size))
-    row = windows[images[:, None, None], planes[:, None], rows, (whole.long() + margin - 1)[:, None]].float()
+    whole = shift.expand(-1, size).floor()
+    near = torch.arange(-1, size + 2, device=pixels.device)
+    at = (whole.long()[:, :, None] + near).clamp_(0, size - 1)  # (k, S, S + 3)
+    row = pixels.gather(3, at[:, None].expand(-1, 3, -1, -1)).float()
     shift, part = (x.float()[:, None, :, None] for x in (shift, shift - whole))
     square, cube = part**2, part**3
-    weights = 2 * square - cube - part, 1 - 2 * square + cube, part + square - cube, cube - square
-    moved = row[..., :size] * weights[0]
-    for tap in (1, 2, 3):
-        moved.addcmul_(row[..., tap : tap + size], weights[tap])
-    at = rows + 0.5 + shift
-    return _cut(moved.sub_(_fill(pixels.device)), (at >= 0) & (at < size))
+    moved = row[..., :size] * (2 * square - cube - part)
+    for tap, weight in enumerate((1 - 2 * square + cube, part + square - cube, cube - square), start=1):
+        moved.addcmul_(row[..., tap : tap + size], weight)
+    source = near[1:-2] + 0.5 + shift
+    return _cut(moved.sub_(_fill(pixels.device)), (source >= 0) & (source < size))
 
 
 def _rotated(pixels: Tensor, degrees: Tensor) -> Tensor:
-    """Turned counter-clockwise about the centre: pixels (k, 3, S, S) uint8, degrees (k, 1, 1) float64.
-
-    torch's cubic (a = -0.75) is a little softer than Pillow's (a = -1).
-    """
+    """Turned counter-clockwise by degrees (k, 1, 1); torch's cubic (a = -0.75) is a little softer than Pillow's (a = -1)."""
     size = pixels.shape[-1]
     cos, sin = degrees.deg2rad().cos().float(), degrees.deg2rad().sin().float()
     x = torch.arange(size, device=pixels.device) + 0.5 - size / 2

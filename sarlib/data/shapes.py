@@ -36,9 +36,8 @@ def generate(
 ) -> Images:
     """Images start .. start + n - 1 of a stream: pixels and masks are both (n, 3, image_size, image_size).
 
-    Labels run through the ten classes in turn, so any ten consecutive images are balanced. The scene (label, places,
-    colours) does not depend on the image size. `chunk` sets only how many are rendered at once. Raises `ConfigError` for an
-    unknown style or stream.
+    Labels run through the ten classes in turn. The scene (label, places, colours) does not depend on the image size. `chunk`
+    sets only how many are rendered at once. Raises `ConfigError` for an unknown style or stream.
     """
     known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
     require(style in STYLES and stream in STREAMS, f"unknown style or stream {style!r}, {stream!r}; {known}")
@@ -58,9 +57,7 @@ def generate(
 
 def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
     """The set "shapes-<style>": training images from the seed's own stream, test images from one that no training touches.
-
-    The supply is endless; without a size, 10,000 images train and 2,000 test.
-    """
+    Without sizes 10,000 and 2,000."""
     draw = functools.partial(generate, spec.name.removeprefix("shapes-"), image_size=spec.image_size)
     train = draw(spec.train_size or _TRAIN_SIZE, seed=seed, stream="train")
     return train, draw(spec.test_size or _TEST_SIZE, seed=TEST_SEED, stream="test")
@@ -117,11 +114,8 @@ def _objects(draws: _Draws, labels: np.ndarray, axis: np.ndarray, waver: np.ndar
 
 
 def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres such that every pixel is covered nearly equally often: the border cuts objects, or the middle would be favoured.
-
-    Proposals are a little denser towards the border and reach beyond it; the first of five that leaves a good part of the
-    object inside is taken, else the last.
-    """
+    """Centres such that every pixel is covered nearly equally often: the first of five proposals, a little denser towards the
+    border and reaching beyond it, that leaves a good part of the object inside, else the last."""
     reach = 1 + np.float32(0.3) * radius[:, None, :, None]
     at = 2 * draws.uniform(5, radius.shape[1], 2) - 1
     at = at * (1 + np.float32(0.2) * (1 - np.abs(at))) * reach
@@ -152,11 +146,8 @@ def _render(style: str, draws: _Draws, labels: np.ndarray, size: int) -> tuple[n
 
 
 def _clutter(cells: np.ndarray, size: int) -> np.ndarray:
-    """(n, 3, size, size) in [0, 1]: octaves of random cells, interpolated bilinearly.
-
-    Values and weights are integers held in float32 with every sum below 2^24, so the matrix products are exact in whatever
-    order a BLAS adds them up.
-    """
+    """(n, 3, size, size) in [0, 1]: octaves of random cells, interpolated bilinearly by integers held in float32 with all sums
+    below 2^24, so that the matrix products are exact in whatever order a BLAS adds them up."""
     n, start, rows = len(cells), 0, []
     for side, amplitude in _OCTAVES:
         octave = cells[:, start : start + 3 * side * side].reshape(n, 3, side, side).astype(np.float32)
@@ -195,8 +186,8 @@ def _plane(x: np.ndarray, y: np.ndarray, constant: np.ndarray, axis: np.ndarray)
 def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter."""
     m = kind.shape[1]
-    told = draws.uniform(m) < CUE_RELIABILITY
-    cue = np.where(told, kind, draws.below(len(CLASSES), m)).astype(np.float32)
+    reliable = draws.uniform(m) < CUE_RELIABILITY
+    cue = np.where(reliable, kind, draws.below(len(CLASSES), m)).astype(np.float32)
     cycles = np.where(cue % 2 == 0, np.float32(2.5), np.float32(5)) * (0.85 + 0.3 * draws.uniform(m))
     # A direction and its mirror image belong to the same class: flipping an image must not change what its grating says.
     mirror = np.where(draws.uniform(m) < 0.5, np.float32(-1), np.float32(1))
@@ -225,9 +216,8 @@ def _bars(draws: _Draws, axis: np.ndarray) -> np.ndarray:
 def _visible(inside: np.ndarray, above: np.ndarray, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is left of each object (n, M, size, size), and the bars (n, size, size), once they lie over each other; both bool.
 
-    From the front: bars, object 1 where it lies `above`, objects 0, 1, 2. Bars or an object 1 that would cover too much of
-    the main object 0 give way, and so does any object that would show more of itself than the main one. An instance is one
-    connected region (4-neighbourhood): of an object cut apart the largest part stays, and the rest shows the ground.
+    From the front: bars, object 1 where it lies `above`, objects 0, 1, 2. Bars or an object 1 that would cover too much of the
+    main object 0 give way, and so does any object that would show more of itself. Of one cut apart the largest part stays.
     """
     main, second, third = inside[:, 0], inside[:, 1], inside[:, 2]
     bearable = _MOST_COVERED * _area(main)

@@ -36,7 +36,7 @@ def test_randaugment_replaces_jitter_after_crop_and_flip():
         flip=torch.tensor([True, False]),
         choice=Choice(torch.tensor([[PLAIN.index(name) for name in names]] * 2), torch.tensor([[0.2, 0.0]] * 2).double()),
     )
-    ours = augment.apply(pixels, plan, partners=torch.tensor([1, 0]))
+    ours = augment.apply(pixels, plan)
     for i, (x, y, width, height) in enumerate(plan.window.tolist()):
         picture = Image.fromarray(pixels[i].permute(1, 2, 0).contiguous().numpy())
         picture = picture.resize((64, 64), Image.Resampling.BICUBIC, box=(x, y, x + width, y + height))

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 
 from sarlib.config import ConfigError, Data
 from sarlib.data import cache, folders
-from sarlib.data.folders import IN_FOLDERS, discover
+from sarlib.data.folders import EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
 
 if TYPE_CHECKING:
     from sarlib.data.images import Images
 
-SHAPES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
-EMBEDDED = (*SHAPES, "digits")
-
-__all__ = ["EMBEDDED", "IN_FOLDERS", "SHAPES", "Images", "discover", "fingerprint", "inspect", "load"]
+__all__ = ["EMBEDDED", "IN_FOLDERS", "SHAPES", "Images", "discover", "fingerprint", "inspect", "load", "summary"]
 
 
 def __getattr__(name: str) -> type:
@@ -70,7 +67,7 @@ def _whole(name: str, root: Path | None) -> tuple[folders.Split, folders.Split]:
     own, advice = (), "your own need DATA=<folder that holds them>"
     if root is not None:
         root = Path(root).expanduser()
-        own, advice = discover(root), f"as folders it would be {folders.expected_layout(name)}"
+        own, advice = folders.trees(root), f"as folders it would be {folders.expected_layout(name)}"
         if (found := folders.read(root, name)) is not None:
             return found
     known = ", ".join(dict.fromkeys((*EMBEDDED, *IN_FOLDERS, *own)))

@@ -57,7 +57,7 @@ def digest(train: Split, test: Split) -> str:
             found.update(split.pixels)
         for number, file in enumerate(split.files or ()):
             size = _stat(file).st_size if number % (1 + len(split) // _SIZES_READ) == 0 else ""
-            found.update(f"{file.parent.name}/{file.name} {size}\n".encode())
+            found.update(os.fsencode(f"{file.parent.name}/{file.name} {size}\n"))
     return found.hexdigest()[:16]
 
 

@@ -1,20 +1,30 @@
 """Image sets in files: ImageFolder trees, ImageNet and its IN-100, DomainNet by its official lists, torchvision's sets by name.
 
-What lies there is listed, not decoded, and without torch, except by torchvision's own readers.
+What lies there is listed, not decoded, and without torch, except by torchvision's own readers. In a tree the training folder is
+called train or training, the other one test, testing, val, valid or validation (the first of these that is there), in small
+or capital letters; a class has all images in its folder and in those therein. What systems and editors leave is passed over:
+names that begin with a dot, and those of `_LEFT_BEHIND`. Other files that are no images by the end of their name (GIFs are none,
+as in torchvision) or lie outside the class folders are counted as `Split.ignored`.
 """
 
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from filelock import FileLock
 
 from sarlib.config import ConfigError, require
 
+SHAPES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
+EMBEDDED = (*SHAPES, "digits")
 DOMAINNET = ("clipart", "painting", "sketch")
 
 #: torchvision's sets -> their layout below the data folder.
@@ -30,7 +40,8 @@ IN_FOLDERS = (*TORCHVISION, *DOMAINNET, "imagenet", "imagenet100")
 #: How the names of images end, in small or capital letters: torchvision's list.
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
-_TEST_FOLDERS = ("test", "val")
+_TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+_LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "system volume information")
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class Split:
     labels: np.ndarray  # (N,) int64, an index into `classes`
     files: tuple[Path, ...] | None = None
     pixels: np.ndarray | None = None  # (N, 3, H, W) uint8
+    ignored: tuple[str, ...] = ()  # names of the files beside the images
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,14 +64,45 @@ def expected_layout(name: str) -> str:
         lists = f"DATA/{name}_train.txt and DATA/{name}_test.txt with lines '{name}/<class>/<image> <label>'"
         return f"{lists}, and DATA/{name}/<class>/*.jpg"
     folder = "imagenet" if name == "imagenet100" else name
-    return f"DATA/{folder}/train/<class>/*.jpg and DATA/{folder}/test/<class>/*.jpg (or val for test), the same classes in both"
+    return f"DATA/{folder}/train/<class>/*.jpg and DATA/{folder}/test/<class>/*.jpg (or val, valid), the same classes in both"
 
 
 def discover(root: Path) -> tuple[str, ...]:
-    """Names of the ImageFolder sets in the folder `root`, sorted; `root` may also be one such tree itself."""
+    """Names of the ImageFolder sets in the folder `root`, sorted; `root` may also be one such tree itself.
+
+    `ConfigError` for a folder without any image set, and for names that a table cannot have.
+    """
+    names = trees(root)
+    for name in names:
+        sayable = ";" not in name and name.isprintable() and name not in EMBEDDED
+        require(
+            sayable, f"rename the image set {name!a} in {root}: names are UTF-8, without ';', and not {', '.join(EMBEDDED)}"
+        )
+    others = [layout.split("/")[1] for layout in TORCHVISION.values()]
+    others += [f"{base}{name}_train.txt" for name in DOMAINNET for base in ("", "domainnet/")]
+    if not names and not any((root / other).exists() for other in others):
+        there = ", ".join(_visible(_names(root))[:8]) or "nothing"
+        raise ConfigError(f"no image set in {root}, which holds {there}: expected {expected_layout('<set>')}")
+    return names
+
+
+def trees(root: Path) -> tuple[str, ...]:
+    """As `discover`, whatever the names are, and if there are none."""
     require(root.is_dir(), f"the data folder {root} does not exist: say DATA=<folder that holds the image sets>")
-    names = {folder.name for folder in root.iterdir() if _is_tree(folder)}
-    return tuple(sorted(names | ({root.resolve().name} if _is_tree(root) else set())))
+    names = {name for name in _visible(_names(root)) if _splits(root / name)}
+    return tuple(sorted(names | ({root.resolve().name} if _splits(root) else set())))
+
+
+def summary(root: Path) -> str:
+    """One line: the sets that `discover` finds, their classes and images, and the files that are ignored. Raises as `read`."""
+    found = []
+    for name in discover(root):
+        train, test = read(root, name)
+        endings = Counter(os.path.splitext(file)[1].lower() or "without ending" for file in (*train.ignored, *test.ignored))
+        ignored = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items())) or "none"
+        counts = f"{len(train.classes)} classes, {len(train)} training and {len(test)} test images"
+        found.append(f"{name}: {counts}, files ignored: {ignored}")
+    return "; ".join(found) or f"no ImageFolder tree in {root}"
 
 
 def read(root: Path, name: str) -> tuple[Split, Split] | None:
@@ -68,16 +111,17 @@ def read(root: Path, name: str) -> tuple[Split, Split] | None:
     None if no set of this name is known or there; `ConfigError` with the expected layout if a known one is not or is misplaced.
     """
     for place in (root / name, *([root] if root.resolve().name == name else [])):
-        if _is_tree(place):
+        if _splits(place):
             return _read_tree(place)
-    if name == "imagenet100" and _is_tree(root / "imagenet"):
-        return _read_tree(root / "imagenet", classes=imagenet100())
+    if name == "imagenet100" and _splits(root / "imagenet"):
+        return _read_tree(root / "imagenet", only=imagenet100())
     for base in (root, root / "domainnet"):
         if name in DOMAINNET and (base / f"{name}_train.txt").is_file():
             return _read_lists(base, name)
     # a folder of this name in which torchvision keeps the set is no misplaced tree
     if (root / name).is_dir() and not TORCHVISION.get(name, "").startswith(f"DATA/{name}/"):
-        raise ConfigError(f"{root / name} is not laid out as expected: {expected_layout(name)}")
+        there = ", ".join(_visible(_names(root / name))[:8]) or "nothing"
+        raise ConfigError(f"{root / name} is not laid out as expected: {expected_layout(name)}; it holds {there}")
     if name in TORCHVISION:
         return _read_torchvision(root, name)
     require(name not in IN_FOLDERS, f"{name} is not below {root}: expected {expected_layout(name)}")
@@ -89,39 +133,71 @@ def imagenet100() -> tuple[str, ...]:
     return tuple(sorted(resources.files("sarlib.data").joinpath("imagenet100.txt").read_text().split()))
 
 
-def _is_tree(folder: Path) -> bool:
-    return (folder / "train").is_dir() and any((folder / test).is_dir() for test in _TEST_FOLDERS)
+def _unreadable(error: OSError) -> NoReturn:
+    raise ConfigError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
-def _read_tree(folder: Path, *, classes: tuple[str, ...] | None = None) -> tuple[Split, Split]:
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        _unreadable(error)
+
+
+def _visible(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if not name.startswith(".") and name.lower() not in _LEFT_BEHIND)
+
+
+def _splits(folder: Path) -> tuple[Path, Path] | None:
+    """The folders with the training and the test images of a tree; None if it is none."""
+    if not folder.is_dir():
+        return None
+    there = {name.lower(): folder / name for name in _visible(_names(folder)) if (folder / name).is_dir()}
+    train, test = (next((there[name] for name in names if name in there), None) for names in (_TRAIN, _TEST))
+    return (train, test) if train and test else None
+
+
+def _read_tree(folder: Path, *, only: tuple[str, ...] = ()) -> tuple[Split, Split]:
     """An ImageFolder tree, or those of its classes that are named."""
-    splits = folder / "train", next(folder / name for name in _TEST_FOLDERS if (folder / name).is_dir())
-    train, test = (_class_names(split) for split in splits)
-    if classes is None:
-        odd = ", ".join(sorted(set(train) ^ set(test))[:5])
+    splits = _splits(folder)
+    train, test = (_class_folders(split) for split in splits)
+    if not only:
+        odd = ", ".join(sorted(train.keys() ^ test.keys())[:5])
         require(not odd, f"{splits[0]} and {splits[1]} differ in their classes: {odd} in only one")
-        classes = train
-    for split, names in zip(splits, (train, test), strict=True):
-        missing = sorted(set(classes) - set(names))
+        require(len(train) > 1, f"{folder} has one class alone, {', '.join(train)}: a classifier needs two or more")
+    classes = only or tuple(train)
+    for split, there in zip(splits, (train, test), strict=True):
+        missing = sorted(set(classes) - there.keys())
         some = f"{len(missing)} of the {len(classes)} classes, among them {', '.join(missing[:5])}"
         require(not missing, f"{split} lacks {some}")
-    return tuple(_read_split(split, classes) for split in splits)
+    names = tuple(train[name] for name in classes)
+    return tuple(_read_split(split, names, [there[name] for name in classes]) for split, there in zip(splits, (train, test)))
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")))
-    require(names != (), f"{folder} holds no class folders: expected {folder}/<class>/*.jpg")
-    return names
+def _class_folders(split: Path) -> dict[str, str]:
+    """Names of the class folders in Unicode's composed form, as what they are compared by -> as they lie there; sorted."""
+    names = [name for name in _visible(_names(split)) if (split / name).is_dir()]
+    require(names != [], f"{split} holds no class folders: expected {split}/<class>/*.jpg")
+    composed = {unicodedata.normalize("NFC", name): name for name in names}
+    twice = ", ".join(set(names) - set(composed.values()))
+    require(not twice, f"{split} holds {twice} twice, in two Unicode normal forms: make it one folder")
+    return composed
 
 
-def _read_split(folder: Path, classes: tuple[str, ...]) -> Split:
-    files, labels = [], []
-    for label, name in enumerate(classes):
-        found = sorted(entry.path for entry in os.scandir(folder / name) if entry.name.lower().endswith(ENDINGS))
-        require(found != [], f"the class folder {folder / name} holds no images ({', '.join(ENDINGS)})")
-        files += map(Path, found)
-        labels += [label] * len(found)
-    return Split(classes, np.array(labels), files=tuple(files))
+def _read_split(folder: Path, classes: tuple[str, ...], below: list[str]) -> Split:
+    """The images of `classes`, which lie in the folders `below`, in torchvision's order."""
+    files, labels, ignored = [], [], [name for name in _visible(_names(folder)) if not (folder / name).is_dir()]
+    for label, kind in enumerate(below):
+        found = []
+        for place, inner, names in os.walk(folder / kind, onerror=_unreadable, followlinks=True):
+            inner[:] = _visible(inner)
+            found.append((place, _visible(names)))
+        images = [Path(place, name) for place, names in sorted(found) for name in names if name.lower().endswith(ENDINGS)]
+        ignored += [name for _, names in found for name in names if not name.lower().endswith(ENDINGS)]
+        require(images != [], f"the class folder {folder / kind} holds no images ({', '.join(ENDINGS)})")
+        files += images
+        labels += [label] * len(images)
+    return Split(classes, np.array(labels), files=tuple(files), ignored=tuple(ignored))
 
 
 def _read_lists(base: Path, name: str) -> tuple[Split, Split]:

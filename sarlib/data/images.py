@@ -92,9 +92,16 @@ def from_split(split: Split) -> Images:
 
 
 def decode(path: Path) -> Image.Image:
-    """The file at `path` as an RGB picture; `ConfigError` names a file that cannot be read as an image."""
+    """The file at `path` as an RGB picture; grey of 16 bits is scaled to 8, EXIF's orientation is ignored, as in torchvision.
+
+    `ConfigError` names a file that cannot be read as an image.
+    """
     try:
         with Image.open(path) as file:
+            if file.mode in ("I", "F"):
+                raise ValueError("its pixels have 32 bits instead of 8 or 16")
+            if file.mode.startswith("I;16"):  # which Pillow would cut off at 255
+                return Image.fromarray((np.asarray(file) / 257).round().astype(np.uint8)).convert("RGB")
             return file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(f"cannot decode the image {path}: {error}; replace or remove the file") from error

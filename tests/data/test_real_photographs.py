@@ -80,7 +80,7 @@ def test_a_training_epoch_shows_every_photograph_augmented(root: Path) -> None:
 
 
 def test_evaluation_counts_each_photograph_once(root: Path) -> None:
-    """Of 1000 images a share of right ones is a multiple of 0.1 %; an untrained network is right on few, at the loss of chance."""
+    """Of 1000 images a share of right ones is a multiple of 0.1 %; an untrained network is right on few, its loss chance's."""
     _, test = read("imagenet", root)
     torch.manual_seed(0)
     model = models.create(Model(patch_size=32, dim=48, depth=1, heads=3), classes=1000, image_size=224)

@@ -3,7 +3,7 @@
 What lies there is listed, not decoded, and without torch, except by torchvision's own readers. In a tree the training folder is
 called train or training, the other one test, testing, val, valid or validation (the first of these that is there), in small
 or capital letters; a class has all images in its folder and in those therein. What systems and editors leave is passed over:
-names that begin with a dot, and those of `_LEFT_BEHIND`. Other files that are no images by the end of their name (GIFs are none,
+names that begin with a dot, and those of `_LEFT_BEHIND`. Other files that are no images by the end of their name (GIFs are not,
 as in torchvision) or lie outside the class folders are counted as `Split.ignored`.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -72,24 +72,21 @@ def discover(root: Path) -> tuple[str, ...]:
 
     `ConfigError` for a folder without any image set, and for names that a table cannot have.
     """
-    names = trees(root)
+    names, reserved = trees(root), ", ".join(EMBEDDED)
     for name in names:
         sayable = ";" not in name and name.isprintable() and name not in EMBEDDED
-        require(
-            sayable, f"rename the image set {name!a} in {root}: names are UTF-8, without ';', and not {', '.join(EMBEDDED)}"
-        )
+        require(sayable, f"rename the image set {name!a} in {root}: names are UTF-8, without ';', and not {reserved}")
     others = [layout.split("/")[1] for layout in TORCHVISION.values()]
     others += [f"{base}{name}_train.txt" for name in DOMAINNET for base in ("", "domainnet/")]
-    if not names and not any((root / other).exists() for other in others):
-        there = ", ".join(_visible(_names(root))[:8]) or "nothing"
-        raise ConfigError(f"no image set in {root}, which holds {there}: expected {expected_layout('<set>')}")
+    nothing = not names and not any((root / other).exists() for other in others)
+    require(not nothing, f"no image set in {root}, which holds {_holds(root)}: expected {expected_layout('<set>')}")
     return names
 
 
 def trees(root: Path) -> tuple[str, ...]:
     """As `discover`, whatever the names are, and if there are none."""
     require(root.is_dir(), f"the data folder {root} does not exist: say DATA=<folder that holds the image sets>")
-    names = {name for name in _visible(_names(root)) if _splits(root / name)}
+    names = {name for name in next(_walk(root))[1] if _splits(root / name)}
     return tuple(sorted(names | ({root.resolve().name} if _splits(root) else set())))
 
 
@@ -120,8 +117,8 @@ def read(root: Path, name: str) -> tuple[Split, Split] | None:
             return _read_lists(base, name)
     # a folder of this name in which torchvision keeps the set is no misplaced tree
     if (root / name).is_dir() and not TORCHVISION.get(name, "").startswith(f"DATA/{name}/"):
-        there = ", ".join(_visible(_names(root / name))[:8]) or "nothing"
-        raise ConfigError(f"{root / name} is not laid out as expected: {expected_layout(name)}; it holds {there}")
+        layout = expected_layout(name)
+        raise ConfigError(f"{root / name} is not laid out as expected: {layout}; it holds {_holds(root / name)}")
     if name in TORCHVISION:
         return _read_torchvision(root, name)
     require(name not in IN_FOLDERS, f"{name} is not below {root}: expected {expected_layout(name)}")
@@ -133,26 +130,28 @@ def imagenet100() -> tuple[str, ...]:
     return tuple(sorted(resources.files("sarlib.data").joinpath("imagenet100.txt").read_text().split()))
 
 
-def _unreadable(error: OSError) -> NoReturn:
-    raise ConfigError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, sorted, without what is passed over; `ConfigError` for a folder that cannot be read."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise ConfigError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        for names in (folders, files):
+            names[:] = sorted(name for name in names if not name.startswith(".") and name.lower() not in _LEFT_BEHIND)
+        yield place, folders, files
 
 
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError as error:
-        _unreadable(error)
-
-
-def _visible(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if not name.startswith(".") and name.lower() not in _LEFT_BEHIND)
+def _holds(folder: Path) -> str:
+    _, folders, files = next(_walk(folder))
+    return ", ".join((folders + files)[:8]) or "nothing"
 
 
 def _splits(folder: Path) -> tuple[Path, Path] | None:
     """The folders with the training and the test images of a tree; None if it is none."""
     if not folder.is_dir():
         return None
-    there = {name.lower(): folder / name for name in _visible(_names(folder)) if (folder / name).is_dir()}
+    there = {name.lower(): folder / name for name in next(_walk(folder))[1]}
     train, test = (next((there[name] for name in names if name in there), None) for names in (_TRAIN, _TEST))
     return (train, test) if train and test else None
 
@@ -176,7 +175,7 @@ def _read_tree(folder: Path, *, only: tuple[str, ...] = ()) -> tuple[Split, Spli
 
 def _class_folders(split: Path) -> dict[str, str]:
     """Names of the class folders in Unicode's composed form, as what they are compared by -> as they lie there; sorted."""
-    names = [name for name in _visible(_names(split)) if (split / name).is_dir()]
+    names = next(_walk(split))[1]
     require(names != [], f"{split} holds no class folders: expected {split}/<class>/*.jpg")
     composed = {unicodedata.normalize("NFC", name): name for name in names}
     twice = ", ".join(set(names) - set(composed.values()))
@@ -186,15 +185,12 @@ def _class_folders(split: Path) -> dict[str, str]:
 
 def _read_split(folder: Path, classes: tuple[str, ...], below: list[str]) -> Split:
     """The images of `classes`, which lie in the folders `below`, in torchvision's order."""
-    files, labels, ignored = [], [], [name for name in _visible(_names(folder)) if not (folder / name).is_dir()]
+    files, labels, ignored = [], [], next(_walk(folder))[2]
     for label, kind in enumerate(below):
-        found = []
-        for place, inner, names in os.walk(folder / kind, onerror=_unreadable, followlinks=True):
-            inner[:] = _visible(inner)
-            found.append((place, _visible(names)))
-        images = [Path(place, name) for place, names in sorted(found) for name in names if name.lower().endswith(ENDINGS)]
-        ignored += [name for _, names in found for name in names if not name.lower().endswith(ENDINGS)]
+        found = [(place, name) for place, _, names in sorted(_walk(folder / kind)) for name in names]
+        images = [Path(place, name) for place, name in found if name.lower().endswith(ENDINGS)]
         require(images != [], f"the class folder {folder / kind} holds no images ({', '.join(ENDINGS)})")
+        ignored += [name for _, name in found if not name.lower().endswith(ENDINGS)]
         files += images
         labels += [label] * len(images)
     return Split(classes, np.array(labels), files=tuple(files), ignored=tuple(ignored))

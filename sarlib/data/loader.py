@@ -114,9 +114,7 @@ class TrainBatches:
     def _augmented(self, pixels: Tensor, labels: Tensor, plan: augment.Plan) -> Batch:
         on_cpu = self._device.type == "cpu"
         # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
-        images = (
-            torch.from_numpy(np.empty(pixels.shape, np.float32)) if on_cpu else torch.empty_like(pixels, dtype=torch.float32)
-        )
+        images = torch.from_numpy(np.empty(pixels.shape, np.float32)) if on_cpu else torch.empty_like(pixels, dtype=torch.float)
 
         def work(rows: slice) -> None:
             augment.apply(pixels[rows], plan.rows(rows).to(self._device), out=images[rows])
@@ -133,9 +131,7 @@ def evaluation_batches(
     images: Images, *, batch_size: int, image_size: int, device: torch.device | str, data_workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Every image once, in order, as `Images.view` shows it: normalised (B, 3, S, S) float32 on `device`, and its indices (B,).
-
-    Raises `ConfigError` if images in memory are not image_size x image_size.
-    """
+    Raises `ConfigError` if images in memory are not image_size x image_size."""
     _require_size(images, image_size)
     device, indices = torch.device(device), torch.arange(len(images)).split(batch_size)
     if images.files is None:
@@ -177,8 +173,7 @@ def _in_chunks(work: Callable[[slice], None], n: int, *, step: int) -> None:
     chunks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
     threads = torch.get_num_threads()
     if threads == 1 or len(chunks) == 1:
-        for chunk in chunks:
-            work(chunk)
+        list(map(work, chunks))
         return
     with ThreadPoolExecutor(min(threads, len(chunks)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(work, chunks))

@@ -80,9 +80,7 @@ class Choice:
     """What happens to n images in L layers, on the CPU."""
 
     operation: Tensor  # (n, L) int64, an index into `PLAIN`, -1 for none
-    argument: (
-        Tensor  # (n, L) float64, degrees, bits, threshold, factor, or share of the side, as timm hands it to the operation
-    )
+    argument: Tensor  # (n, L) float64: degrees, bits, threshold, factor, or share of the side, as timm's operations take it
 
     def __getitem__(self, images: Tensor | slice) -> Choice:
         return Choice(self.operation[images], self.argument[images])

@@ -17,26 +17,15 @@ SIDE = 128  # side of a rasterised outline, in cells
 WINDOW = 1.6  # a template spans [-WINDOW, WINDOW] in units of the object's radius
 _AREA = 2.0  # of every shape, in radius^2: size is no class cue
 
-
-def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    fold = abs((np.arctan2(x, -y) / (2 * np.pi) * 5 + 0.5) % 1 - 0.5) * 2  # 0 at a tip, 1 between two
-    return np.hypot(x, y) < 1.3 - 0.8 * fold
-
-
-def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    up = 0.35 - y * 1.15
-    return (x**2 + up**2 - 1) ** 3 < x**2 * up**3
-
-
 #: class -> is (x, y) inside its shape? y points down as in an image.
 _INSIDE = {
     "disc": lambda x, y: np.hypot(x, y) < 1,
     "square": lambda x, y: np.maximum(abs(x), abs(y)) < 1,
     "triangle": lambda x, y: (y < 0.6) & (abs(x) * np.sqrt(3) - y < 1.2),
-    "star": _star,
+    "star": lambda x, y: np.hypot(x, y) < 1.3 - 1.6 * abs((np.arctan2(x, -y) / (2 * np.pi) * 5 + 0.5) % 1 - 0.5),
     "cross": lambda x, y: (np.minimum(abs(x), abs(y)) < 0.34) & (np.maximum(abs(x), abs(y)) < 1.1),
     "ring": lambda x, y: (np.hypot(x, y) < 1.1) & (np.hypot(x, y) > 0.55),
-    "heart": _heart,
+    "heart": lambda x, y: (x**2 + (0.35 - y * 1.15) ** 2 - 1) ** 3 < x**2 * (0.35 - y * 1.15) ** 3,
     "crescent": lambda x, y: (np.hypot(x, y) < 1.2) & (np.hypot(x - 0.55, y) > 0.85),
     "capsule": lambda x, y: np.hypot(np.maximum(abs(x) - 0.8, 0), y) < 0.42,
     "arrow": lambda x, y: np.where(y < 0, abs(x) < (y + 1.2) * 0.9, (y < 1.1) & (abs(x) < 0.36)),

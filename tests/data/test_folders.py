@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
+from sarlib import data
 from sarlib.config import ConfigError, Data
 from sarlib.data import cache, discover, fingerprint, folders, load
 from sarlib.data.images import central_view, to_bytes
@@ -333,3 +336,16 @@ def test_the_real_cifar10():
     train, test = load(wanted, seed=0, root=Path(os.environ["SAR_TEST_DATA"]))
     assert train.labels.bincount().tolist() == [50] * 10 and test.labels.bincount().tolist() == [100] * 10
     assert 100 < train.pixels.float().mean() < 140 and test.classes[0] == "airplane"
+
+
+def test_sets_are_found_and_identified_without_torch(tmp_path):
+    """A table that is answered from the store need not wait for torch, whatever its data."""
+    tree(tmp_path, "mine")
+    program = (
+        "import pathlib, sys; from sarlib import data; root = pathlib.Path(sys.argv[1]);"
+        "print(data.fingerprint('digits'), *data.discover(root), *data.inspect('mine', root=root),"
+        "*{'torch', 'torchvision', 'timm', 'PIL', 'scipy'} & set(sys.modules))"
+    )
+    here = os.environ | {"PYTHONPATH": str(Path(data.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True, env=here)
+    assert done.stdout.split() == ["mine", "18", "12", fingerprint("mine", root=tmp_path)]

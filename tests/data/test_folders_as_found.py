@@ -159,20 +159,16 @@ def test_what_no_table_can_use_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     tree(tmp_path)
-    listdir, scandir, secret = os.listdir, os.scandir, str(tmp_path / "mine" / "train" / "ant")
+    scandir, secret = os.scandir, str(tmp_path / "mine" / "train" / "ant")
 
-    def denied(ask):
-        def asked(place):
-            if str(place) == secret:
-                raise PermissionError(13, "Permission denied", secret)
-            return ask(place)
+    def denied(place):
+        if str(place) == secret:
+            raise PermissionError(13, "Permission denied", secret)
+        return scandir(place)
 
-        return asked
-
-    monkeypatch.setattr(os, "scandir", denied(scandir))
+    monkeypatch.setattr(os, "scandir", denied)
     refused(lambda: read(tmp_path), "cannot read the folder", "train/ant", "Permission denied")
     secret = str(tmp_path / "mine")
-    monkeypatch.setattr(os, "listdir", denied(listdir))
     refused(lambda: discover(tmp_path), "cannot read the folder", "mine", "Permission denied")
 
 

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as V
 from sarlib.config import Augmentation, ConfigError
 from sarlib.data import augment, shapes
 from sarlib.data.images import Images, to_bytes
-from sarlib.data.loader import TrainBatches, evaluation_batches
+from sarlib.data.loader import Batch, TrainBatches, evaluation_batches
 
 SIZE = 16
 FULL = Augmentation(crop="resized", flip=0.5, color_jitter=0.4, erasing=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1)
@@ -52,6 +52,7 @@ def test_a_step_depends_on_seed_epoch_and_step_alone(images, augmentation):
     assert not equal(batches(images, augmentation, seed=4).epoch(2), whole)
     assert not equal(source.epoch(1), whole)
     x, target = whole[0]
+    assert isinstance(whole[0], Batch) and whole[0].images is x and whole[0].targets is target
     assert x.dtype == target.dtype == torch.float32 and x.shape == (12, 3, SIZE, SIZE) and target.shape == (12, 10)
     assert torch.allclose(target.sum(1), torch.ones(12))
 

@@ -91,6 +91,13 @@ def test_files_are_augmented_the_same_by_any_number_of_workers(files):
     assert equal(batches(files, DEIT, data_workers=2).epoch(0, start=2), whole[2:])
 
 
+def test_every_picture_of_every_epoch_is_augmented_in_its_own_way(files):
+    one = dataclasses.replace(files, files=files.files[:1] * len(files))
+    source = batches(one, Augmentation(crop="resized", flip=0.5), batch_size=50)
+    shown = torch.cat([x for epoch in (0, 1) for x, _ in source.epoch(epoch)])
+    assert len(torch.unique(shown.flatten(1), dim=0)) > 95
+
+
 def test_files_and_memory_agree_where_nothing_is_random(images, files):
     assert equal(batches(files, Augmentation()).epoch(0), batches(images, Augmentation()).epoch(0))
     for i in range(len(images)):

@@ -16,7 +16,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections import deque
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ DEVICE_SHARE = 0.25
 
 _CHUNK = 2**22  # bytes of float32 that a core augments at a time: few enough to stay in its cache, enough to be worth the calls
 _AHEAD = 2  # batches that are prepared while one is used
+_PATIENCE = 1.0  # seconds that a reader who leaves early waits for the batch in preparation
 _ORDER, _BATCH, _PICTURE = 0, 1, 2  # what a random stream is for
 
 
@@ -86,6 +88,9 @@ class TrainBatches:
         mixed = augmentation.mixup > 0 or augmentation.cutmix > 0
         self._rows = slice(first - first % 2, min(end + end % 2, self._batch)) if mixed else slice(first, end)
         self._own = slice(first - self._rows.start, end - self._rows.start)
+        # glibc gives back freed blocks above a size that grows with the largest one freed so far, up to 32 MiB: from now on it
+        # keeps what a chunk frees for the next one, which saves a fifth of the time.
+        torch.empty(2**25 - 2**20, dtype=torch.uint8)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches `start`, start + 1, ... of an epoch."""
@@ -169,7 +174,6 @@ def _free_bytes(device: torch.device) -> int:
 def _in_chunks(work: Callable[[slice], None], n: int, *, step: int) -> None:
     """Call `work` on 0:step, step:2 step, ... up to n, on as many threads as torch may use: each chunk stays in a core's cache.
     If cores shared every operation, as torch's own threads do, they would wait for each other some hundred times a batch."""
-    _keep_freed_memory()
     chunks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
     threads = torch.get_num_threads()
     if threads == 1 or len(chunks) == 1:
@@ -178,13 +182,6 @@ def _in_chunks(work: Callable[[slice], None], n: int, *, step: int) -> None:
     with ThreadPoolExecutor(min(threads, len(chunks)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(work, chunks))
     torch.set_num_threads(threads)  # the number is each thread's own, but the last one said is also that of threads to come
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Have the C library keep what a chunk frees for the next one, which saves a fifth of the time: glibc gives back blocks
-    above a size that grows with the largest one freed so far, up to 32 MiB."""
-    torch.empty(2**25 - 2**20, dtype=torch.uint8)
 
 
 def _from_memory(pixels: Tensor, indices: Iterable[Tensor], *, device: torch.device) -> Iterator[Tensor]:
@@ -227,19 +224,39 @@ def _from_files(pictures: _Pictures, items: list[list], *, data_workers: int, de
 
 
 def _read_ahead(items: Iterable[Any], *, device: torch.device) -> Iterator[Any]:
-    """The `items`, some of them prepared by a thread before they are used on `device`. What they raise is raised here."""
-    # the device is each thread's own, and decides where pinned memory is known
+    """The `items`, some of them prepared by a thread before they are used on `device`. What they raise is raised here.
+
+    Not an executor's thread: data workers are forked from it, and at their end would wait for themselves.
+    """
     gpu = torch.cuda.current_device() if device == torch.device("cuda") else device.index
-    settings = {"initializer": torch.cuda.set_device, "initargs": (gpu,)} if device.type == "cuda" else {}
-    pool, end = ThreadPoolExecutor(1, "read-ahead", **settings), object()
-    source = (item for all_of_them in [items] for item in all_of_them)  # a loader's workers, too, are started by the thread
+    ready: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    free, abandoned, end = threading.Semaphore(_AHEAD), threading.Event(), object()
+
+    def prepare() -> None:
+        try:
+            if device.type == "cuda":
+                torch.cuda.set_device(gpu)  # it is each thread's own, and decides where pinned memory is known
+            for item in items:
+                ready.put((item, None))
+                free.acquire()
+                if abandoned.is_set():
+                    return
+            ready.put((end, None))
+        except BaseException as error:
+            ready.put((end, error))
+
+    thread = threading.Thread(target=prepare, name="read-ahead", daemon=True)
+    thread.start()
     try:
-        ready = deque(pool.submit(next, source, end) for _ in range(_AHEAD))
-        while (item := ready.popleft().result()) is not end:
-            ready.append(pool.submit(next, source, end))
-            yield item
+        while (found := ready.get())[0] is not end:
+            free.release()
+            yield found[0]
+        if found[1] is not None:
+            raise found[1]
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        abandoned.set()
+        free.release()
+        thread.join(_PATIENCE)
 
 
 class _Pictures(Dataset):

@@ -117,9 +117,7 @@ def test_nobody_reads_on_for_a_reader_who_left(images):
         leave(stream)
         del stream
     assert not [
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith("read-ahead") and not thread.join(5) and thread.is_alive()
+        thread for thread in threading.enumerate() if thread.name == "read-ahead" and not thread.join(5) and thread.is_alive()
     ]
 
 

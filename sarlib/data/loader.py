@@ -226,7 +226,7 @@ def _from_files(pictures: _Pictures, items: list[list], *, data_workers: int, de
 def _read_ahead(items: Iterable[Any], *, device: torch.device) -> Iterator[Any]:
     """The `items`, some of them prepared by a thread before they are used on `device`. What they raise is raised here.
 
-    Not an executor's thread: data workers are forked from it, and at their end would wait for themselves.
+    Not an executor's thread: data workers are forked from it, and would fail at their end, where it waits for its threads.
     """
     gpu = torch.cuda.current_device() if device == torch.device("cuda") else device.index
     ready: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()

@@ -14,10 +14,10 @@ from pathlib import Path
 import markup
 import pandas as pd
 import speed
+from sarlib.experiments.csv import read_csv
 
 from sarlib import experiments, report
 from sarlib.durable import write_durably
-from sarlib.experiments.csv import read_csv
 from sarlib.report.statistics import mean_interval
 from sarlib.report.verdicts import VERDICTS
 

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from bench.interleaved import Fact, Measurement, Side, clock, measure, require_equal
 from bench.loss import one_thread
 from bench.plan import Plan
-from sarlib.data.batches import TrainBatches
+from sarlib.data.augment import posterize_at_least_one_bit
 from sarlib.data.images import Images
-from sarlib.data.pictures import posterize_at_least_one_bit
+from sarlib.data.loader import TrainBatches
 from sarlib.trainer.recipes import DEIT_AUGMENTATION
 
 NAME = "augmentation of a batch"

@@ -9,12 +9,12 @@ import dataclasses
 
 import torch
 import torch.nn.functional as F
+from sarlib.experiments.architectures import architectures
 from torch import Tensor
 
 from bench.interleaved import Check, Fact, Measurement, Side, clock, measure, require_equal
 from bench.plan import Plan
 from sarlib.config import Data, Model
-from sarlib.experiments.architectures import architectures
 from sarlib.experiments.presets import PRESETS, Preset
 from sarlib.run import Run
 from sarlib.trainer.loop import build_objective

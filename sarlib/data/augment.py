@@ -1,58 +1,62 @@
 """Augmentation of whole batches where they live: crop, flip, RandAugment or colour jitter, erasing, mixup, cutmix, soft labels.
 
-Two steps: `draw` takes every random number of a batch from one CPU generator, so that a batch is the same on every device;
-the other functions apply what was drawn, without making the host wait for the device. Names, ranges, defaults and order are timm's and
-torchvision's.
+Two steps: `draw` takes every random number of a batch from one CPU generator, so that a batch is the same on every device; the
+others apply what was drawn, without making the host wait for the device. Names, ranges, defaults and order are timm's and
+torchvision's, whose own transforms augment images that are files, one PIL picture at a time (`of_pictures`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from PIL import Image
 from torch import Generator, Tensor
 
-from sarlib.config import Augmentation, ConfigError
+from sarlib.config import Augmentation, require
 from sarlib.data import rand_augment
-from sarlib.data.placement import place
-from sarlib.data.resize import resize_windows
+from sarlib.data.images import MEAN, STD, central_view, to_device
 
 _PROPOSALS = 10  # of a random rectangle, before falling back
 _CROP_RATIO = (3 / 4, 4 / 3)
 _ERASED_AREA = (0.02, 1 / 3)
 _ERASED_RATIO = (0.3, 1 / 0.3)
+_CUBIC = -0.5  # Pillow's a
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What happens to n images of size x size pixels; None where a step is off. All tensors on the CPU.
+    """What happens to n images of S x S pixels; None where a step is off."""
 
-    window  (n, 4) int64    x, y, width, height cut from the source; x and y may reach into the reflected padding
-    flip    (n,) bool       mirrored left to right
-    choice                  RandAugment's operations
-    colour  (n, 3)          factors of brightness, contrast, saturation
-    erased  (n, 4) int64    x, y, width, height filled with noise, width 0 for none
-    noise   (3, size, size) standard normal
-    mixing  what images exchange with their partners
-    """
-
-    window: Tensor | None = None
-    flip: Tensor | None = None
+    window: Tensor | None = None  # (n, 4) int64 x, y, width, height cut from the source; may reach into a reflected padding
+    resized: bool = False  # is the window resized to the whole image, or as large as that?
+    flip: Tensor | None = None  # (n,) bool, mirrored left to right
     choice: rand_augment.Choice | None = None
-    colour: Tensor | None = None
-    erased: Tensor | None = None
-    noise: Tensor | None = None
+    colour: Tensor | None = None  # (n, 3) factors of brightness, contrast, saturation
+    erased: Tensor | None = None  # (n, 4) int64 x, y, width, height filled with noise, width 0 for none
+    noise: Tensor | None = None  # (3, S, S) standard normal
     mixing: Mixing | None = None
 
     def rows(self, rows: Tensor | slice) -> Plan:
-        """The plan for some of the n images; `mixing` stays that of the whole batch."""
-        parts = {name: getattr(self, name) for name in ("window", "flip", "choice", "colour", "erased")}
-        return dataclasses.replace(self, **{name: part[rows] for name, part in parts.items() if part is not None})
+        """The plan for some of the n images; `noise` and `mixing` stay those of the whole batch."""
+        return self._with(lambda part: part[rows], "window", "flip", "choice", "colour", "erased")
+
+    def to(self, device: torch.device) -> Plan:
+        """The plan for images on `device`; `choice` and `erased` stay on the CPU, where they decide what is called."""
+        return self._with(lambda part: to_device(part, device), "window", "flip", "colour", "noise")
+
+    def _with(self, change: Callable, *names: str) -> Plan:
+        parts = {name: getattr(self, name) for name in names}
+        return dataclasses.replace(self, **{name: change(part) for name, part in parts.items() if part is not None})
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,13 @@ def draw(n: int, *, augmentation: Augmentation, size: int, generator: Generator)
     """All random numbers of a batch of n images of size x size pixels."""
     plan = {}
     if augmentation.crop == "pad":
-        if augmentation.crop_padding >= size:
-            raise ConfigError(f"crop_padding {augmentation.crop_padding} must be smaller than the image, {size} px")
-        corner = torch.randint(2 * augmentation.crop_padding + 1, (n, 2), generator=generator) - augmentation.crop_padding
+        padding = augmentation.crop_padding
+        require(padding < size, f"crop_padding {padding} must be smaller than the image, {size} px")
+        corner = torch.randint(2 * padding + 1, (n, 2), generator=generator) - padding
         plan["window"] = torch.cat([corner, torch.full((n, 2), size)], dim=1)
     elif augmentation.crop == "resized":
-        area = augmentation.crop_scale
-        plan["window"] = _rectangles(n, size=size, area=area, ratio=_CROP_RATIO, fallback=size, generator=generator)
+        plan["resized"] = True
+        plan["window"] = _rectangles(n, size, augmentation.crop_scale, _CROP_RATIO, fallback=size, generator=generator)
     if augmentation.flip:
         plan["flip"] = torch.rand(n, generator=generator) < augmentation.flip
     if augmentation.rand_augment:
@@ -83,29 +87,23 @@ def draw(n: int, *, augmentation: Augmentation, size: int, generator: Generator)
         low = max(0.0, 1 - augmentation.color_jitter)
         plan["colour"] = low + (1 + augmentation.color_jitter - low) * torch.rand(n, 3, generator=generator)
     if augmentation.erasing:
-        erased = _rectangles(n, size=size, area=_ERASED_AREA, ratio=_ERASED_RATIO, fallback=0, generator=generator)
-        hit = torch.rand(n, 1, generator=generator) < augmentation.erasing
-        plan["erased"] = erased * hit
+        erased = _rectangles(n, size, _ERASED_AREA, _ERASED_RATIO, fallback=0, generator=generator)
+        plan["erased"] = erased * (torch.rand(n, 1, generator=generator) < augmentation.erasing)
         # One field a batch: each image shows the part of it under its own rectangle.
         plan["noise"] = torch.randn(3, size, size, generator=generator)
     return Plan(**plan, mixing=draw_mixing(augmentation=augmentation, size=size, generator=generator))
 
 
-def _rectangles(
-    n: int, *, size: int, area: tuple[float, float], ratio: tuple[float, float], fallback: int, generator: Generator
-) -> Tensor:
-    """(n, 4) int64 x, y, width, height: share of the area uniform, log of the aspect ratio uniform, position uniform.
-
-    The first of ten proposals that fits into the image; if none does, a square of `fallback` pixels.
-    """
+def _rectangles(n: int, size: int, area: tuple, ratio: tuple, *, fallback: int, generator: Generator) -> Tensor:
+    """(n, 4) int64 x, y, width, height, uniform in share of the area, log of the aspect ratio, and position: the first of ten
+    proposals that fits into the image; if none does, a square of `fallback` pixels."""
     share, aspect, across, down = torch.rand(4, n, _PROPOSALS, generator=generator, dtype=torch.float64)
     share = (area[0] + (area[1] - area[0]) * share) * size**2
     aspect = torch.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * aspect)
     width, height = (share * aspect).sqrt().round(), (share / aspect).sqrt().round()
     fits = (width <= size) & (height <= size) & (width > 0) & (height > 0)
-    corner = [(across * (size - width + 1)).floor(), (down * (size - height + 1)).floor()]
-    proposals = torch.stack([*corner, width, height], dim=-1)
-    chosen = proposals[torch.arange(n), fits.int().argmax(1)].long()
+    x, y = (across * (size - width + 1)).floor(), (down * (size - height + 1)).floor()
+    chosen = torch.stack([x, y, width, height], dim=-1)[torch.arange(n), fits.int().argmax(1)].long()
     return torch.where(fits.any(1, keepdim=True), chosen, torch.tensor([0, 0, fallback, fallback]))
 
 
@@ -127,21 +125,9 @@ def draw_mixing(*, augmentation: Augmentation, size: int, generator: Generator) 
     return Mixing(1 - (box[2] - box[0]) * (box[3] - box[1]) / size**2, box)
 
 
-def partners(n: int) -> Tensor:
-    """(n,) int64: whom each image of a batch is mixed with. Neighbours swap; the last of an odd batch stays alone.
-
-    A batch is a random permutation already, so which pairing is used does not matter; this one keeps most pairs on one rank.
-    """
-    pair = torch.arange(n) ^ 1
-    return pair.clamp_max(n - 1)
-
-
-def apply(pixels: Tensor, plan: Plan, *, resized: bool, other: Tensor, out: Tensor | None = None) -> Tensor:
-    """(n, 3, S, S) uint8 -> what the plan makes of it, normalised: (n, 3, S, S) float32, in `out` if given.
-
-    `other` (n,), on the device, says where among the n images each one's mixing partner is.
-    """
-    x = crop_and_flip(pixels, plan, resized=resized)
+def apply(pixels: Tensor, plan: Plan, *, out: Tensor | None = None) -> Tensor:
+    """(n, 3, S, S) uint8 -> what the plan makes of it, normalised: (n, 3, S, S) float32, in `out` if given; on one device."""
+    x = crop_and_flip(pixels, plan)
     if plan.choice is not None:
         x = rand_augment.apply(x, plan.choice)
     if plan.colour is not None:
@@ -150,46 +136,31 @@ def apply(pixels: Tensor, plan: Plan, *, resized: bool, other: Tensor, out: Tens
     x = normalise(x, out=None if blended else out)
     if plan.erased is not None:
         erase(x, plan.erased, plan.noise)
-    return x if plan.mixing is None else mix(x, other, plan.mixing, out=out)
+    return x if plan.mixing is None else mix(x, plan.mixing, out=out)
 
 
-def crop_and_flip(pixels: Tensor, plan: Plan, *, resized: bool) -> Tensor:
-    """(n, 3, S, S) uint8 -> its windows, mirrored where planned, (n, 3, S, S) uint8; float32 in 0..255 when `resized`, except ahead of
-    RandAugment, which works on bytes."""
-    if resized and plan.choice is None:
-        return _resize_windows(pixels, plan)
-    if resized:
-        return resize_windows(pixels, plan.window, plan.flip)
-    if plan.window is None:
-        return _flip(pixels, plan)
+def crop_and_flip(pixels: Tensor, plan: Plan) -> Tensor:
+    """(n, 3, S, S) uint8 -> its windows, mirrored where planned, uint8; resized ones float32 in 0..255 without RandAugment."""
     n, channels, size, _ = pixels.shape
-    at = torch.arange(size, device=pixels.device)
-    x, y = place(plan.window[:, :2], pixels.device).unbind(1)
-    rows, columns = _mirrored(at + y[:, None]), _mirrored(at + x[:, None])
+    if plan.resized and plan.choice is None:
+        return _sampled(pixels, plan)
+    if plan.resized:
+        flip = torch.zeros_like(plan.window[:, 0], dtype=torch.bool) if plan.flip is None else plan.flip
+        return (one_by_one if pixels.device.type == "cpu" else all_together)(pixels, plan.window, flip)
+    if plan.window is None:
+        return pixels if plan.flip is None else torch.where(plan.flip[:, None, None, None], pixels.flip(3), pixels)
+    at = plan.window[:, :2, None] + torch.arange(size, device=pixels.device)
+    columns, rows = (size - 1 - (size - 1 - at.abs()).abs()).unbind(1)  # reflected at the outermost pixels
     if plan.flip is not None:
-        columns = torch.where(place(plan.flip, pixels.device)[:, None], columns.flip(1), columns)
+        columns = torch.where(plan.flip[:, None], columns.flip(1), columns)
     at = (rows[:, :, None] * size + columns[:, None, :]).view(n, 1, size * size)
     return pixels.flatten(2).gather(2, at.expand(n, channels, size * size)).view_as(pixels)
 
 
-def _flip(pixels: Tensor, plan: Plan) -> Tensor:
-    if plan.flip is None:
-        return pixels
-    flipped = place(plan.flip.nonzero()[:, 0], pixels.device)
-    return pixels.index_copy(0, flipped, pixels.index_select(0, flipped).flip(3))
-
-
-def _mirrored(at: Tensor) -> Tensor:
-    """Positions up to size - 1 outside an axis (n, size), reflected back into it at its outermost pixels."""
-    last = at.shape[1] - 1
-    return last - (last - at.abs()).abs()
-
-
-def _resize_windows(pixels: Tensor, plan: Plan) -> Tensor:
-    """Resize each image's window to the whole image, bicubically."""
-    size = pixels.shape[-1]
-    x, y, width, height = (place(plan.window.float(), pixels.device) / size).unbind(1)
-    across = width if plan.flip is None else torch.where(place(plan.flip, pixels.device), -width, width)
+def _sampled(pixels: Tensor, plan: Plan) -> Tensor:
+    """Each image's window as the whole image, float32 in 0..255, bicubically from the 16 pixels around each point."""
+    x, y, width, height = (plan.window.float() / pixels.shape[-1]).unbind(1)
+    across = width if plan.flip is None else torch.where(plan.flip, -width, width)
     zero = torch.zeros_like(x)
     # normalised output coordinates -> normalised source coordinates, both from -1 to 1 over the image
     affine = torch.stack([across, zero, 2 * x + width - 1, zero, height, 2 * y + height - 1], dim=1).view(-1, 2, 3)
@@ -197,9 +168,47 @@ def _resize_windows(pixels: Tensor, plan: Plan) -> Tensor:
     return F.grid_sample(pixels.float(), grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 255)
 
 
+def one_by_one(pixels: Tensor, window: Tensor, flip: Tensor) -> Tensor:
+    """Each image's window as the whole image, (n, 3, S, S) uint8, with Pillow's antialiased bicubic filter; for CPUs.
+
+    `all_together` gives the same pixels, but for a level or two where the rounding differs: a CPU has a vectorised kernel for
+    one image at a time, a GPU wants one product for the whole batch.
+    """
+    resized = torch.empty_like(pixels)
+    for image, target, (x, y, width, height), mirrored in zip(pixels, resized, window.tolist(), flip.tolist(), strict=True):
+        part = image[None, :, y : y + height, x : x + width]
+        part = part.flip(3) if mirrored else part
+        target.copy_(F.interpolate(part, size=target.shape[1:], mode="bicubic", antialias=True)[0])
+    return resized
+
+
+def all_together(pixels: Tensor, window: Tensor, flip: Tensor) -> Tensor:
+    """As `one_by_one`, for GPUs."""
+    size = pixels.shape[-1]
+    x, y, width, height = window.float().unbind(1)
+    across = _weights(x, width, size)
+    across = torch.where(flip[:, None, None], across.flip(1), across)
+    # Pillow keeps bytes between the two directions too
+    wide = (pixels.float() @ across.mT[:, None]).round().clamp(0, 255)
+    return (_weights(y, height, size)[:, None] @ wide).round().clamp(0, 255).to(torch.uint8)
+
+
+def _weights(start: Tensor, extent: Tensor, size: int) -> Tensor:
+    """(n, size, size): what each of the `size` pixels of a side takes from each pixel of the source's side, whose windows begin
+    at `start` (n,) and are `extent` (n,) pixels long."""
+    at = torch.arange(size, device=start.device) + 0.5
+    centre = start[:, None] + at * (extent / size)[:, None]
+    distance = (at - centre[:, :, None]).abs()
+    near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance**2 + 1
+    far = ((distance - 5) * distance + 8) * distance * _CUBIC - 4 * _CUBIC
+    within = (at > start[:, None]) & (at < (start + extent)[:, None])
+    weight = torch.where(distance < 1, near, torch.where(distance < 2, far, 0)) * within[:, None]
+    return weight / weight.sum(-1, keepdim=True)
+
+
 def jitter(x: Tensor, colour: Tensor) -> Tensor:
     """Brightness, contrast, saturation, in this order, of (n, 3, S, S) float32 in 0..255."""
-    brightness, contrast, saturation = place(colour, x.device)[:, :, None, None, None].unbind(1)
+    brightness, contrast, saturation = colour[:, :, None, None, None].unbind(1)
     x = (x * brightness).clamp_(0, 255)
     x = (_grey(x).mean((2, 3), keepdim=True) * (1 - contrast) + x * contrast).clamp_(0, 255)
     return (_grey(x) * (1 - saturation) + x * saturation).clamp_(0, 255)
@@ -214,7 +223,7 @@ def normalise(x: Tensor, *, out: Tensor | None = None) -> Tensor:
     """0..255, uint8 or float -> float32 with ImageNet's mean 0 and standard deviation 1, (n, 3, H, W), into `out` if given."""
     x = x.float()
     out = torch.empty_like(x) if out is None else out
-    mean, std = torch.tensor(IMAGENET_DEFAULT_MEAN), torch.tensor(IMAGENET_DEFAULT_STD)
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
     # channel by channel with plain factors: three times faster on a CPU than with tensors of them
     for channel, (shift, scale) in enumerate(zip((-mean / std).tolist(), (1 / (255 * std)).tolist(), strict=True)):
         torch.add(x.new_full((), shift), x[:, channel], alpha=scale, out=out[:, channel])
@@ -223,30 +232,77 @@ def normalise(x: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 def erase(x: Tensor, erased: Tensor, noise: Tensor) -> None:
     """Fill each image's rectangle with noise, in place (Zhong et al. 2020, "pixel" mode): x normalised (n, 3, S, S)."""
-    hit = erased[:, 2].nonzero()[:, 0]
-    left, top, width, height = place(erased[hit], x.device)[:, :, None].unbind(1)
-    at = torch.arange(x.shape[-1], device=x.device)
-    columns = (at >= left) & (at < left + width)
-    rows = (at >= top) & (at < top + height)
-    hit = place(hit, x.device)
-    filled = torch.where((rows[:, :, None] & columns[:, None, :])[:, None], place(noise, x.device), x.index_select(0, hit))
-    x.index_copy_(0, hit, filled)
+    for i, (left, top, width, height) in enumerate(erased.tolist()):
+        if width:
+            part = slice(None), slice(top, top + height), slice(left, left + width)
+            x[i][part] = noise[part]
 
 
-def mix(x: Tensor, other: Tensor, mixing: Mixing, *, out: Tensor | None = None) -> Tensor:
-    """Images x (n, 3, S, S) mixed with their partners x[other]: by mixup in a new tensor or `out`, by cutmix in place."""
+def mix(x: Tensor, mixing: Mixing, *, out: Tensor | None = None) -> Tensor:
+    """Images x (n, 3, S, S) mixed with their partners: by mixup in a new tensor or `out`, by cutmix in place."""
     if mixing.box is None:
-        return torch.mul(x, mixing.share, out=out).add_(x.index_select(0, other).mul_(1 - mixing.share))
+        return torch.mul(x, mixing.share, out=out).add_(_partners(x).mul_(1 - mixing.share))
     x0, y0, x1, y1 = mixing.box
-    x[:, :, y0:y1, x0:x1] = x[:, :, y0:y1, x0:x1].index_select(0, other)
+    x[:, :, y0:y1, x0:x1] = _partners(x[:, :, y0:y1, x0:x1])
     return x
 
 
-def soft_labels(labels: Tensor, *, classes: int, smoothing: float) -> Tensor:
-    """(n,) int64 -> (n, classes) float32: `smoothing` goes from the label to all classes alike (Szegedy et al. 2016)."""
-    return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+def _partners(x: Tensor) -> Tensor:
+    """Neighbours swap, which keeps most pairs on one rank; the last of an odd number stays alone."""
+    return x.index_select(0, (torch.arange(len(x), device=x.device) ^ 1).clamp_max(len(x) - 1))
 
 
-def mix_labels(target: Tensor, other: Tensor, mixing: Mixing) -> Tensor:
-    """(n, classes): each image's target and its partner's in the shares that `mix` gives their pixels."""
-    return target * mixing.share + target.index_select(0, other) * (1 - mixing.share)
+def soft_labels(labels: Tensor, *, classes: int, smoothing: float, mixing: Mixing | None = None) -> Tensor:
+    """(n,) int64 -> (n, classes) float32: `smoothing` goes from the label to all classes alike (Szegedy et al. 2016), and what
+    `mixing` exchanges of the pixels goes to the partner's label."""
+    soft = F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+    return soft if mixing is None else soft * mixing.share + _partners(soft) * (1 - mixing.share)
+
+
+def of_pictures(augmentation: Augmentation, size: int) -> list[Callable[[Image.Image], Image.Image]]:
+    """Crop, flip, and RandAugment or colour jitter (not both, as in timm) of one PIL picture."""
+    from timm.data.auto_augment import rand_augment_transform
+    from timm.data.transforms import RandomResizedCropAndInterpolation
+    from torchvision import transforms
+
+    steps = [functools.partial(central_view, size=size)]
+    if augmentation.crop == "resized":
+        steps = [RandomResizedCropAndInterpolation(size, scale=augmentation.crop_scale, interpolation="bicubic")]
+    elif augmentation.crop == "pad":
+        steps.append(transforms.RandomCrop(size, padding=augmentation.crop_padding, padding_mode="reflect"))
+    if augmentation.flip:
+        steps.append(transforms.RandomHorizontalFlip(augmentation.flip))
+    if augmentation.rand_augment:
+        fill, bicubic = rand_augment.FILL, Image.Resampling.BICUBIC
+        settings = {"translate_const": int(size * 0.45), "img_mean": fill, "interpolation": bicubic}
+        steps.append(rand_augment_transform(augmentation.rand_augment, settings))
+        posterize_at_least_one_bit(steps[-1])
+    elif augmentation.color_jitter:
+        steps.append(transforms.ColorJitter(*[augmentation.color_jitter] * 3))
+    return steps
+
+
+def posterize_at_least_one_bit(policy: Any) -> None:
+    """timm's strongest posterisation keeps 0 bits, which current Pillow rejects: let this `RandAugment` of timm's keep one."""
+    for operation in policy.ops:
+        if operation.name.startswith("Posterize"):
+            operation.level_fn = functools.partial(_one_bit, operation.level_fn)
+
+
+def _one_bit(bits: Callable[[float, dict], tuple[int]], level: float, settings: dict) -> tuple[int]:
+    return (max(1, bits(level, settings)[0]),)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the three global generators that PIL transforms draw from, and put them back afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators the model draws from
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

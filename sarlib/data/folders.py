@@ -1,18 +1,61 @@
-"""Image sets that lie in folders: ImageFolder trees, ImageNet restricted to IN-100, and DomainNet with its official lists."""
+"""Image sets in files: ImageFolder trees, ImageNet and its IN-100, DomainNet by its official lists, torchvision's sets by name.
+
+What lies there is listed, not decoded, and without torch, except by torchvision's own readers. In a tree the training folder is
+called train or training, the other one test, testing, val, valid or validation (the first of these that is there), in small
+or capital letters; a class has all images in its folder and in those therein. What systems and editors leave is passed over:
+names that begin with a dot, and those of `_LEFT_BEHIND`. Other files that are no images by the end of their name (GIFs are not,
+as in torchvision) or lie outside the class folders are counted as `Split.ignored`.
+"""
 
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn
 
-import torch
+import numpy as np
+from filelock import FileLock
 
-from sarlib.config import ConfigError
-from sarlib.data.images import Images
+from sarlib.config import ConfigError, require
 
+SHAPES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
+EMBEDDED = (*SHAPES, "digits")
 DOMAINNET = ("clipart", "painting", "sketch")
-_TEST_FOLDERS = ("test", "val")
+
+#: torchvision's sets -> their layout below the data folder.
+TORCHVISION = {
+    "cifar10": "DATA/cifar-10-batches-py/ or the ImageFolder tree DATA/cifar10/{train,test}/<class>/*.png",
+    "cifar100": "DATA/cifar-100-python/",
+    "flowers102": "DATA/flowers-102/{jpg/,imagelabels.mat,setid.mat}",
+    "oxford-iiit-pet": "DATA/oxford-iiit-pet/{images/,annotations/}",
+    "stanford-cars": "DATA/stanford_cars/{cars_train/,cars_test/,devkit/,cars_test_annos_withlabels.mat}",
+}
+IN_FOLDERS = (*TORCHVISION, *DOMAINNET, "imagenet", "imagenet100")
+
+#: How the names of images end, in small or capital letters: torchvision's list.
+ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+_TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+_LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "system volume information")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The training or the test images of a set as they lie there, either `files` or `pixels`."""
+
+    classes: tuple[str, ...]
+    labels: np.ndarray  # (N,) int64, an index into `classes`
+    files: tuple[Path, ...] | None = None
+    pixels: np.ndarray | None = None  # (N, 3, H, W) uint8
+    ignored: tuple[str, ...] = ()  # names of the files beside the images
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 def expected_layout(name: str) -> str:
@@ -21,28 +64,64 @@ def expected_layout(name: str) -> str:
         lists = f"DATA/{name}_train.txt and DATA/{name}_test.txt with lines '{name}/<class>/<image> <label>'"
         return f"{lists}, and DATA/{name}/<class>/*.jpg"
     folder = "imagenet" if name == "imagenet100" else name
-    return f"DATA/{folder}/train/<class>/*.jpg and DATA/{folder}/test/<class>/*.jpg (or val for test), the same classes in both"
+    return f"DATA/{folder}/train/<class>/*.jpg and DATA/{folder}/test/<class>/*.jpg (or val, valid), the same classes in both"
 
 
 def discover(root: Path) -> tuple[str, ...]:
-    """Names of the ImageFolder sets in the folder `root`, sorted; `root` may also be one such tree itself."""
-    if not root.is_dir():
-        raise ConfigError(f"the data folder {root} does not exist: say DATA=<folder that holds the image sets>")
-    names = {entry.name for entry in root.iterdir() if _is_tree(entry)}
-    return tuple(sorted(names | ({root.resolve().name} if _is_tree(root) else set())))
+    """Names of the ImageFolder sets in the folder `root`, sorted; `root` may also be one such tree itself.
+
+    `ConfigError` for a folder without any image set, and for names that a table cannot have.
+    """
+    names, reserved = trees(root), ", ".join(EMBEDDED)
+    for name in names:
+        sayable = ";" not in name and name.isprintable() and name not in EMBEDDED
+        require(sayable, f"rename the image set {name!a} in {root}: names are UTF-8, without ';', and not {reserved}")
+    others = [layout.split("/")[1] for layout in TORCHVISION.values()]
+    others += [f"{base}{name}_train.txt" for name in DOMAINNET for base in ("", "domainnet/")]
+    nothing = not names and not any((root / other).exists() for other in others)
+    require(not nothing, f"no image set in {root}, which holds {_holds(root)}: expected {expected_layout('<set>')}")
+    return names
 
 
-def find(root: Path, name: str) -> tuple[Images, Images] | None:
-    """The whole training and test set `name` below `root` as files; None if it is not there in this layout."""
+def trees(root: Path) -> tuple[str, ...]:
+    """As `discover`, whatever the names are, and if there are none."""
+    require(root.is_dir(), f"the data folder {root} does not exist: say DATA=<folder that holds the image sets>")
+    names = {name for name in next(_walk(root))[1] if _splits(root / name)}
+    return tuple(sorted(names | ({root.resolve().name} if _splits(root) else set())))
+
+
+def summary(root: Path) -> str:
+    """One line: the sets that `discover` finds, their classes and images, and the files that are ignored. Raises as `read`."""
+    found = []
+    for name in discover(root):
+        train, test = read(root, name)
+        endings = Counter(os.path.splitext(file)[1].lower() or "without ending" for file in (*train.ignored, *test.ignored))
+        ignored = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items())) or "none"
+        counts = f"{len(train.classes)} classes, {len(train)} training and {len(test)} test images"
+        found.append(f"{name}: {counts}, files ignored: {ignored}")
+    return "; ".join(found) or f"no ImageFolder tree in {root}"
+
+
+def read(root: Path, name: str) -> tuple[Split, Split] | None:
+    """The whole training and test set `name` below `root`; a folder tree wins over torchvision's own layout.
+
+    None if no set of this name is known or there; `ConfigError` with the expected layout if a known one is not or is misplaced.
+    """
     for place in (root / name, *([root] if root.resolve().name == name else [])):
-        if _is_tree(place):
-            return _read_tree(place, classes=None)
-    if name == "imagenet100" and _is_tree(root / "imagenet"):
-        return _read_tree(root / "imagenet", classes=imagenet100())
-    if name in DOMAINNET:
-        for base in (root, root / "domainnet"):
-            if (base / f"{name}_train.txt").is_file():
-                return _read_lists(base, name)
+        if _splits(place):
+            return _read_tree(place)
+    if name == "imagenet100" and _splits(root / "imagenet"):
+        return _read_tree(root / "imagenet", only=imagenet100())
+    for base in (root, root / "domainnet"):
+        if name in DOMAINNET and (base / f"{name}_train.txt").is_file():
+            return _read_lists(base, name)
+    # a folder of this name in which torchvision keeps the set is no misplaced tree
+    if (root / name).is_dir() and not TORCHVISION.get(name, "").startswith(f"DATA/{name}/"):
+        layout = expected_layout(name)
+        raise ConfigError(f"{root / name} is not laid out as expected: {layout}; it holds {_holds(root / name)}")
+    if name in TORCHVISION:
+        return _read_torchvision(root, name)
+    require(name not in IN_FOLDERS, f"{name} is not below {root}: expected {expected_layout(name)}")
     return None
 
 
@@ -51,71 +130,134 @@ def imagenet100() -> tuple[str, ...]:
     return tuple(sorted(resources.files("sarlib.data").joinpath("imagenet100.txt").read_text().split()))
 
 
-def _is_tree(folder: Path) -> bool:
-    return (folder / "train").is_dir() and any((folder / test).is_dir() for test in _TEST_FOLDERS)
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, sorted, without what is passed over; `ConfigError` for a folder that cannot be read."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise ConfigError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        for names in (folders, files):
+            names[:] = sorted(name for name in names if not name.startswith(".") and name.lower() not in _LEFT_BEHIND)
+        yield place, folders, files
 
 
-def _read_tree(folder: Path, *, classes: tuple[str, ...] | None) -> tuple[Images, Images]:
-    test = next(folder / name for name in _TEST_FOLDERS if (folder / name).is_dir())
-    names = _class_names(folder / "train"), _class_names(test)
-    if classes is None:
-        if names[0] != names[1]:
-            odd = sorted(set(names[0]) ^ set(names[1]))
-            raise ConfigError(f"{folder / 'train'} and {test} differ in their classes: {', '.join(odd[:5])} in only one")
-        classes = names[0]
-    for split, present in zip((folder / "train", test), names):
-        missing = sorted(set(classes) - set(present))
-        if missing:
-            some = ", ".join(missing[:5])
-            raise ConfigError(f"{split} lacks {len(missing)} of the {len(classes)} classes, among them {some}")
-    return _read_split(folder / "train", classes), _read_split(test, classes)
+def _holds(folder: Path) -> str:
+    _, folders, files = next(_walk(folder))
+    return ", ".join((folders + files)[:8]) or "nothing"
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")))
-    if not names:
-        raise ConfigError(f"{folder} holds no class folders: expected {folder}/<class>/*.jpg")
-    return names
+def _splits(folder: Path) -> tuple[Path, Path] | None:
+    """The folders with the training and the test images of a tree; None if it is none."""
+    if not folder.is_dir():
+        return None
+    there = {name.lower(): folder / name for name in next(_walk(folder))[1]}
+    train, test = (next((there[name] for name in names if name in there), None) for names in (_TRAIN, _TEST))
+    return (train, test) if train and test else None
 
 
-def _read_split(folder: Path, classes: tuple[str, ...]) -> Images:
-    from torchvision.datasets.folder import IMG_EXTENSIONS  # seconds of imports, for real sets only
-
-    files, labels = [], []
-    for label, name in enumerate(classes):
-        found = sorted(entry.path for entry in os.scandir(folder / name) if entry.name.lower().endswith(IMG_EXTENSIONS))
-        if not found:
-            raise ConfigError(f"the class folder {folder / name} holds no images ({', '.join(IMG_EXTENSIONS)})")
-        files.extend(map(Path, found))
-        labels.extend([label] * len(found))
-    return Images(labels=torch.tensor(labels), classes=classes, files=tuple(files))
-
-
-def _read_lists(base: Path, name: str) -> tuple[Images, Images]:
-    splits = [_read_list(base, base / f"{name}_{split}.txt") for split in ("train", "test")]
-    classes = splits[0][2] | splits[1][2]
-    if splits[0][2] != splits[1][2] or set(classes) != set(range(len(classes))):
-        raise ConfigError(f"the lists {name}_train.txt and {name}_test.txt in {base} do not name the same classes 0, 1, 2, ...")
-    names = tuple(classes[label] for label in range(len(classes)))
-    return tuple(Images(labels=torch.tensor(labels), classes=names, files=files) for files, labels, _ in splits)
+def _read_tree(folder: Path, *, only: tuple[str, ...] = ()) -> tuple[Split, Split]:
+    """An ImageFolder tree, or those of its classes that are named."""
+    splits = _splits(folder)
+    train, test = (_class_folders(split) for split in splits)
+    if not only:
+        odd = ", ".join(sorted(train.keys() ^ test.keys())[:5])
+        require(not odd, f"{splits[0]} and {splits[1]} differ in their classes: {odd} in only one")
+        require(len(train) > 1, f"{folder} has one class alone, {', '.join(train)}: a classifier needs two or more")
+    classes = only or tuple(train)
+    for split, there in zip(splits, (train, test), strict=True):
+        missing = sorted(set(classes) - there.keys())
+        some = f"{len(missing)} of the {len(classes)} classes, among them {', '.join(missing[:5])}"
+        require(not missing, f"{split} lacks {some}")
+    names = tuple(train[name] for name in classes)
+    return tuple(_read_split(split, names, [there[name] for name in classes]) for split, there in zip(splits, (train, test)))
 
 
-def _read_list(base: Path, path: Path) -> tuple[tuple[Path, ...], list[int], dict[int, str]]:
+def _class_folders(split: Path) -> dict[str, str]:
+    """Names of the class folders in Unicode's composed form, as what they are compared by -> as they lie there; sorted."""
+    names = next(_walk(split))[1]
+    require(names != [], f"{split} holds no class folders: expected {split}/<class>/*.jpg")
+    composed = {unicodedata.normalize("NFC", name): name for name in names}
+    twice = ", ".join(set(names) - set(composed.values()))
+    require(not twice, f"{split} holds {twice} twice, in two Unicode normal forms: make it one folder")
+    return composed
+
+
+def _read_split(folder: Path, classes: tuple[str, ...], below: list[str]) -> Split:
+    """The images of `classes`, which lie in the folders `below`, in torchvision's order."""
+    files, labels, ignored = [], [], next(_walk(folder))[2]
+    for label, kind in enumerate(below):
+        found = [(place, name) for place, _, names in sorted(_walk(folder / kind)) for name in names]
+        images = [Path(place, name) for place, name in found if name.lower().endswith(ENDINGS)]
+        require(images != [], f"the class folder {folder / kind} holds no images ({', '.join(ENDINGS)})")
+        ignored += [name for _, name in found if not name.lower().endswith(ENDINGS)]
+        files += images
+        labels += [label] * len(images)
+    return Split(classes, np.array(labels), files=tuple(files), ignored=tuple(ignored))
+
+
+def _read_lists(base: Path, name: str) -> tuple[Split, Split]:
+    train, test = (_read_list(base, base / f"{name}_{split}.txt") for split in ("train", "test"))
+    same = train[2] == test[2] and set(train[2]) == set(range(len(train[2])))
+    require(same, f"the lists {name}_train.txt and {name}_test.txt in {base} do not name the same classes 0, 1, 2, ...")
+    names = tuple(train[2][label] for label in range(len(train[2])))
+    return tuple(Split(names, np.array(labels), files=tuple(files)) for files, labels, _ in (train, test))
+
+
+def _read_list(base: Path, path: Path) -> tuple[list[Path], list[int], dict[int, str]]:
     """Files, labels, and the class of each label (the file's folder) of one official list."""
-    if not path.is_file():
-        raise ConfigError(f"the list {path} is missing")
+    require(path.is_file(), f"the list {path} is missing")
     files, labels, classes = [], [], {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        file, _, label = line.strip().rpartition(" ")
-        if not file or not label.isdigit():
-            raise ConfigError(f"{path}, line {number}: expected '<domain>/<class>/<image> <label>', got {line.strip()[:80]!r}")
-        files.append(base / file)
-        labels.append(int(label))
-        classes[int(label)] = Path(file).parent.name
-    if not files:
-        raise ConfigError(f"the list {path} names no image")
-    if not files[0].is_file():
-        raise ConfigError(f"{path} names {files[0]}, which does not exist: unpack the domain's images beside its lists")
-    return tuple(files), labels, classes
+    for number, line in enumerate(map(str.strip, path.read_text().splitlines()), start=1):
+        file, _, label = line.rpartition(" ")
+        well_formed = not line or (file and label.isdigit())
+        require(well_formed, f"{path}, line {number}: expected '<domain>/<class>/<image> <label>', got {line[:80]!r}")
+        if line:
+            files.append(base / file)
+            labels.append(int(label))
+            classes[int(label)] = Path(file).parent.name
+    require(files != [], f"the list {path} names no image")
+    there = files[0].is_file()
+    require(there, f"{path} names {files[0]}, which does not exist: unpack the domain's images beside its lists")
+    return files, labels, classes
+
+
+def _read_torchvision(root: Path, name: str) -> tuple[Split, Split]:
+    """A set in torchvision's own layout, downloaded where it is missing and torchvision can."""
+    try:
+        return _as_torchvision_reads(root, name)
+    except (RuntimeError, OSError):
+        pass  # absent or incomplete: fetch it
+    try:
+        with FileLock(root / f".{name}.lock"):
+            return _as_torchvision_reads(root, name, download=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = f"{name} is not below {root} and cannot be downloaded ({str(error).splitlines()[0]})"
+        raise ConfigError(f"{reason}; expected {TORCHVISION[name]}") from error
+
+
+def _as_torchvision_reads(root: Path, name: str, *, download: bool = False) -> tuple[Split, Split]:
+    from torchvision import datasets  # takes seconds, which only these sets should cost
+
+    def pixels(kind: type, train: bool) -> Split:
+        found = kind(root, train=train, download=download)
+        content = np.ascontiguousarray(found.data.transpose(0, 3, 1, 2))
+        return Split(tuple(found.classes), np.array(found.targets, dtype=np.int64), pixels=content)
+
+    def files(kind: type, *splits: str, **loader: type) -> Split:
+        parts = [kind(root, split=split, download=download, **loader) for split in splits]
+        # the pets' lists of files and labels have no public name
+        samples = [pair for part in parts for pair in (part if loader else zip(part._images, part._labels, strict=True))]
+        paths, labels = zip(*samples, strict=True)
+        return Split(tuple(parts[0].classes), np.array(labels, dtype=np.int64), files=tuple(map(Path, paths)))
+
+    match name:
+        case "cifar10" | "cifar100":
+            return tuple(pixels(getattr(datasets, name.upper()), train) for train in (True, False))
+        case "oxford-iiit-pet":
+            return files(datasets.OxfordIIITPet, "trainval"), files(datasets.OxfordIIITPet, "test")
+        case "stanford-cars":  # `loader=Path` lists the files instead of decoding them, which the pets cannot
+            return tuple(files(datasets.StanfordCars, split, loader=Path) for split in ("train", "test"))
+        case "flowers102":  # as in the transfer literature the training and the validation split train together
+            kind = datasets.Flowers102
+            return files(kind, "train", "val", loader=Path), files(kind, "test", loader=Path)

@@ -1,4 +1,4 @@
-"""A labelled set of images: bytes in memory or in a memory map, or files that are decoded when they are needed."""
+"""Labelled images, as bytes in memory or as files that are decoded on demand; square views; balanced subsets; digits."""
 
 from __future__ import annotations
 
@@ -10,68 +10,53 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from sarlib.config import ConfigError
+from sarlib.config import ConfigError, Data, require
+from sarlib.data.folders import Split
 
+#: ImageNet's means and standard deviations of red, green and blue, white being 1: what images are normalised by.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
+TEST_SEED = 0  # test sets and their subsets are the same for every run
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
-    """N labelled images, either `pixels` or `files`.
+    """N labelled images, either `pixels` or `files`. Raises `ConfigError` if the parts do not fit each other."""
 
-    labels       (N,) int64, an index into `classes`
-    pixels       (N, 3, H, W) uint8, RGB
-    files        N paths, decoded on demand
-    masks        (N, M, H, W) bool, the visible pixels of up to M object instances; only beside `pixels`
-    mask_labels  (N, M) int64, the class of each instance, -1 where there is none
-    boxes        (N, M, 4) int64, x0 y0 x1 y1 in pixels around each mask, x1 and y1 exclusive; 0 0 0 0 where there is none
-    crop         what a square view shows of the shorter side, from the centre: a share, 1 for all of it
-
-    Raises `ConfigError` if the parts do not fit each other.
-    """
-
-    labels: Tensor
+    labels: Tensor  # (N,) int64, an index into `classes`
     classes: tuple[str, ...]
-    pixels: Tensor | None = None
-    files: tuple[Path, ...] | None = None
-    masks: Tensor | None = None
-    mask_labels: Tensor | None = None
-    boxes: Tensor | None = None
-    crop: float = 1.0
+    pixels: Tensor | None = None  # (N, 3, H, W) uint8, RGB
+    files: tuple[Path, ...] | None = None  # N paths, decoded on demand
+    masks: Tensor | None = None  # (N, M, H, W) bool, the visible pixels of up to M object instances; only beside `pixels`
+    mask_labels: Tensor | None = None  # (N, M) int64, the class of each instance, -1 where there is none
+    boxes: Tensor | None = None  # (N, M, 4) int64, x0 y0 x1 y1 around each mask, x1 and y1 exclusive; zeros where there is none
+    crop: float = 1.0  # what a square view shows of the shorter side, from the centre: a share, 1 for all of it
 
     def __post_init__(self) -> None:
-        n = len(self.labels)
-        _require(self.labels.dtype == torch.int64 and self.labels.ndim == 1, "labels must be a vector of int64")
-        _require(n > 0, "a set of images must hold at least one image")
+        n, pixels, masks, kinds = len(self.labels), self.pixels, self.masks, self.mask_labels
+        require(self.labels.dtype == torch.int64 and self.labels.ndim == 1, "labels must be a vector of int64")
+        require(n > 0, "a set of images must hold at least one image")
         low, high = int(self.labels.min()), int(self.labels.max())
-        _require(low >= 0 and high < len(self.classes), f"labels {low}..{high} do not index {len(self.classes)} classes")
-        _require((self.pixels is None) != (self.files is None), "images are pixels in memory or files, not both or neither")
-        if self.files is not None:
-            _require(len(self.files) == n, f"{len(self.files)} files for {n} labels")
-            _require(self.masks is None, "masks belong to images held in memory")
+        require(low >= 0 and high < len(self.classes), f"labels {low}..{high} do not index {len(self.classes)} classes")
+        require((pixels is None) != (self.files is None), "images are pixels in memory or files, not both or neither")
+        if pixels is None:
+            require(len(self.files) == n, f"{len(self.files)} files for {n} labels")
+            require(masks is None, "masks belong to images held in memory")
         else:
-            _require(
-                self.pixels.dtype == torch.uint8 and self.pixels.ndim == 4 and self.pixels.shape[:2] == (n, 3),
-                f"pixels must be uint8 of shape ({n}, 3, H, W), got {self.pixels.dtype} {tuple(self.pixels.shape)}",
-            )
-        self._check_instances(n)
-
-    def _check_instances(self, n: int) -> None:
-        parts = (self.masks, self.mask_labels, self.boxes)
-        _require(len({part is None for part in parts}) == 1, "masks, mask_labels and boxes come together")
-        if self.masks is None:
-            return
-        m, size = self.masks.shape[1], self.pixels.shape[2:]
-        fits = self.masks.dtype == torch.bool and self.masks.shape == (n, m, *size)
-        _require(fits, "masks must be bool (N, M, H, W) like the pixels")
-        _require(self.mask_labels.dtype == torch.int64 and self.mask_labels.shape == (n, m), "mask_labels must be int64 (N, M)")
-        _require(self.boxes.shape == (n, m, 4), "boxes must be (N, M, 4)")
+            fit = pixels.dtype == torch.uint8 and pixels.ndim == 4 and pixels.shape[:2] == (n, 3)
+            require(fit, f"pixels must be uint8 of shape ({n}, 3, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
+        together = len({part is None for part in (masks, kinds, self.boxes)}) == 1
+        require(together, "masks, mask_labels and boxes come together")
+        if masks is not None:
+            m = masks.shape[1]
+            fit = masks.dtype == torch.bool and masks.shape == (n, m, *self.image_size)
+            require(fit, "masks must be bool (N, M, H, W) like the pixels")
+            require(kinds.dtype == torch.int64 and kinds.shape == (n, m), "mask_labels must be int64 (N, M)")
+            require(self.boxes.shape == (n, m, 4), "boxes must be (N, M, 4)")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,13 +69,10 @@ class Images:
     def subset(self, indices: Sequence[int] | Tensor) -> Images:
         """The images at `indices`, in that order."""
         index = torch.as_tensor(indices, dtype=torch.int64)
-        pick = {
-            name: getattr(self, name)[index]
-            for name in ("labels", "pixels", "masks", "mask_labels", "boxes")
-            if getattr(self, name) is not None
-        }
+        parts = {name: getattr(self, name) for name in ("labels", "pixels", "masks", "mask_labels", "boxes")}
+        chosen = {name: part[index] for name, part in parts.items() if part is not None}
         files = None if self.files is None else tuple(self.files[i] for i in index.tolist())
-        return dataclasses.replace(self, files=files, **pick)
+        return dataclasses.replace(self, files=files, **chosen)
 
     def picture(self, index: int) -> Image.Image:
         """Image `index` in RGB at its own size. `ConfigError` names a file that does not decode."""
@@ -103,10 +85,23 @@ class Images:
         return central_view(self.picture(index), size, crop=self.crop)
 
 
+def from_split(split: Split) -> Images:
+    """The images of a split of a set in files."""
+    pixels = None if split.pixels is None else torch.from_numpy(split.pixels)
+    return Images(labels=torch.from_numpy(split.labels), classes=split.classes, files=split.files, pixels=pixels)
+
+
 def decode(path: Path) -> Image.Image:
-    """The file at `path` as an RGB picture; `ConfigError` names a file that cannot be read as an image."""
+    """The file at `path` as an RGB picture; grey of 16 bits is scaled to 8, EXIF's orientation is ignored, as in torchvision.
+
+    `ConfigError` names a file that cannot be read as an image.
+    """
     try:
         with Image.open(path) as file:
+            if file.mode in ("I", "F"):
+                raise ValueError("its pixels have 32 bits instead of 8 or 16")
+            if file.mode.startswith("I;16"):  # which Pillow would cut off at 255
+                return Image.fromarray((np.asarray(file) / 257).round().astype(np.uint8)).convert("RGB")
             return file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(f"cannot decode the image {path}: {error}; replace or remove the file") from error
@@ -118,13 +113,65 @@ def to_bytes(picture: Image.Image) -> Tensor:
 
 
 def central_view(picture: Image.Image, size: int, *, crop: float = 1.0) -> Image.Image:
-    """The centre of the picture: shorter side resized to `size` / `crop` px (bicubic, antialiased), of which the middle `size` px are shown."""
-    width, height = picture.size
-    side = math.floor(size / crop)
-    if (width, height) == (side, side) == (size, size):
+    """The middle `size` px of the picture once its shorter side is resized to `size` / `crop` px (bicubic, antialiased)."""
+    side, short = math.floor(size / crop), min(picture.size)
+    if picture.size == (side, side) == (size, size):
         return picture
-    short = min(width, height)
-    width, height = side * width // short, side * height // short
+    width, height = (side * extent // short for extent in picture.size)
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return picture.crop((left, top, left + size, top + size))
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; to a GPU through pinned memory and in the order of the stream, so that the host goes on at once."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def subsets(train: Images, test: Images, *, spec: Data, seed: int) -> tuple[Images, Images]:
+    """As many of each as the declaration wants; `seed` draws the training subset. `ConfigError` if there are not so many."""
+
+    def subset(images: Images, size: int | None, seed: int, what: str) -> Images:
+        if size is None or size == len(images):
+            return images
+        require(size < len(images), f"{size} {what} images of {spec.name} wanted, there are {len(images)}")
+        return images.subset(balanced(images.labels, size=size, seed=seed))
+
+    return subset(train, spec.train_size, seed, "training"), subset(test, spec.test_size, TEST_SEED, "test")
+
+
+def balanced(labels: Tensor, *, size: int, seed: int) -> Tensor:
+    """(size,) indices into `labels`, ascending: drawn at random, class by class in equal shares as far as the classes go.
+
+    For one seed a smaller subset is contained in a larger one.
+    """
+    generator = np.random.default_rng(seed)
+    y = labels.numpy()
+    # Deal rounds: the r-th image of every class before any class's (r + 1)-th, in random order within a round.
+    shuffled = generator.permutation(len(y))
+    by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
+    counts = np.bincount(y)
+    place = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order = by_class[np.lexsort((generator.random(len(y)), place))]
+    return torch.from_numpy(np.sort(order[:size]))
+
+
+def digits(spec: Data, *, seed: int) -> tuple[Images, Images]:
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak 1998), enlarged bilinearly; in equal shares.
+
+    Without sizes 1,000 train and 797 test. `ConfigError` without scikit-learn.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ConfigError("the data set 'digits' needs scikit-learn: pip install scikit-learn, or take another set") from error
+    found = load_digits()
+    grey = torch.from_numpy(found.images).float()[:, None] * (255 / 16)
+    grey = F.interpolate(grey, size=(spec.image_size,) * 2, mode="bilinear", align_corners=False, antialias=True)
+    pixels = grey.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+    images = Images(labels=torch.from_numpy(found.target).long(), classes=tuple(map(str, found.target_names)), pixels=pixels)
+    test = balanced(images.labels, size=797, seed=TEST_SEED)
+    rest = torch.ones(len(images), dtype=torch.bool).index_fill(0, test, False).nonzero()[:, 0]
+    return subsets(images.subset(rest), images.subset(test), spec=spec, seed=seed)

@@ -1,9 +1,8 @@
 """RandAugment of whole batches where they live (Cubuk et al. 2020), by timm's policy strings and with timm's operations.
 
-As in the rest of the augmentation, `draw` takes all random numbers of a batch from a CPU generator and `apply` uses them. Images
-that a layer treats alike are treated together: look-up tables for what maps each value of a channel by itself, a blend for what needs
-more than one pixel or channel, shifts of rows, of columns, and rotation. Groups are made from what was drawn, which lies on the CPU, so
-that nothing waits for the device.
+As in `sarlib.data.augment`, `draw` takes all random numbers of a batch from a CPU generator, `apply` uses them. In each layer
+the images that share an operation are put side by side and treated together; who shares one is known from what was drawn, which
+stays on the CPU, so that nothing waits for the device. All is done as Pillow does it, in bytes.
 """
 
 from __future__ import annotations
@@ -11,47 +10,45 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN
+import torch.nn.functional as F
 from torch import Generator, Tensor
+from torchvision.transforms.v2 import functional as V
 
-from sarlib.config import ConfigError
-from sarlib.data.geometry import rotate, shift_rows
-from sarlib.data.placement import place
+from sarlib.config import ConfigError, require
+from sarlib.data.images import MEAN, to_device
 
 #: The order is timm's, for `inc1` and for `inc0`: the names differ where the strength of an operation does.
 INCREASING = (
-    "AutoContrast", "Equalize", "Invert", "Rotate", "PosterizeIncreasing", "SolarizeIncreasing", "SolarizeAdd", "ColorIncreasing",
-    "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel",
+    "AutoContrast", "Equalize", "Invert", "Rotate", "PosterizeIncreasing", "SolarizeIncreasing", "SolarizeAdd",
+    "ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing",
+    "ShearX", "ShearY", "TranslateXRel", "TranslateYRel",
 )  # fmt: skip
+_BLENDS = ("Color", "Contrast", "Brightness", "Sharpness")
 PLAIN = tuple(name.removesuffix("Increasing") for name in INCREASING)
 
 #: What shows where an image was moved away: the mean colour, as in timm's training transforms.
-FILL = tuple(round(255 * mean) for mean in IMAGENET_DEFAULT_MEAN)
+FILL = tuple(round(255 * mean) for mean in MEAN)
 
 _FULL = 10.0  # the magnitude at which an operation has its full strength
 _UNIFORM_FROM = 100.0  # a larger mstd draws magnitudes evenly from 0 to m
+_ROUNDING = 3e-4  # of an interpolated value, so that 100 - 1e-5 is 100 when it is cut off
+_EXPECTED = "rand-m9-mstd0.5-inc1, or some of m (magnitude), n (layers), p (probability), mstd, mmax, inc after 'rand'"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """`layers` operations an image, each applied with `probability`, at `magnitude` of 10 with standard deviation `deviation`
-    (infinite: evenly from 0 to `magnitude`), within 0 and `ceiling`."""
+    (infinite: evenly from 0 to `magnitude`), within 0 and `ceiling`. `operations` are timm's names of what is chosen from."""
 
-    magnitude: float = _FULL
-    layers: int = 2
-    probability: float = 0.5
-    deviation: float = 0.0
-    ceiling: float = _FULL
-    increasing: bool = False
-
-    @property
-    def operations(self) -> tuple[str, ...]:
-        """timm's names of what is chosen from."""
-        return INCREASING if self.increasing else PLAIN
+    magnitude: float
+    layers: int
+    probability: float
+    deviation: float
+    ceiling: float
+    operations: tuple[str, ...]
 
 
 @functools.cache
@@ -61,45 +58,31 @@ def parse(policy: str) -> Policy:
     `ConfigError` for anything else, timm's weighted and three-operation sets (t...) among it.
     """
     name, *sections = policy.split("-")
-    settings = {}
-    for section in sections:
-        found = re.fullmatch(r"(m|n|p|mstd|mmax|inc)(\d+(?:\.\d*)?)", section)
-        whole = found and found[1] in ("m", "n", "mmax", "inc")
-        if not found or (whole and not found[2].isdigit()):
-            raise ConfigError(f"unknown part {section!r} of the RandAugment policy {policy!r}: expected {_EXPECTED}")
-        settings[found[1]] = float(found[2])
-    if name != "rand":
-        raise ConfigError(f"unknown augmentation policy {policy!r}: expected {_EXPECTED}")
-    deviation = settings.get("mstd", 0.0)
-    parsed = Policy(
+    found = [re.fullmatch(r"(m|n|mmax|inc)(\d+)|(p|mstd)(\d+(?:\.\d*)?)", section) for section in sections]
+    if name != "rand" or None in found:
+        wrong = sections[found.index(None)] if name == "rand" else name
+        raise ConfigError(f"unknown part {wrong!r} of the RandAugment policy {policy!r}: expected {_EXPECTED}")
+    settings = {part[1] or part[3]: float(part[2] or part[4]) for part in found}
+    deviation, probability = settings.get("mstd", 0.0), settings.get("p", 0.5)
+    require(probability <= 1, f"p of the RandAugment policy {policy!r} is a probability: choose at most 1")
+    return Policy(
         magnitude=settings.get("m", _FULL),
         layers=int(settings.get("n", 2)),
-        probability=settings.get("p", 0.5),
+        probability=probability,
         deviation=math.inf if deviation > _UNIFORM_FROM else deviation,
         ceiling=settings.get("mmax") or _FULL,
-        increasing=bool(settings.get("inc", 0)),
+        operations=INCREASING if settings.get("inc") else PLAIN,
     )
-    if parsed.probability > 1:
-        raise ConfigError(f"p of the RandAugment policy {policy!r} is a probability: choose at most 1")
-    return parsed
-
-
-_EXPECTED = "rand-m9-mstd0.5-inc1, or some of m (magnitude), n (layers), p (probability), mstd, mmax, inc after 'rand'"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What happens to n images in L layers, on the CPU.
+    """What happens to n images in L layers, on the CPU."""
 
-    operation  (n, L) int64    an index into `PLAIN`, -1 for none
-    argument   (n, L) float64  degrees, bits, threshold, factor, or share of the side, as timm hands it to the operation
-    """
-
-    operation: Tensor
-    argument: Tensor
+    operation: Tensor  # (n, L) int64, an index into `PLAIN`, -1 for none
+    argument: Tensor  # (n, L) float64: degrees, bits, threshold, factor, or share of the side, as timm's operations take it
 
     def __getitem__(self, images: Tensor | slice) -> Choice:
-        """The choice for some of the n images."""
         return Choice(self.operation[images], self.argument[images])
 
 
@@ -117,143 +100,79 @@ def draw(n: int, *, policy: Policy, generator: Generator) -> Choice:
     sign = 1 - 2 * torch.randint(2, shape, generator=generator).double()
     argument = torch.zeros(shape, dtype=torch.float64)
     for index, name in enumerate(policy.operations):
-        argument = torch.where(operation == index, _argument(name, strength, sign), argument)
+        if name in _ARGUMENTS:
+            argument = torch.where(operation == index, _ARGUMENTS[name](strength, sign), argument)
     return Choice(torch.where(applied, operation, -1), argument)
 
 
-def _argument(name: str, strength: Tensor, sign: Tensor) -> Tensor:
-    """What timm's level functions make of a strength (1 is magnitude 10) and a random sign."""
-    match name:
-        case "Rotate":
-            return sign * 30 * strength
-        case "ShearX" | "ShearY":
-            return sign * 0.3 * strength
-        case "TranslateXRel" | "TranslateYRel":
-            return sign * 0.45 * strength
-        case "Posterize" | "PosterizeIncreasing":
-            bits = (4 * strength).floor()
-            # timm's strongest posterisation keeps no bit, which current Pillow rejects: keep one
-            return (4 - bits if name == "PosterizeIncreasing" else bits).clamp(min=1)
-        case "Solarize" | "SolarizeIncreasing":
-            threshold = (256 * strength).floor().clamp(max=256)
-            return 256 - threshold if name == "SolarizeIncreasing" else threshold
-        case "SolarizeAdd":
-            return (110 * strength).floor().clamp(max=128)
-        case "Color" | "Contrast" | "Brightness" | "Sharpness":
-            return 0.1 + 1.8 * strength
-        case "ColorIncreasing" | "ContrastIncreasing" | "BrightnessIncreasing" | "SharpnessIncreasing":
-            return (1 + sign * 0.9 * strength).clamp(min=0.1)
-        case _:
-            return torch.zeros_like(strength)
+#: What timm's level functions make of strengths s (1 is magnitude 10) and random signs; 0 for operations without an argument.
+_ARGUMENTS = {
+    "Rotate": lambda s, sign: sign * 30 * s,
+    **dict.fromkeys(("ShearX", "ShearY"), lambda s, sign: sign * 0.3 * s),
+    **dict.fromkeys(("TranslateXRel", "TranslateYRel"), lambda s, sign: sign * 0.45 * s),
+    # timm's strongest posterisation keeps no bit, which current Pillow rejects: keep one
+    "Posterize": lambda s, sign: (4 * s).floor().clamp(min=1),
+    "PosterizeIncreasing": lambda s, sign: (4 - (4 * s).floor()).clamp(min=1),
+    "Solarize": lambda s, sign: (256 * s).floor().clamp(max=256),
+    "SolarizeIncreasing": lambda s, sign: 256 - (256 * s).floor().clamp(max=256),
+    "SolarizeAdd": lambda s, sign: (110 * s).floor().clamp(max=128),
+    **dict.fromkeys(_BLENDS, lambda s, sign: 0.1 + 1.8 * s),
+    **dict.fromkeys((f"{name}Increasing" for name in _BLENDS), lambda s, sign: (1 + sign * 0.9 * s).clamp(min=0.1)),
+}
 
 
 def apply(pixels: Tensor, choice: Choice) -> Tensor:
-    """(n, 3, S, S) uint8, each image through its layers one after the other, as a new tensor.
-
-    Every layer brings the images that it treats alike side by side.
-    """
-    position = torch.arange(len(pixels))  # where each image is
-    for operation, argument in zip(choice.operation.unbind(1), choice.argument.unbind(1), strict=True):
-        order = _PLACE[operation].argsort(stable=True)
-        pixels = pixels.index_select(0, place(position[order], pixels.device))
-        position = order.argsort()
-        spans = _spans(operation[order], argument[order])
-        for names, treat in _TREATMENTS:
-            alike = [span for span in spans if span.name in names]
-            if alike:
-                own = pixels[alike[0].start : alike[-1].stop]
-                own.copy_(treat(own, alike))
-    return pixels.index_select(0, place(position, pixels.device))
+    """(n, 3, S, S) uint8, each image through its layers one after the other, as a new tensor."""
+    operation, order = choice.operation.sort(dim=0, stable=True)
+    # in each layer images are taken from where the layer before left them, and at the end each goes to its own place
+    own = torch.arange(len(pixels))[:, None]
+    moves = torch.cat([own, order.argsort(dim=0)], dim=1).gather(0, torch.cat([order, own], dim=1))
+    *moves, last = to_device(moves, pixels.device).unbind(1)
+    arguments = to_device(choice.argument.gather(0, order), pixels.device)[..., None, None, None].unbind(1)
+    for move, drawn, argument in zip(moves, operation.unbind(1), arguments, strict=True):
+        pixels, start = pixels.index_select(0, move), 0
+        for index, count in zip(*(part.tolist() for part in drawn.unique_consecutive(return_counts=True)), strict=True):
+            alike, start = slice(start, start + count), start + count
+            if index >= 0:
+                pixels[alike] = _OPERATIONS[PLAIN[index]](pixels[alike], argument[alike])
+    return pixels.index_select(0, last)
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Neighbouring images start:stop that have one operation; `argument` (k,) on the CPU."""
-
-    name: str
-    start: int
-    stop: int
-    argument: Tensor
-
-
-def _spans(operation: Tensor, argument: Tensor) -> list[_Span]:
-    spans, start = [], 0
-    for index, count in zip(*(part.tolist() for part in operation.unique_consecutive(return_counts=True)), strict=True):
-        name = PLAIN[index] if index >= 0 else "none"
-        spans.append(_Span(name, start, start + count, argument[start : start + count]))
-        start += count
-    return spans
-
-
-def _with_images(spans: list[_Span], pixels: Tensor) -> Iterator[tuple[_Span, Tensor]]:
-    """Each span with its part of `pixels`, which begin where the first span does."""
-    for span in spans:
-        yield span, pixels[span.start - spans[0].start : span.stop - spans[0].start]
+#: timm's operations on (k, 3, S, S) uint8 with arguments (k, 1, 1, 1) float64.
+_OPERATIONS = {
+    "AutoContrast": lambda x, a: _stretched(x),
+    "Equalize": lambda x, a: V.equalize(x),
+    "Invert": lambda x, a: 255 - x,
+    "Rotate": lambda x, a: _rotated(x, a[:, 0]),
+    "Posterize": lambda x, a: x & (256 - 2 ** (8 - a)).to(torch.uint8),
+    "Solarize": lambda x, a: torch.where(x < a.to(torch.int16), x, 255 - x),
+    "SolarizeAdd": lambda x, a: torch.where(x < 128, (x + a.to(torch.int16)).clamp(max=255), x),
+    "Color": lambda x, a: _blended(_grey(x), x, a),
+    "Contrast": lambda x, a: _blended(_mean_grey(x), x, a),
+    "Brightness": lambda x, a: _blended(torch.zeros_like(a), x, a),
+    "Sharpness": lambda x, a: _blended(_smoothed(x), x, a),
+    "ShearX": lambda x, a: _shifted(x, _sheared(x, a)),
+    "ShearY": lambda x, a: _shifted(x.mT.contiguous(), _sheared(x, a)).mT,
+    "TranslateXRel": lambda x, a: _shifted(x, a[:, 0, 0] * x.shape[-1]),
+    "TranslateYRel": lambda x, a: _shifted(x.mT.contiguous(), a[:, 0, 0] * x.shape[-1]).mT,
+}
 
 
-def _map(pixels: Tensor, spans: list[_Span]) -> Tensor:
-    """Replace every value by what its image's and channel's table holds for it: pixels (k, 3, S, S) uint8."""
-    tables = torch.cat([_tables(span, own).expand(-1, 3, -1) for span, own in _with_images(spans, pixels)])
-    first = 256 * torch.arange(3 * len(pixels), dtype=torch.int32, device=pixels.device).view(-1, 3, 1, 1)
-    return tables.flatten().index_select(0, (pixels + first).flatten()).view_as(pixels)
-
-
-def _tables(span: _Span, pixels: Tensor) -> Tensor:
-    """(k, 3 or 1, 256) uint8"""
-    if span.name == "AutoContrast":
-        return _stretched(pixels)
-    if span.name == "Equalize":
-        return _equalised(pixels)
-    value = torch.arange(256, device=pixels.device)
-    argument = place(span.argument, pixels.device)[:, None, None]
-    match span.name:
-        case "Invert":
-            table = (255 - value).expand(len(pixels), 1, 256)
-        case "Posterize":
-            step = 2 ** (8 - argument)
-            table = (value / step).floor() * step
-        case "Solarize":
-            table = torch.where(value < argument, value, 255 - value)
-        case "SolarizeAdd":
-            table = torch.where(value < 128, (value + argument).clamp(max=255), value)
-        case "Contrast":
-            return _blended(_mean_grey(pixels), value, argument)
-        case "Brightness":
-            return _blended(torch.zeros_like(value), value, argument)
-    return table.to(torch.uint8)
+def _sheared(x: Tensor, a: Tensor) -> Tensor:
+    """(k, S) float64: how far each row moves, by its middle's distance from the edge."""
+    return a[:, 0, 0] * (torch.arange(x.shape[-1], dtype=torch.float64, device=x.device) + 0.5)
 
 
 def _stretched(pixels: Tensor) -> Tensor:
-    """Tables that take each channel's smallest value to 0 and its largest to 255; unchanged where they are equal."""
+    """Each channel's smallest value becomes 0 and its largest 255; unchanged where they are equal."""
     low, high = (end.double()[..., None] for end in torch.aminmax(pixels.flatten(2), dim=2))
     value = torch.arange(256, device=pixels.device)
-    # Pillow divides, multiplies, adds and truncates in this order, and so must this: a number over a tensor would be its inverse times it
+    # Pillow divides, multiplies, adds and truncates in this order; a number over a tensor would be its inverse times the number
     scale = low.new_full((), 255) / (high - low).clamp(min=1)
     stretched = (value * scale + -low * scale).clamp(0, 255)
-    return torch.where(high > low, stretched, value.double()).to(torch.uint8)
-
-
-def _equalised(pixels: Tensor) -> Tensor:
-    """Tables that spread each channel's values evenly, in Pillow's whole numbers; unchanged where there are too few of them."""
-    k = len(pixels)
-    value = torch.arange(256, device=pixels.device)
-    bins = pixels.reshape(3 * k, -1).long()
-    count = torch.zeros(3 * k, 256, dtype=torch.int64, device=pixels.device)
-    count.scatter_add_(1, bins, torch.ones((), dtype=torch.int64, device=pixels.device).expand_as(bins))
-    largest = count.gather(1, pixels.reshape(3 * k, -1).amax(1, keepdim=True).long())  # how often the largest value occurs
-    step = (bins.shape[1] - largest) // 255
-    below = count.cumsum(1) - count
-    table = (step // 2 + below) // step.clamp(min=1)
-    return torch.where(step > 0, table.clamp(max=255), value).to(torch.uint8).view(k, 3, 256)
-
-
-def _blend(pixels: Tensor, spans: list[_Span]) -> Tensor:
-    """Away from or towards the grey or the smoothed image: pixels (k, 3, S, S) uint8."""
-    blended = []
-    for span, own in _with_images(spans, pixels):
-        plain = _grey(own) if span.name == "Color" else _smoothed(own)
-        blended.append(_blended(plain, own, place(span.argument, pixels.device)[:, None, None, None]))
-    return torch.cat(blended)
+    tables = torch.where(high > low, stretched, value.double()).to(torch.uint8)
+    first = 256 * torch.arange(3 * len(pixels), dtype=torch.int32, device=pixels.device).view(-1, 3, 1, 1)
+    return tables.flatten().index_select(0, (pixels + first).flatten()).view_as(pixels)
 
 
 def _blended(plain: Tensor, value: Tensor, factor: Tensor) -> Tensor:
@@ -269,8 +188,8 @@ def _grey(pixels: Tensor) -> Tensor:
 
 
 def _mean_grey(pixels: Tensor) -> Tensor:
-    """(k, 1, 1) float64, rounded to a whole number."""
-    return (_grey(pixels).flatten(1).sum(1).double() / pixels[0, 0].numel() + 0.5).floor()[:, None, None]
+    """(k, 1, 1, 1) float64, rounded to a whole number."""
+    return (_grey(pixels).sum((1, 2, 3), keepdim=True).double() / pixels[0, 0].numel() + 0.5).floor()
 
 
 def _smoothed(pixels: Tensor) -> Tensor:
@@ -283,36 +202,44 @@ def _smoothed(pixels: Tensor) -> Tensor:
     return smooth
 
 
-def _move_rows(pixels: Tensor, spans: list[_Span]) -> Tensor:
-    """Shear or translate from left to right: pixels (k, 3, S, S) uint8."""
+def _shifted(pixels: Tensor, shift: Tensor) -> Tensor:
+    """Row y of image i shows at x what was at x + shift[i, y], (k, S or 1) float64 in pixels: by a cubic with Pillow's a = -1
+    over four neighbours in the row, which goes on with its outermost pixels."""
     size = pixels.shape[-1]
-    middle = torch.arange(size, dtype=torch.float64) + 0.5
-    shift = [
-        span.argument[:, None] * (middle if span.name.startswith("Shear") else torch.full_like(middle, size)) for span in spans
-    ]
-    return shift_rows(pixels, torch.cat(shift), _fill(pixels.device))
+    shift = shift.clamp(-size, size)  # beyond that all is fill
+    whole = shift.expand(-1, size).floor()
+    near = torch.arange(-1, size + 2, device=pixels.device)
+    at = (whole.long()[:, :, None] + near).clamp_(0, size - 1)  # (k, S, S + 3)
+    row = pixels.gather(3, at[:, None].expand(-1, 3, -1, -1)).float()
+    shift, part = (x.float()[:, None, :, None] for x in (shift, shift - whole))
+    square, cube = part**2, part**3
+    moved = row[..., :size] * (2 * square - cube - part)
+    for tap, weight in enumerate((1 - 2 * square + cube, part + square - cube, cube - square), start=1):
+        moved.addcmul_(row[..., tap : tap + size], weight)
+    source = near[1:-2] + 0.5 + shift
+    return _cut(moved.sub_(_fill(pixels.device)), (source >= 0) & (source < size))
 
 
-def _move_columns(pixels: Tensor, spans: list[_Span]) -> Tensor:
-    """Shear or translate from top to bottom."""
-    return _move_rows(pixels.mT.contiguous(), spans).mT
+def _rotated(pixels: Tensor, degrees: Tensor) -> Tensor:
+    """Turned counter-clockwise by degrees (k, 1, 1); torch's cubic (a = -0.75) is a little softer than Pillow's (a = -1)."""
+    size = pixels.shape[-1]
+    cos, sin = degrees.deg2rad().cos().float(), degrees.deg2rad().sin().float()
+    x = torch.arange(size, device=pixels.device) + 0.5 - size / 2
+    y = x[:, None]
+    across, down = cos * x - sin * y, sin * x + cos * y
+    inside = (across.abs() < size / 2) & (down.abs() < size / 2)
+    grid = torch.stack([across, down], dim=-1).mul_(2 / size)
+    moved = F.grid_sample(pixels - _fill(pixels.device), grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return _cut(moved, inside[:, None])
 
 
-def _rotate(pixels: Tensor, spans: list[_Span]) -> Tensor:
-    return rotate(pixels, spans[0].argument, _fill(pixels.device))
+def _cut(beside_fill: Tensor, inside: Tensor) -> Tensor:
+    """uint8 of values given as differences from the fill colour, which stays alone outside."""
+    fill = _fill(beside_fill.device)
+    return beside_fill.mul_(inside.float()).add_(fill + _ROUNDING).clamp_(0, 255).to(torch.uint8)
 
 
+@functools.cache
 def _fill(device: torch.device) -> Tensor:
-    return place(torch.tensor(FILL, dtype=torch.float32), device)[:, None, None]
-
-
-#: What a layer treats together, and how. Images are put side by side in this order, those that are left alone at the end.
-_TREATMENTS = (
-    (("AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Contrast", "Brightness"), _map),
-    (("Color", "Sharpness"), _blend),
-    (("ShearX", "TranslateXRel"), _move_rows),
-    (("ShearY", "TranslateYRel"), _move_columns),
-    (("Rotate",), _rotate),
-)
-_ORDER = (*(name for names, _ in _TREATMENTS for name in names), "none")
-_PLACE = torch.tensor([_ORDER.index(name) for name in (*PLAIN, "none")])  # of each operation, and last of none (-1)
+    """(3, 1, 1) float32"""
+    return to_device(torch.tensor(FILL, dtype=torch.float32), device)[:, None, None]

@@ -8,16 +8,15 @@ arithmetic that is exact or a single IEEE operation, so neither chunk size nor t
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import math
 
 import numpy as np
 import torch
 from scipy import ndimage
 
-from sarlib.config import ConfigError, Data
-from sarlib.data.images import Images
-from sarlib.data.shape_styles import STYLES, Scene
-from sarlib.data.shape_templates import CLASSES, SIDE, WINDOW, templates
+from sarlib.config import Data, require
+from sarlib.data.images import TEST_SEED, Images
+from sarlib.data.shape_styles import CLASSES, SIDE, STYLES, WINDOW, Scene, templates
 
 STREAMS = ("train", "test")
 MAX_OBJECTS = 3
@@ -28,7 +27,7 @@ _OCTAVES = ((2, 4), (4, 4), (8, 3), (16, 2))  # (cells a side, amplitude) of the
 _LEVELS = 64  # interpolation weights are multiples of 1 / _LEVELS, see _clutter
 _MOST_COVERED = 0.35  # share of the main object's pixels that one occluder may cover
 _UNIFORMS = 96  # random numbers drawn for an image's scene, a few more than it takes
-_TRAIN_SIZE, _TEST_SIZE, _TEST_SEED = 10_000, 2_000, 0
+_TRAIN_SIZE, _TEST_SIZE = 10_000, 2_000
 _CHUNK = 16  # images rendered at once: small enough for the cache
 
 
@@ -37,13 +36,11 @@ def generate(
 ) -> Images:
     """Images start .. start + n - 1 of a stream: pixels and masks are both (n, 3, image_size, image_size).
 
-    Labels run through the ten classes in turn, so any ten consecutive images are balanced. The scene (label, places,
-    colours) does not depend on the image size. `chunk` sets only how many are rendered at once. Raises `ConfigError` for an
-    unknown style or stream.
+    Labels run through the ten classes in turn. The scene (label, places, colours) does not depend on the image size. `chunk`
+    sets only how many are rendered at once. Raises `ConfigError` for an unknown style or stream.
     """
-    if style not in STYLES or stream not in STREAMS:
-        known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
-        raise ConfigError(f"unknown style or stream {style!r}, {stream!r}; {known}")
+    known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
+    require(style in STYLES and stream in STREAMS, f"unknown style or stream {style!r}, {stream!r}; {known}")
     source = len(STREAMS) * list(STYLES).index(style) + STREAMS.index(stream)
     pixels = np.empty((n, 3, image_size, image_size), dtype=np.uint8)
     masks = np.empty((n, MAX_OBJECTS, image_size, image_size), dtype=bool)
@@ -53,26 +50,17 @@ def generate(
         indices = np.arange(start + rows.start, start + rows.stop)
         draws = _Draws(seed=seed, source=source, indices=indices, size=image_size)
         pixels[rows], masks[rows], kinds[rows] = _render(style, draws, indices % len(CLASSES), image_size)
-    return Images(
-        labels=torch.arange(start, start + n) % len(CLASSES),
-        classes=CLASSES,
-        pixels=torch.from_numpy(pixels),
-        masks=torch.from_numpy(masks),
-        mask_labels=torch.from_numpy(kinds),
-        boxes=torch.from_numpy(_boxes(masks)),
-    )
+    labels = torch.arange(start, start + n) % len(CLASSES)
+    pixels, masks, kinds, boxes = map(torch.from_numpy, (pixels, masks, kinds, _boxes(masks)))
+    return Images(labels=labels, classes=CLASSES, pixels=pixels, masks=masks, mask_labels=kinds, boxes=boxes)
 
 
 def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
     """The set "shapes-<style>": training images from the seed's own stream, test images from one that no training touches.
-
-    The supply is endless; without a size, 10,000 images train and 2,000 test.
-    """
-    style = spec.name.removeprefix("shapes-")
-    return (
-        generate(style, spec.train_size or _TRAIN_SIZE, image_size=spec.image_size, seed=seed, stream="train"),
-        generate(style, spec.test_size or _TEST_SIZE, image_size=spec.image_size, seed=_TEST_SEED, stream="test"),
-    )
+    Without sizes 10,000 and 2,000."""
+    draw = functools.partial(generate, spec.name.removeprefix("shapes-"), image_size=spec.image_size)
+    train = draw(spec.train_size or _TRAIN_SIZE, seed=seed, stream="train")
+    return train, draw(spec.test_size or _TEST_SIZE, seed=TEST_SEED, stream="test")
 
 
 class _Draws:
@@ -92,31 +80,17 @@ class _Draws:
 
     def uniform(self, *shape: int) -> np.ndarray:
         """(n, *shape) float32, uniform in [0, 1)."""
-        width = int(np.prod(shape, dtype=int))
-        columns = self._columns[:, self._used : self._used + width]
-        self._used += width
-        return columns.reshape(-1, *shape)
+        start, self._used = self._used, self._used + math.prod(shape)
+        return self._columns[:, start : self._used].reshape(-1, *shape)
 
     def below(self, bound: int, *shape: int) -> np.ndarray:
         """(n, *shape) int64, uniform in 0 .. bound - 1."""
         return (self.uniform(*shape) * bound).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """Parameters of M objects in each of n images; lengths in units of the image's half side, arrays (n, M)."""
-
-    kind: np.ndarray
-    alive: np.ndarray
-    radius: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    angle: np.ndarray
-    stretch: np.ndarray
-    above: np.ndarray  # (n,) bool: does object 1 lie above the main object 0?
-
-
-def _objects(draws: _Draws, labels: np.ndarray) -> _Objects:
+def _objects(draws: _Draws, labels: np.ndarray, axis: np.ndarray, waver: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Classes (n, M) of M objects, the first one's the label, and (n, M, size, size) uint8: 0 outside an object, else how deep
+    inside it, looked up in the class's template. Lengths are in units of the image's half side."""
     n, m = len(labels), MAX_OBJECTS
     kind = draws.below(len(CLASSES), m)
     kind[:, 0] = labels
@@ -124,24 +98,24 @@ def _objects(draws: _Draws, labels: np.ndarray) -> _Objects:
     radius = np.concatenate([0.56 + 0.22 * draws.uniform(1), np.zeros((n, m - 1), np.float32)], axis=1)
     radius[:, 1:] = radius[:, :1] * (0.4 + 0.2 * draws.uniform(m - 1))
     x, y = _places(draws, radius)
-    return _Objects(
-        kind=kind,
-        alive=alive,
-        radius=radius,
-        x=x,
-        y=y,
-        angle=(draws.uniform(m) - 0.5) * 1.2,
-        stretch=0.85 + 0.3 * draws.uniform(m),
-        above=draws.uniform(1)[:, 0] < 0.5,
-    )
+    cos, sin = _turn((draws.uniform(m) - 0.5) * 1.2)
+    stretch = 0.85 + 0.3 * draws.uniform(m)
+    unit = np.float32(SIDE / (2 * WINDOW)) / radius  # cells per half side of the image
+    ux, uy, vx, vy = unit * cos * stretch, unit * sin * stretch, -unit * sin / stretch, unit * cos / stretch
+    middle = np.float32(SIDE / 2)
+    u = _plane(ux, uy, middle - ux * x - uy * y, axis)
+    v = _plane(vx, vy, middle - vx * x - vy * y, axis)
+    if waver.any():
+        u += waver[:, :1] * unit[:, :, None, None]
+        v += waver[:, 1:2] * unit[:, :, None, None]
+    column, row = (np.clip(at, 0, SIDE - 1).astype(np.int32) for at in (u, v))
+    first = (kind * SIDE**2).astype(np.int32)[:, :, None, None]
+    return kind, templates().take(first + row * np.int32(SIDE) + column) * alive[:, :, None, None]
 
 
 def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres such that every pixel is covered nearly equally often: the border cuts objects, or the middle would be favoured.
-
-    Proposals are a little denser towards the border and reach beyond it; the first of five that leaves a good part of the
-    object inside is taken, else the last.
-    """
+    """Centres such that every pixel is covered nearly equally often: the first of five proposals, a little denser towards the
+    border and reaching beyond it, that leaves a good part of the object inside, else the last."""
     reach = 1 + np.float32(0.3) * radius[:, None, :, None]
     at = 2 * draws.uniform(5, radius.shape[1], 2) - 1
     at = at * (1 + np.float32(0.2) * (1 - np.abs(at))) * reach
@@ -156,33 +130,24 @@ def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _render(style: str, draws: _Draws, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels (n, 3, size, size) uint8, masks (n, M, size, size) bool, class of each instance (n, M) or -1."""
     paint, wavering = STYLES[style]
-    objects = _objects(draws, labels)
     axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - np.float32(1)
     clutter = _clutter(draws.cells, size)
-    depth = _depth(objects, axis, (clutter - np.float32(0.5)) * np.float32(wavering))
-    wave, light, dark = _texture(draws, objects.kind, axis)
-    visible, bars = _visible(depth > 0, objects.above, _bars(draws, axis))
+    kind, depth = _objects(draws, labels, axis, (clutter - np.float32(0.5)) * np.float32(wavering))
+    above = draws.uniform(1)[:, 0] < 0.5
+    wave, light, dark = _texture(draws, kind, axis)
+    visible, bars = _visible(depth > 0, above, _bars(draws, axis))
+    light, dark, bar = light[..., None, None], dark[..., None, None], draws.uniform(3, 1, 1)
+    grain, shade = draws.grain * np.float32(1 / 255), depth * np.float32(1 / 255)
     scene = Scene(
-        clutter=clutter,
-        grain=draws.grain * np.float32(1 / 255),
-        visible=visible,
-        depth=depth * np.float32(1 / 255),
-        wave=wave,
-        light=light,
-        dark=dark,
-        bars=bars,
-        bar_colour=draws.uniform(3),
+        clutter=clutter, grain=grain, visible=visible, depth=shade, wave=wave, light=light, dark=dark, bars=bars, bar_colour=bar
     )
     pixels = np.clip(paint(scene) * np.float32(255) + np.float32(0.5), 0, 255).astype(np.uint8)
-    return pixels, visible, np.where(visible.any((2, 3)), objects.kind, -1)
+    return pixels, visible, np.where(visible.any((2, 3)), kind, -1)
 
 
 def _clutter(cells: np.ndarray, size: int) -> np.ndarray:
-    """(n, 3, size, size) in [0, 1]: octaves of random cells, interpolated bilinearly.
-
-    Values and weights are integers held in float32 with every sum below 2^24, so the matrix products are exact in whatever
-    order a BLAS adds them up.
-    """
+    """(n, 3, size, size) in [0, 1]: octaves of random cells, interpolated bilinearly by integers held in float32 with all sums
+    below 2^24, so that the matrix products are exact in whatever order a BLAS adds them up."""
     n, start, rows = len(cells), 0, []
     for side, amplitude in _OCTAVES:
         octave = cells[:, start : start + 3 * side * side].reshape(n, 3, side, side).astype(np.float32)
@@ -218,31 +183,11 @@ def _plane(x: np.ndarray, y: np.ndarray, constant: np.ndarray, axis: np.ndarray)
     return (x[..., None] * axis + constant[..., None])[..., None, :] + (y[..., None] * axis)[..., :, None]
 
 
-def _depth(objects: _Objects, axis: np.ndarray, waver: np.ndarray) -> np.ndarray:
-    """(n, M, size, size) uint8: 0 outside object j, else how deep inside it, looked up in the class's template."""
-    cos, sin = _turn(objects.angle)
-    unit = np.float32(SIDE / (2 * WINDOW)) / objects.radius  # cells per half side of the image
-    ux, uy = unit * cos * objects.stretch, unit * sin * objects.stretch
-    vx, vy = -unit * sin / objects.stretch, unit * cos / objects.stretch
-    middle = np.float32(SIDE / 2)
-    u = _plane(ux, uy, middle - ux * objects.x - uy * objects.y, axis)
-    v = _plane(vx, vy, middle - vx * objects.x - vy * objects.y, axis)
-    if waver.any():
-        u += waver[:, :1] * unit[:, :, None, None]
-        v += waver[:, 1:2] * unit[:, :, None, None]
-    column = np.clip(u, 0, SIDE - 1).astype(np.int32)
-    row = np.clip(v, 0, SIDE - 1).astype(np.int32)
-    first = (objects.kind * SIDE**2).astype(np.int32)[:, :, None, None]
-    depth = templates().take(first + row * np.int32(SIDE) + column)
-    depth *= objects.alive[:, :, None, None]
-    return depth
-
-
 def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter."""
     m = kind.shape[1]
-    told = draws.uniform(m) < CUE_RELIABILITY
-    cue = np.where(told, kind, draws.below(len(CLASSES), m)).astype(np.float32)
+    reliable = draws.uniform(m) < CUE_RELIABILITY
+    cue = np.where(reliable, kind, draws.below(len(CLASSES), m)).astype(np.float32)
     cycles = np.where(cue % 2 == 0, np.float32(2.5), np.float32(5)) * (0.85 + 0.3 * draws.uniform(m))
     # A direction and its mirror image belong to the same class: flipping an image must not change what its grating says.
     mirror = np.where(draws.uniform(m) < 0.5, np.float32(-1), np.float32(1))
@@ -271,9 +216,8 @@ def _bars(draws: _Draws, axis: np.ndarray) -> np.ndarray:
 def _visible(inside: np.ndarray, above: np.ndarray, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is left of each object (n, M, size, size), and the bars (n, size, size), once they lie over each other; both bool.
 
-    From the front: bars, object 1 where it lies `above`, objects 0, 1, 2. Bars or an object 1 that would cover too much of
-    the main object 0 give way, and so does any object that would show more of itself than the main one. An instance is one
-    connected region (4-neighbourhood): of an object cut apart the largest part stays, and the rest shows the ground.
+    From the front: bars, object 1 where it lies `above`, objects 0, 1, 2. Bars or an object 1 that would cover too much of the
+    main object 0 give way, and so does any object that would show more of itself. Of one cut apart the largest part stays.
     """
     main, second, third = inside[:, 0], inside[:, 1], inside[:, 2]
     bearable = _MOST_COVERED * _area(main)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from sarlib import config, data, last_block, models
 from sarlib.config import ConfigError, require
-from sarlib.data.batches import evaluation_batches
 from sarlib.data.images import Images, to_bytes
+from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import excess, map_entropy
 from sarlib.run import Measurement, Run
 

@@ -11,8 +11,8 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from sarlib import last_block, models, regularizers
-from sarlib.data.batches import TrainBatches, evaluation_batches
 from sarlib.data.images import Images
+from sarlib.data.loader import TrainBatches, evaluation_batches
 from sarlib.run import Run
 from sarlib.tasks.masks import mean_over_objects
 
@@ -59,7 +59,7 @@ class Task(nn.Module):
         return torch.stack([own, *(regularizer(output).float() for regularizer in self.regularizers)])
 
     def batches(self, images: Images, run: Run, **placement: Any) -> TrainBatches:
-        """Training batches of `run`; `placement` is what `TrainBatches` takes beside: device, workers, rank and world_size."""
+        """Training batches of `run`; `placement` is what `TrainBatches` takes beside: device, data_workers, rank and world_size."""
         settings = {"batch_size": run.recipe.batch_size, "image_size": run.data.image_size, "seed": run.seed}
         return TrainBatches(images, augmentation=run.augmentation, **settings, **placement)
 
@@ -92,7 +92,7 @@ class Task(nn.Module):
         self, images: Images, *, batch_size: int, image_size: int, device: torch.device, data_workers: int = 0
     ) -> dict[str, Tensor]:
         """What `summarize` takes, a row an image, float64 on the CPU; in evaluation mode. `data_workers` decode files."""
-        shown = evaluation_batches(images, batch_size=batch_size, image_size=image_size, device=device, workers=data_workers)
+        shown = evaluation_batches(images, batch_size=batch_size, image_size=image_size, device=device, data_workers=data_workers)
         with _evaluating(self), torch.inference_mode():
             batches = [self.measure_batch(pixels, images, indices) for pixels, indices in shown]
         return {name: torch.cat([batch[name] for batch in batches]).double().cpu() for name in batches[0]}

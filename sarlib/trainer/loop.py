@@ -90,7 +90,7 @@ def train(
     state = State(run, folder, {"task": task, "optimizer": optimizer} | ({"ema": ema} if recipe.ema else {}))
     progress = state.resume(device, ranks)
     # 5. The batches go on from there: each is a function of seed, epoch and step.
-    batches = task.batches(training, run, device=device, workers=data_workers, rank=ranks.rank, world_size=ranks.size)
+    batches = task.batches(training, run, device=device, data_workers=data_workers, rank=ranks.rank, world_size=ranks.size)
     steps = recipe.epochs * batches.steps_per_epoch
     images_a_step = min(recipe.batch_size, len(training))
     share = images_a_step // ranks.size

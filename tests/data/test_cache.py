@@ -16,8 +16,8 @@ from PIL import Image
 
 from sarlib.config import Augmentation, ConfigError
 from sarlib.data import cache
-from sarlib.data.batches import TrainBatches, evaluation_batches
 from sarlib.data.images import Images, central_view, to_bytes
+from sarlib.data.loader import TrainBatches, evaluation_batches
 
 SIZE = 24
 DEIT = Augmentation(crop="resized", flip=0.5, rand_augment="rand-m9-mstd0.5-inc1", erasing=0.25, mixup=0.8, cutmix=1.0)
@@ -241,6 +241,6 @@ def test_real_photographs_come_the_same_from_the_map_and_from_files():
     settings = {"augmentation": DEIT, "batch_size": 50, "image_size": 224, "device": "cpu", "seed": 0}
     means = []
     for source, workers in ((mapped, 0), (photographs, 2)):
-        batches = TrainBatches(source, workers=workers, **settings)
+        batches = TrainBatches(source, data_workers=workers, **settings)
         means.append(torch.stack([x.mean((0, 2, 3)) for x, _ in batches.epoch(0)]).mean(0))
     assert (means[0] - means[1]).abs().max() < 0.3  # of one standard deviation: the same photographs, other crops and colours

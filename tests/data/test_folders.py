@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,13 +12,11 @@ import scipy.io
 import torch
 from PIL import Image
 from torchvision import datasets
-from torchvision.transforms.v2 import functional as V
 
 from sarlib import data
 from sarlib.config import ConfigError, Data
-from sarlib.data import discover, fingerprint, folders, load
+from sarlib.data import cache, discover, fingerprint, folders, load
 from sarlib.data.images import central_view, to_bytes
-from sarlib.data.splits import balanced
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -76,20 +75,10 @@ def test_a_subset_is_balanced_drawn_by_the_seed_and_the_test_set_is_not(tmp_path
     assert values(load(spec(train_size=7, test_size=6), seed=0, root=tmp_path)[0]) == values(one)
 
 
-def test_shares_are_equal_as_far_as_classes_go():
-    labels = torch.tensor([0] * 2 + [1] * 20 + [2] * 20)
-    draw = balanced(labels, size=22, seed=3)
-    assert labels[draw].bincount().tolist() == [2, 10, 10] and len(set(draw.tolist())) == 22
-    assert set(balanced(labels, size=9, seed=3).tolist()) < set(draw.tolist())
-    assert draw.tolist() != balanced(labels, size=22, seed=4).tolist()
-    drawn = torch.stack([torch.zeros(42).index_fill(0, balanced(labels, size=6, seed=seed), 1) for seed in range(300)]).mean(0)
-    assert (drawn[2:] - 0.1).abs().max() < 0.08  # every image of a class is as likely as any other
-
-
 def test_large_sets_stay_files_and_show_the_same_images(tmp_path, monkeypatch):
     tree(tmp_path)
     in_memory, _ = load(spec(train_size=6), seed=0, root=tmp_path)
-    monkeypatch.setattr(data, "MEMORY_LIMIT", 6 * 3 * 64 - 1)
+    monkeypatch.setattr(cache, "MEMORY_LIMIT", 6 * 3 * 64 - 1)
     as_files, _ = load(spec(train_size=6), seed=0, root=tmp_path)
     assert as_files.pixels is None and len(as_files.files) == 6
     shown = torch.stack([to_bytes(central_view(as_files.picture(i), 8)) for i in range(6)])
@@ -101,7 +90,7 @@ def test_the_source_can_be_forced(tmp_path, monkeypatch):
     monkeypatch.setenv("SAR_INPUT", "files")
     train, test = load(spec(), seed=0, root=tmp_path)
     assert train.pixels is None and test.pixels is None
-    monkeypatch.setattr(data, "MEMORY_LIMIT", 1)
+    monkeypatch.setattr(cache, "MEMORY_LIMIT", 1)
     for source in ("device", "memory"):
         monkeypatch.setenv("SAR_INPUT", source)
         assert load(spec(), seed=0, root=tmp_path)[0].image_size == (8, 8)
@@ -113,16 +102,8 @@ def test_the_source_can_be_forced(tmp_path, monkeypatch):
 def test_pixels_of_another_size_are_decoded_however_many_there_are(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
     _cifar10_archive(tmp_path)
-    monkeypatch.setattr(data, "MEMORY_LIMIT", 1)
+    monkeypatch.setattr(cache, "MEMORY_LIMIT", 1)
     assert load(spec(image_size=48), seed=0, root=tmp_path)[0].image_size == (48, 48)
-
-
-@pytest.mark.parametrize(("crop", "side"), [(1.0, 12), (0.875, 13), (0.5, 24)])
-@pytest.mark.parametrize("size", [(30, 20), (20, 30), (7, 9), (12, 12)])
-def test_the_central_view_is_torchvisions_resize_and_centre_crop(size, crop, side):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
-    expected = V.center_crop(V.resize(picture, side, interpolation=V.InterpolationMode.BICUBIC), [12, 12])
-    assert np.array_equal(np.asarray(central_view(picture, 12, crop=crop)), np.asarray(expected))
 
 
 @pytest.mark.parametrize("forced", ["files", "memory"])
@@ -349,31 +330,22 @@ def test_a_fingerprint_tells_data_apart_wherever_they_lie(tmp_path):
     assert len({mark, renamed, fingerprint("cifar10", root=moved)}) == 3
 
 
-def test_digits_are_scikit_learns():
-    sklearn = pytest.importorskip("sklearn.datasets", reason="needs scikit-learn")
-    train, test = load(spec("digits"), seed=0)
-    assert len(train) == 1000 and len(test) == 797 and train.image_size == (8, 8)
-    theirs = sklearn.load_digits()
-    ours = torch.cat([train.pixels, test.pixels])[:, 0].flatten(1)
-    expected = torch.from_numpy(theirs.data * 255 / 16).round().to(torch.uint8)
-    order = lambda rows: sorted(map(tuple, rows.tolist()))  # noqa: E731
-    assert order(ours) == order(expected)
-    share = test.labels.bincount() / 797
-    assert (share - 0.1).abs().max() < 0.002
-    small, again = (load(spec("digits", image_size=32, train_size=60), seed=seed) for seed in (0, 1))
-    assert small[0].labels.bincount().tolist() == [6] * 10 and small[0].image_size == (32, 32)
-    assert torch.equal(small[1].pixels, again[1].pixels) and not torch.equal(small[0].pixels, again[0].pixels)
-
-
-def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ConfigError, match="needs scikit-learn"):
-        load(spec("digits"), seed=0)
-
-
 @pytest.mark.skipif("SAR_TEST_DATA" not in os.environ, reason="SAR_TEST_DATA does not name a folder with the real cifar10 tree")
 def test_the_real_cifar10():
     wanted = spec(image_size=32, train_size=500, test_size=1000)
     train, test = load(wanted, seed=0, root=Path(os.environ["SAR_TEST_DATA"]))
     assert train.labels.bincount().tolist() == [50] * 10 and test.labels.bincount().tolist() == [100] * 10
     assert 100 < train.pixels.float().mean() < 140 and test.classes[0] == "airplane"
+
+
+def test_sets_are_found_and_identified_without_torch(tmp_path):
+    """A table that is answered from the store need not wait for torch, whatever its data."""
+    tree(tmp_path, "mine")
+    program = (
+        "import pathlib, sys; from sarlib import data; root = pathlib.Path(sys.argv[1]);"
+        "print(data.fingerprint('digits'), *data.discover(root), *data.inspect('mine', root=root),"
+        "*{'torch', 'torchvision', 'timm', 'PIL', 'scipy'} & set(sys.modules))"
+    )
+    here = os.environ | {"PYTHONPATH": str(Path(data.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True, env=here)
+    assert done.stdout.split() == ["mine", "18", "12", fingerprint("mine", root=tmp_path)]

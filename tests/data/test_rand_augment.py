@@ -55,9 +55,9 @@ def arguments_of(name, n, *, seed):
 
 @pytest.mark.parametrize("name", INCREASING)
 def test_each_operation_is_timms(pixels, name):
-    """Exact where pixels stay in place. Where rows or columns move, a value is cut off to bytes from float32 instead of double: one level
-    apart in two pixels of a thousand. Rotation has torch's cubic (a = -0.75), a little softer than Pillow's (a = -1): less than one level
-    in the mean of a smooth image, where half a pixel beside it would be eight."""
+    """Exact where pixels stay in place. Where rows or columns move, a value is cut off to bytes from float32, not double: one
+    level apart in two pixels of a thousand. Rotation has torch's cubic (a = -0.75), softer than Pillow's (a = -1): less
+    than one level in the mean of a smooth image, where half a pixel beside it would be eight."""
     argument = arguments_of(name, len(pixels), seed=1)
     if name in GEOMETRIC:
         argument[0] = 0

@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from sarlib.config import ConfigError, Data
 from sarlib.data import SHAPES, load, shapes
-from sarlib.data.images import Images
 from sarlib.data.shape_styles import STYLES
 
 SIZE = 32
@@ -168,28 +167,5 @@ def test_unknown_styles_and_streams_are_refused():
         shapes.generate("object", 1, image_size=16, stream="validation")
 
 
-def test_images_check_their_parts():
-    labels, classes = torch.tensor([0, 1]), ("a", "b")
-    pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    good = Images(labels=labels, classes=classes, pixels=pixels)
-    assert len(good) == 2 and good.image_size == (4, 4) and good.subset([1]).labels.tolist() == [1]
-    masks = {
-        "masks": torch.zeros(2, 1, 4, 4, dtype=torch.bool),
-        "mask_labels": torch.full((2, 1), -1),
-        "boxes": torch.zeros(2, 1, 4, dtype=torch.int64),
-    }
-    bad = {
-        "not both or neither": {"pixels": None},
-        "do not index": {"classes": ("a",)},
-        "vector of int64": {"labels": labels.float()},
-        "must be uint8": {"pixels": pixels.float()},
-        "come together": {"masks": masks["masks"]},
-        "like the pixels": masks | {"masks": masks["masks"][:, :, :2]},
-        "mask_labels must": masks | {"mask_labels": masks["mask_labels"].int()},
-        "boxes must": masks | {"boxes": masks["boxes"][:, :, :2]},
-        "files for": {"pixels": None, "files": ()},
-        "at least one": {"labels": labels[:0], "pixels": pixels[:0]},
-    }
-    for message, parts in bad.items():
-        with pytest.raises(ConfigError, match=message):
-            Images(**{"labels": labels, "classes": classes, "pixels": pixels} | parts)
+def test_the_names_of_the_sets_are_those_of_the_styles():
+    assert tuple(f"shapes-{style}" for style in STYLES) == SHAPES

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bench import overhead, plan
-
 from sarlib.experiments.architectures import architectures
+
 from sarlib.experiments.presets import TINY
 from sarlib.run import Run
 from sarlib.runner.machine import Machine

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from sarlib import config, models
 from sarlib.config import ConfigError
-from sarlib.data.batches import evaluation_batches
 from sarlib.data.images import Images
+from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import component_counts, map_entropy
 from sarlib.last_block import forward
 from sarlib.tasks.classification import Classification

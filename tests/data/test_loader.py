@@ -5,16 +5,12 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from timm.data import Mixup
-from timm.data import auto_augment as timm_augment
 from torchvision.transforms.v2 import functional as V
 
 from sarlib.config import Augmentation, ConfigError
 from sarlib.data import augment, shapes
-from sarlib.data.batches import TrainBatches, evaluation_batches
 from sarlib.data.images import Images, to_bytes
-from sarlib.data.rand_augment import FILL, PLAIN, Choice
+from sarlib.data.loader import Batch, TrainBatches, evaluation_batches
 
 SIZE = 16
 FULL = Augmentation(crop="resized", flip=0.5, color_jitter=0.4, erasing=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1)
@@ -47,12 +43,6 @@ def equal(one, two):
     return len(one) == len(two) and all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, two))
 
 
-def index_images(n=8):
-    """Pixel (x, y) of image i is (x, y, i): shows where every pixel of a batch came from."""
-    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
-    return torch.stack([torch.stack([x, y, torch.full_like(x, i)]) for i in range(n)]).to(torch.uint8)
-
-
 @pytest.mark.parametrize("augmentation", [Augmentation(), PADDED, FULL, DEIT], ids=["none", "pad", "full", "deit"])
 def test_a_step_depends_on_seed_epoch_and_step_alone(images, augmentation):
     source = batches(images, augmentation)
@@ -62,6 +52,7 @@ def test_a_step_depends_on_seed_epoch_and_step_alone(images, augmentation):
     assert not equal(batches(images, augmentation, seed=4).epoch(2), whole)
     assert not equal(source.epoch(1), whole)
     x, target = whole[0]
+    assert isinstance(whole[0], Batch) and whole[0].images is x and whole[0].targets is target
     assert x.dtype == target.dtype == torch.float32 and x.shape == (12, 3, SIZE, SIZE) and target.shape == (12, 10)
     assert torch.allclose(target.sum(1), torch.ones(12))
 
@@ -96,8 +87,15 @@ def test_ranks_slices_make_the_global_batch(source, augmentation, request):
 
 def test_files_are_augmented_the_same_by_any_number_of_workers(files):
     whole = list(batches(files, DEIT).epoch(0))
-    assert equal(batches(files, DEIT, workers=2).epoch(0), whole)
-    assert equal(batches(files, DEIT, workers=2).epoch(0, start=2), whole[2:])
+    assert equal(batches(files, DEIT, data_workers=2).epoch(0), whole)
+    assert equal(batches(files, DEIT, data_workers=2).epoch(0, start=2), whole[2:])
+
+
+def test_every_picture_of_every_epoch_is_augmented_in_its_own_way(files):
+    one = dataclasses.replace(files, files=files.files[:1] * len(files))
+    source = batches(one, Augmentation(crop="resized", flip=0.5), batch_size=50)
+    shown = torch.cat([x for epoch in (0, 1) for x, _ in source.epoch(epoch)])
+    assert len(torch.unique(shown.flatten(1), dim=0)) > 95
 
 
 def test_files_and_memory_agree_where_nothing_is_random(images, files):
@@ -110,7 +108,7 @@ def test_files_and_memory_agree_where_nothing_is_random(images, files):
 def test_how_many_images_are_augmented_at_a_time_does_not_matter(images, monkeypatch, policy):
     augmentation = dataclasses.replace(DEIT, rand_augment=policy)
     whole = list(batches(images, augmentation).epoch(0))
-    monkeypatch.setattr("sarlib.data.batches._PIECE", 5 * 4 * 3 * SIZE**2)
+    monkeypatch.setattr("sarlib.data.loader._CHUNK", 5 * 4 * 3 * SIZE**2)
     for threads in (1, 2):
         torch.set_num_threads(threads)
         try:
@@ -119,30 +117,6 @@ def test_how_many_images_are_augmented_at_a_time_does_not_matter(images, monkeyp
             assert torch.get_num_threads() == threads
         finally:
             torch.set_num_threads(1)
-
-
-def test_randaugment_replaces_jitter_after_crop_and_flip():
-    """Against timm's transforms in timm's order, at a plan of theirs; the operations are compared one by one elsewhere."""
-    noise = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    pixels = V.gaussian_blur(noise, [9, 9])
-    names = ("ShearX", "Equalize")
-    plan = augment.Plan(
-        window=torch.tensor([[5, 9, 40, 33], [0, 3, 64, 50]]),
-        flip=torch.tensor([True, False]),
-        choice=Choice(torch.tensor([[PLAIN.index(name) for name in names]] * 2), torch.tensor([[0.2, 0.0]] * 2).double()),
-    )
-    ours = augment.apply(pixels, plan, resized=True, other=torch.tensor([1, 0]))
-    for i, (x, y, width, height) in enumerate(plan.window.tolist()):
-        picture = Image.fromarray(pixels[i].permute(1, 2, 0).contiguous().numpy())
-        picture = picture.resize((64, 64), Image.Resampling.BICUBIC, box=(x, y, x + width, y + height))
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if plan.flip[i] else picture
-        picture = timm_augment.shear_x(picture, 0.2, fillcolor=FILL, resample=Image.Resampling.BICUBIC)
-        expected = augment.normalise(to_bytes(timm_augment.equalize(picture))[None])[0]
-        assert (
-            ours[i] - expected
-        ).abs().mean() < 0.03  # under two levels: flattening the histogram widens the cubics' difference
-    drawn = augment.draw(4, augmentation=DEIT, size=64, generator=torch.Generator())
-    assert drawn.colour is None and drawn.choice is not None
 
 
 def test_nothing_waits_for_the_device(images):
@@ -166,89 +140,27 @@ def test_what_cannot_be_batched_is_refused(images):
         next(batches(images, Augmentation(crop="pad", crop_padding=SIZE)).epoch(0))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_file_that_does_not_decode_is_named_in_one_line(files, tmp_path, workers):
+@pytest.mark.parametrize("data_workers", [0, 2])
+def test_a_file_that_does_not_decode_is_named_in_one_line(files, tmp_path, data_workers):
     broken = tmp_path / "broken.png"
     broken.write_bytes(files.files[0].read_bytes()[:100])
     images = dataclasses.replace(files, files=(*files.files[:-1], broken))
     for call in (
-        lambda: list(batches(images, Augmentation(), batch_size=50, workers=workers).epoch(0)),
-        lambda: list(evaluation_batches(images, batch_size=20, image_size=SIZE, device="cpu", workers=workers)),
+        lambda: list(batches(images, Augmentation(), batch_size=50, data_workers=data_workers).epoch(0)),
+        lambda: list(evaluation_batches(images, batch_size=20, image_size=SIZE, device="cpu", data_workers=data_workers)),
     ):
         with pytest.raises(ConfigError, match="broken.png") as error:
             call()
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("source, workers", [("images", 0), ("files", 0), ("files", 2)])
-def test_evaluation_shows_each_image_once_in_order(source, workers, request, images):
+@pytest.mark.parametrize("source, data_workers", [("images", 0), ("files", 0), ("files", 2)])
+def test_evaluation_shows_each_image_once_in_order(source, data_workers, request, images):
     shown = request.getfixturevalue(source)
-    found = list(evaluation_batches(shown, batch_size=12, image_size=SIZE, device="cpu", workers=workers))
+    found = list(evaluation_batches(shown, batch_size=12, image_size=SIZE, device="cpu", data_workers=data_workers))
     assert torch.cat([index for _, index in found]).tolist() == list(range(50))
     expected = V.normalize(images.pixels / 255, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
     torch.testing.assert_close(torch.cat([x for x, _ in found]), expected, atol=1e-5, rtol=0)
-
-
-def test_pad_crop_and_flip_move_whole_pixels():
-    pixels = index_images()
-    window = torch.tensor([[0, 0], [3, 0], [0, -2], [-3, 2]]).repeat(2, 1)
-    plan = augment.Plan(window=torch.cat([window, torch.full((8, 2), SIZE)], 1), flip=torch.arange(8) >= 4)
-    moved = augment.crop_and_flip(pixels, plan, resized=False)
-    for i in range(8):
-        padded = V.pad(pixels[i], 3, padding_mode="reflect")
-        expected = V.crop(padded, 3 + int(window[i, 1]), 3 + int(window[i, 0]), SIZE, SIZE)
-        assert torch.equal(moved[i], V.horizontal_flip(expected) if i >= 4 else expected)
-
-
-def test_a_resized_window_shows_what_it_frames():
-    pixels = index_images(4) * 10
-    window = torch.tensor([[2, 5, 8, 4], [2, 5, 8, 4], [0, 0, SIZE, SIZE], [6, 1, 4, 12]])
-    plan = augment.Plan(window=window, flip=torch.tensor([False, True, False, False]))
-    x = augment.crop_and_flip(pixels, plan, resized=True)
-    for i, (left, top, width, height) in enumerate(window.tolist()):
-        step = torch.arange(SIZE) + 0.5
-        across, down = 10 * (left + step * width / SIZE - 0.5), 10 * (top + step * height / SIZE - 0.5)
-        across = across.flip(0) if plan.flip[i] else across
-        inner = slice(3, -3)  # away from the border; torch's cubic (a = -0.75) leaves a ramp of 10 a pixel by less than 0.6
-        torch.testing.assert_close(x[i, 0][inner, inner], across.expand(SIZE, SIZE)[inner, inner], atol=0.6, rtol=0)
-        torch.testing.assert_close(x[i, 1][inner, inner], down[:, None].expand(SIZE, SIZE)[inner, inner], atol=0.6, rtol=0)
-        assert (x[i, 2] - 10 * i).abs().max() < 1e-3
-    torch.testing.assert_close(x[2], pixels[2].float(), atol=1e-3, rtol=0)
-
-
-def test_windows_are_drawn_like_torchvisions():
-    from torchvision.transforms import RandomResizedCrop
-
-    generator = torch.Generator().manual_seed(0)
-    plan = augment.draw(4000, augmentation=Augmentation(crop="resized"), size=64, generator=generator)
-    torch.manual_seed(0)
-    image = torch.empty(3, 64, 64)
-    theirs = torch.tensor([RandomResizedCrop.get_params(image, [0.08, 1], [3 / 4, 4 / 3]) for _ in range(4000)]).float()
-    ours = plan.window[:, [1, 0, 3, 2]].float()
-    assert (ours[:, :2] + ours[:, 2:]).max() <= 64
-    assert (ours.mean(0) - theirs.mean(0)).abs().max() < 1.2 and (ours.std(0) - theirs.std(0)).abs().max() < 1.2
-
-
-def test_colour_jitter_is_torchvisions_in_this_order():
-    x = torch.rand(6, 3, 8, 8) * 255
-    colour = torch.tensor([[0.6, 1, 1], [1.4, 1, 1], [1, 0.7, 1], [1, 1.3, 1], [1, 1, 0.2], [1.2, 0.8, 1.3]])
-    ours = augment.jitter(x, colour) / 255
-    for i, (brightness, contrast, saturation) in enumerate(colour.tolist()):
-        expected = V.adjust_contrast(V.adjust_brightness(x[i] / 255, brightness), contrast)
-        torch.testing.assert_close(ours[i], V.adjust_saturation(expected, saturation), atol=1e-3, rtol=0)
-
-
-def test_erasing_fills_the_drawn_rectangles_only():
-    augmentation = Augmentation(erasing=0.5)
-    plan = augment.draw(400, augmentation=augmentation, size=SIZE, generator=torch.Generator().manual_seed(0))
-    x = torch.full((400, 3, SIZE, SIZE), 7.0)
-    augment.erase(x, plan.erased, plan.noise)
-    changed = (x != 7).all(1)
-    left, top, width, height = plan.erased.T
-    assert torch.equal(changed.sum((1, 2)), width * height)
-    assert all(changed[i, top[i] : top[i] + height[i], left[i] : left[i] + width[i]].all() for i in range(400))
-    share = changed.float().mean((1, 2))
-    assert 0.4 < (share > 0).float().mean() < 0.6 and 0.13 < share[share > 0].mean() < 0.22
 
 
 @pytest.mark.parametrize("n", [8, 7])
@@ -270,29 +182,6 @@ def test_mixed_pixels_and_labels_come_from_the_same_images(n):
                 torch.testing.assert_close(target, share, atol=1e-5, rtol=0)
             kinds.add(int((target > 0).sum(1).max()))
         assert 2 in kinds  # something was mixed
-
-
-def test_mixing_is_distributed_as_timms():
-    """Share of the own image and choice between mixup and cutmix against timm's Mixup in batch mode."""
-    augmentation = Augmentation(mixup=0.8, cutmix=1.0, mix_switch=0.3)
-    generator = torch.Generator().manual_seed(0)
-    ours = [augment.draw_mixing(augmentation=augmentation, size=32, generator=generator) for _ in range(3000)]
-    timm = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.3, num_classes=2, label_smoothing=0.0)
-    blank, theirs = torch.zeros(2, 3, 32, 32), []
-    for _ in range(3000):
-        theirs.append(timm._mix_batch(blank))
-    share = torch.tensor([mixing.share for mixing in ours])
-    assert abs(share.mean() - torch.tensor(theirs).mean()) < 0.03 and abs(share.std() - torch.tensor(theirs).std()) < 0.02
-    cut = torch.tensor([mixing.box is not None for mixing in ours])
-    assert abs(cut.float().mean() - 0.3) < 0.03
-
-
-def test_soft_labels_are_timms():
-    from timm.data.mixup import mixup_target
-
-    labels = torch.tensor([0, 3, 2, 1])
-    ours = augment.soft_labels(labels, classes=5, smoothing=0.1)
-    torch.testing.assert_close(ours, mixup_target(labels, 5, lam=1.0, smoothing=0.1))
 
 
 def test_bytes_keep_their_place(images):

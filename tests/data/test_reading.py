@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from sarlib.config import Augmentation, ConfigError, TrainingError
-from sarlib.data import shapes, sources
-from sarlib.data.batches import TrainBatches, evaluation_batches
+from sarlib.data import cache, loader, shapes
 from sarlib.data.images import Images
-from sarlib.data.prefetch import prefetched
-from sarlib.data.streams import from_memory
+from sarlib.data.loader import TrainBatches, evaluation_batches
 
 SIZE = 16
 CPU = torch.device("cpu")
@@ -47,16 +45,16 @@ def equal(one, two):
 
 def test_images_are_on_the_device_if_they_fit_there_else_in_memory_and_files_stay_files(images, files, monkeypatch):
     assert batches(images).source == "device" and batches(files).source == "files"
-    monkeypatch.setattr(sources, "_free_bytes", lambda device: images.pixels.nbytes / sources.DEVICE_SHARE)
+    monkeypatch.setattr(loader, "_free_bytes", lambda device: images.pixels.nbytes / loader.DEVICE_SHARE)
     assert batches(images).source == "device"
-    monkeypatch.setattr(sources, "_free_bytes", lambda device: images.pixels.nbytes / sources.DEVICE_SHARE - 1)
+    monkeypatch.setattr(loader, "_free_bytes", lambda device: images.pixels.nbytes / loader.DEVICE_SHARE - 1)
     assert batches(images).source == "memory"
     monkeypatch.undo()
-    assert sources._free_bytes(CPU) > 2**28
+    assert loader._free_bytes(CPU) > 2**28
 
 
 def test_the_choice_can_be_forced(images, files, monkeypatch):
-    for source in sources.SOURCES:
+    for source in cache.SOURCES:
         monkeypatch.setenv("SAR_INPUT", source)
         assert batches(images).source == source
     monkeypatch.setenv("SAR_INPUT", "")
@@ -80,7 +78,7 @@ def test_device_and_memory_give_the_same_batches(images, monkeypatch):
 def test_decoded_images_can_go_picture_by_picture_as_files_do(images, files, monkeypatch):
     expected = list(batches(files).epoch(0))
     monkeypatch.setenv("SAR_INPUT", "files")
-    assert equal(batches(images, workers=1).epoch(0), expected)
+    assert equal(batches(images, data_workers=1).epoch(0), expected)
 
 
 def test_reading_ahead_keeps_the_order_and_stays_within_its_limit():
@@ -92,12 +90,12 @@ def test_reading_ahead_keeps_the_order_and_stays_within_its_limit():
             yield i
 
     found = []
-    for item in prefetched(items(), device=CPU, ahead=2):
+    for item in loader._read_ahead(items(), device=CPU):
         time.sleep(0.01)
         found.append(item)
         assert len(made) <= item + 1 + 3  # two ready and one in the making
     assert found == list(range(10))
-    assert list(prefetched([], device=CPU)) == []
+    assert list(loader._read_ahead([], device=CPU)) == []
 
 
 def test_what_goes_wrong_ahead_is_raised_in_its_place():
@@ -105,7 +103,7 @@ def test_what_goes_wrong_ahead_is_raised_in_its_place():
         yield 1
         raise OSError("no such disk")
 
-    stream = prefetched(items(), device=CPU)
+    stream = loader._read_ahead(items(), device=CPU)
     assert next(stream) == 1
     with pytest.raises(OSError, match="no such disk"):
         next(stream)
@@ -114,12 +112,12 @@ def test_what_goes_wrong_ahead_is_raised_in_its_place():
 def test_nobody_reads_on_for_a_reader_who_left(images):
     indices = [torch.arange(10)] * 1000
     for leave in (lambda stream: stream.close(), lambda stream: next(stream)):
-        stream = from_memory(images.pixels, indices, device=CPU)
+        stream = loader._from_memory(images.pixels, indices, device=CPU)
         next(stream)
         leave(stream)
         del stream
     assert not [
-        thread for thread in threading.enumerate() if thread.name == "prefetch" and not thread.join(5) and thread.is_alive()
+        thread for thread in threading.enumerate() if thread.name == "read-ahead" and not thread.join(5) and thread.is_alive()
     ]
 
 
@@ -133,9 +131,9 @@ def _kill_a_worker():
 def test_a_worker_that_dies_is_one_line(files, monkeypatch, read):
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)  # seconds; five by default
     if read == "train":
-        stream = batches(files, batch_size=2, workers=1).epoch(0)
+        stream = batches(files, batch_size=2, data_workers=1).epoch(0)
     else:
-        stream = evaluation_batches(files, batch_size=2, image_size=SIZE, device="cpu", workers=1)
+        stream = evaluation_batches(files, batch_size=2, image_size=SIZE, device="cpu", data_workers=1)
     next(stream)
     _kill_a_worker()
     with pytest.raises(TrainingError, match="a process that reads images died.*fewer workers") as error:
@@ -147,12 +145,12 @@ def test_a_worker_that_dies_is_one_line(files, monkeypatch, read):
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, ConnectionResetError])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_errors_of_another_kind_are_not_taken_for_a_dead_worker(files, monkeypatch, kind, workers):
+@pytest.mark.parametrize("data_workers", [0, 1])
+def test_errors_of_another_kind_are_not_taken_for_a_dead_worker(files, monkeypatch, kind, data_workers):
     def broken(self, index):
         raise kind("a bug")
 
     monkeypatch.setattr(Images, "picture", broken)
     with pytest.raises(kind, match="a bug") as error:
-        list(batches(files, workers=workers).epoch(0))
+        list(batches(files, data_workers=data_workers).epoch(0))
     assert not isinstance(error.value, TrainingError)

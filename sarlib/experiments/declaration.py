@@ -11,7 +11,8 @@ import pandas as pd
 
 from sarlib.config import ConfigError, Model, Regularizer
 from sarlib.experiments.claims import ClaimTest, Contrast
-from sarlib.run import Run
+from sarlib.run import Measurement, Run
+from sarlib.tasks.metrics import MAIN_METRICS
 from sarlib.trainer.recipes import DRLOC
 
 #: The rows of Table 1c: variant of the last block, and whether the entropy loss is added.
@@ -59,7 +60,8 @@ class Setting:
 class Cell:
     """One place of a table: `run` is its training with seed 0, `baseline` the row that it is compared with (None: it is one itself).
 
-    With an `epoch`, the place shows what was measured after that many epochs instead of at the end.
+    With an `epoch`, the place shows what was measured after that many epochs instead of at the end; with a `measurement`, what that
+    measured of the finished run.
     """
 
     table: str
@@ -68,6 +70,7 @@ class Cell:
     run: Run
     baseline: str | None = None
     epoch: int | None = None
+    measurement: Measurement | None = None
 
     def with_seed(self, seed: int) -> Run:
         return self.run.with_seed(seed)
@@ -78,7 +81,8 @@ class Experiment:
     """A declared table: its cells, the seeds that every cell is trained with (paired across rows), and the claims that it tests.
 
     `contrasts` are differences worth telling beside those from the baseline; `shown` are metrics that this table tells beside those of
-    every table: "parameters" (millions, of the declaration) or what a run measures of the machine.
+    every table: "parameters" (millions, of the declaration) or what a run measures of the machine. `leads` are the metrics that it leads
+    with.
     """
 
     name: str
@@ -89,6 +93,7 @@ class Experiment:
     tests: tuple[ClaimTest, ...]
     contrasts: tuple[Contrast, ...] = ()
     shown: tuple[str, ...] = ()
+    leads: tuple[str, ...] = MAIN_METRICS
     data_root: Path | None = None
 
     def runs(self) -> Iterator[Run]:
@@ -96,6 +101,13 @@ class Experiment:
         for cell in self.cells:
             for seed in self.seeds:
                 yield cell.with_seed(seed)
+
+    def measurements(self) -> Iterator[tuple[Run, Measurement]]:
+        """What is measured of which finished run."""
+        for cell in self.cells:
+            if cell.measurement is not None:
+                for seed in self.seeds:
+                    yield cell.with_seed(seed), cell.measurement
 
     def frame(self) -> pd.DataFrame:
         """The declaration as a frame to read: one line a cell."""

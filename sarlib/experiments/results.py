@@ -8,9 +8,11 @@ import pandas as pd
 import torch
 
 from sarlib.config import Model
-from sarlib.experiments.csv import COLUMNS
+from sarlib.experiments.csv import COLUMNS, read_csv, write_csv
 from sarlib.experiments.declaration import Experiment
 from sarlib.runner.store import Record, Store
+
+__all__ = ["COLUMNS", "read_csv", "tidy", "write_csv"]
 
 #: Units by metric. Entropies are natural; `components` counts connected components a map; Jaccard indices are fractions.
 UNITS = {

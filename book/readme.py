@@ -14,12 +14,12 @@ from pathlib import Path
 import markup
 import pandas as pd
 import speed
-from sarlib.experiments.csv import read_csv
 
 from sarlib import experiments, report
 from sarlib.durable import write_durably
+from sarlib.experiments.results import read_csv
+from sarlib.report.judgement import VERDICTS
 from sarlib.report.statistics import mean_interval
-from sarlib.report.verdicts import VERDICTS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -86,7 +86,8 @@ def gains() -> str:
 def architectures() -> str:
     """What SAR adds to each architecture, in Tables 9 and 10's reference results: top-1 points, paired by seed."""
     found = {name: _reference(name) for name in ("table9", "table10")}
-    gained = {name: report.differences(*pair, metric=["top1"]).set_index("baseline") for name, pair in found.items() if pair}
+    exact = {name: report.differences(*pair, metric=["top1"], exact=True) for name, pair in found.items() if pair}
+    gained = {name: differences.set_index("baseline") for name, differences in exact.items()}
     columns = [
         f"{pair[1].cells[0].dataset} ({name.replace('table', 'Table ')}, {len(pair[1].seeds)} seeds)"
         for name, pair in found.items()

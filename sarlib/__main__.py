@@ -93,7 +93,7 @@ def _act(*, table: str, action: str, **options: Any) -> None:
         path = experiments.csv_path(experiment)
         results = experiments.run(experiment, **machine) if action == "run" else report.read_csv(path)
         if leads():
-            print(report.text(results, experiment))
+            print(report.text(results, experiment, encoding=sys.stdout.encoding))
 
 
 if __name__ == "__main__":

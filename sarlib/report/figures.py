@@ -1,292 +1,311 @@
-"""A table as a picture: every seed, the mean with its 95 % interval, and the paired differences from the baseline.
+"""The pictures of a table: every seed, means with 95 % intervals and paired differences; curves over epochs; attention maps.
 
-The only module that imports seaborn. Figures have no background of their own and are drawn in tones of middle lightness, so
-that one file reads on a light page and on a dark one. Colour only repeats what position and marker already say. How a table is
-laid out follows from the labels of its rows: numbers (Table 1a) become an ordinal axis, "model, setting" (Table 1b) is grouped
-by setting, names (Tables 1c, 2) are listed.
+Figures have no background of their own and are drawn in tones of middle lightness, so that one file reads on light pages and on
+dark ones. Colour only repeats what position and marker already say.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from sarlib.config import ConfigError
-from sarlib.report.cells import Cell, Experiment, groups, paired, present, values
+from sarlib.experiments.claims import Contrast
+from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.report.notation import heading
-from sarlib.report.statistics import mean_interval
+from sarlib.report.statistics import Interval, from_baselines, groups, leading, mean_interval, paired_values, part, values
+from sarlib.report.tables import by_epoch, by_row
+from sarlib.run import Measurement, Run
+from sarlib.runner.store import Store
+from sarlib.tasks import metrics
 
 # The ids inside an SVG are salted hashes; a fixed salt gives equal figures equal bytes.
 matplotlib.rcParams["svg.hashsalt"] = "sarlib"
 
-INK = "#7b7f86"  # text, axes and baselines: contrast 4:1 on white and on the book's dark page alike
-# Blue and vermilion of seaborn's "colorblind" palette; the blue lifted until it stands out on the dark page.
+#: Text, axes and baselines: contrast 4.5:1 on white, and on the book's dark page, whose style sheet brightens figures; without
+#: that, no tone has more than 4.2:1 on both.
+INK = "#72767d"
+#: Better and worse: blue and vermilion of seaborn's "colorblind" palette, the blue lifted until it stands out on the dark page.
 ACCENT, BELOW = "#2b8ac9", matplotlib.colors.to_hex(sns.color_palette("colorblind")[3])
 STYLE = {
-    "axes.edgecolor": INK,
-    "axes.facecolor": "none",
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "figure.facecolor": "none",
-    "font.size": 9,
-    "grid.color": INK,
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "grid.color", "text.color", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor"), "none"),
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 9),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 8.5),
     "grid.alpha": 0.25,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
 }
 WIDTH = 9.0  # inches
 ACROSS = 3  # data sets side by side
 LINE = 0.3  # inches a listed row takes
-NUMBERED_AXIS = "λ, weight of the entropy loss (ordinal)"
+BESIDE = {True: 0.22, False: 0.1}  # seeds stand so far beside their mean, in a list or not, that neither hides the other
+LABELS, MAP = 2.4, 1.1  # inches beside attention maps, and at most a map
+
+#: A band of a figure: its title, its height in inches, and what draws it.
+Pane = tuple[str, float, Callable[[SubFigure], None]]
 
 
 def figure(results: pd.DataFrame, experiment: Experiment, *, table: str | None = None) -> Figure:
-    """Top-1 of each cell by data set, and below it each metric's paired differences from the baseline, for every part of the
-    table or for one (`table`, such as "table1c"). Cells without results stay empty. `ConfigError` for a part that the table
-    does not have.
+    """By data set each cell's values of the metric that the table leads with, and below them the paired differences from the
+    baseline of each leading metric, for every part of the table or for one (`table`, such as "table1c").
+
+    A difference is filled where its interval decides: blue for better, vermilion for worse, grey where neither direction is
+    better. Cells without results stay empty. `ConfigError` for a part that the table does not have.
     """
-    parts = list(dict.fromkeys(cell.table for cell in experiment.cells))
-    if table is not None and table not in parts:
-        raise ConfigError(f"{experiment.name} has no part {table!r}; choose from {', '.join(parts)}")
-    sections = [section for part in parts if table in (None, part) for section in _sections(results, experiment, part)]
+    panes: list[tuple[str, Pane]] = []
+    for name in dict.fromkeys(cell.table for cell in part(experiment, table)):
+        cells = part(experiment, name)
+        leads = leading(results, experiment, cells)
+        panes.append((name, _values_pane(results, cells, [*leads, *experiment.leads][0])))
+        if leads and from_baselines(cells):
+            panes.append((name, _differences_pane(results, cells, leads)))
+    heights = [height for _, (_, height, _) in panes]
     with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
-        whole = plt.figure(figsize=(WIDTH, sum(section.height for section in sections)), dpi=144, layout="constrained")
+        whole = plt.figure(figsize=(WIDTH, sum(heights)), dpi=144, layout="constrained")
         plt.close(whole)  # the caller shows it; pyplot shall not show it a second time
-        panes = whole.subfigures(len(sections), squeeze=False, height_ratios=[section.height for section in sections])
-        for pane, section in zip(panes[:, 0], sections, strict=True):
-            pane.suptitle(section.title, x=0.01, ha="left", fontsize=10)
-            section.draw(pane, results)
+        spaces = whole.subfigures(len(panes), squeeze=False, height_ratios=heights)[:, 0]
+        for space, (name, (title, _, draw)) in zip(spaces, panes, strict=True):
+            space.suptitle(f"{name.replace('table', 'Table ')}: {title}", x=0.01, ha="left", fontsize=10)
+            draw(space)
     return whole
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where the cells of one panel stand along its categorical axis: a position and a colour each, labels at `ticks`, and which
-    of them a seed's thin line joins."""
+class Layout(NamedTuple):
+    """Where the cells of one panel stand along its categorical axis: a position each, labels at `ticks`, which of them a seed's
+    thin line joins, and `names` inside the panel of some. Rows that are `listed` run from top to bottom."""
 
-    horizontal: bool
+    listed: bool
     positions: list[float]
-    colours: list[str]
     ticks: dict[float, str]
     joined: list[list[int]]
-    names: dict[int, str]  # cells that carry a label of their own inside the panel
+    names: dict[int, str]
 
     @classmethod
     def of(cls, cells: Sequence[Cell]) -> Layout:
+        """By the labels of the rows: numbers (Table 1a) become an ordinal axis; of "model, setting" (Table 1b) each setting is
+        a tick, its models side by side and named in the last one; names (Tables 1c, 2) are listed."""
         rows = [cell.row for cell in cells]
-        colours = [INK if cell.baseline is None else ACCENT for cell in cells]
-        if all(map(_is_number, rows)):
-            order = sorted(range(len(rows)), key=lambda index: float(rows[index]))
-            positions = [float(order.index(index)) for index in range(len(rows))]
-            ticks = dict(zip(positions, rows, strict=True))
-            return cls(horizontal=False, positions=positions, colours=colours, ticks=ticks, joined=[order], names={})
+        numbers = pd.to_numeric(np.array(rows), errors="coerce")
+        if np.isfinite(numbers).all():
+            order = np.argsort(numbers)
+            positions = np.argsort(order).astype(float).tolist()
+            return cls(False, positions, dict(zip(positions, rows)), [order.tolist()], {})
         if all(", " in row for row in rows):
-            return cls._grouped([row.rsplit(", ", 1) for row in rows], colours)
-        positions = [float(index) for index in range(len(rows))]
-        ticks = dict(zip(positions, rows, strict=True))
-        compared: dict[str, list[int]] = {}  # by the baseline: itself and the rows that are compared with it
-        for index, cell in enumerate(cells):
-            compared.setdefault(cell.baseline or cell.row, []).append(index)
-        joined = list(compared.values())
-        return cls(horizontal=True, positions=positions, colours=colours, ticks=ticks, joined=joined, names={})
-
-    @classmethod
-    def _grouped(cls, labels: Sequence[Sequence[str]], colours: list[str]) -> Layout:
-        """`labels` are (model, setting): a tick a setting, its models side by side and named in the last one."""
-        models = list(dict.fromkeys(model for model, _ in labels))
-        settings = list(dict.fromkeys(setting for _, setting in labels))
-        step = 0.6 / len(models)
-        positions = [
-            settings.index(setting) + step * (models.index(model) - (len(models) - 1) / 2) for model, setting in labels
-        ]
-        joined = [[index for index, label in enumerate(labels) if label[1] == setting] for setting in settings]
-        names = {index: labels[index][0] for index in joined[-1]}
-        ticks = {float(index): setting for index, setting in enumerate(settings)}
-        return cls(horizontal=False, positions=positions, colours=colours, ticks=ticks, joined=joined, names=names)
-
-    def draw_axis(self, axes: Axes) -> None:
-        """Ticks and limits of the categorical axis; listed rows run from top to bottom."""
-        axis, set_limits = (axes.yaxis, axes.set_ylim) if self.horizontal else (axes.xaxis, axes.set_xlim)
-        axis.set_ticks(list(self.ticks), list(self.ticks.values()))
-        axis.grid(visible=False)
-        low, high = min(self.positions) - 0.5, max(self.positions) + 0.6
-        set_limits(*((high, low) if self.horizontal else (low, high)))
+            model_of, setting_of = zip(*(row.rsplit(", ", 1) for row in rows))
+            models, settings = (list(dict.fromkeys(labels)) for labels in (model_of, setting_of))
+            step, middle = 0.6 / len(models), (len(models) - 1) / 2
+            positions = [settings.index(b) + step * (models.index(a) - middle) for a, b in zip(model_of, setting_of)]
+            joined = _alike(setting_of)
+            return cls(False, positions, dict(enumerate(settings)), joined, {index: model_of[index] for index in joined[-1]})
+        joined = _alike([cell.baseline or cell.row for cell in cells])
+        return cls(True, list(range(len(rows))), dict(enumerate(rows)), joined, {})
 
 
-@dataclass(frozen=True)
-class ValuesSection:
-    """One part's top-1: a panel a data set."""
+def _alike(labels: Sequence[str]) -> list[list[int]]:
+    """The places of each label."""
+    return [[index for index, label in enumerate(labels) if label == one] for one in dict.fromkeys(labels)]
 
-    part: str
-    cells: list[Cell]
-    metric: str = "top1"
 
-    @property
-    def title(self) -> str:
-        what = "of each seed (small, a thin line joins a seed) and mean with 95 % interval (large)"
-        return f"{_spoken(self.part)}: {self.metric} {what}"
+def _values_pane(results: pd.DataFrame, cells: Sequence[Cell], metric: str) -> Pane:
+    """One part's values: a panel a data set."""
+    panels = groups(cells)
+    # A panel with an upright axis is no wider than half the figure: two settings across all of it would be lost.
+    across = min(ACROSS, max(len(panels), 1 if Layout.of(cells).listed else 2))
+    down = math.ceil(len(panels) / across)
 
-    @property
-    def height(self) -> float:
-        panels = groups(self.cells)
-        listed = max(LINE * len(cells) if Layout.of(cells).horizontal else 2.0 for cells in panels.values())
-        return 0.4 + math.ceil(len(panels) / ACROSS) * (listed + 0.75)
-
-    def draw(self, pane: SubFigure, results: pd.DataFrame) -> None:
-        panels = groups(self.cells)
-        # A panel with an upright axis is no wider than half the figure: two settings across all of it would be lost.
-        across = min(ACROSS, max(len(panels), 1 if Layout.of(self.cells).horizontal else 2))
-        grid = pane.subplots(math.ceil(len(panels) / across), across, squeeze=False)
+    def draw(space: SubFigure) -> None:
+        grid = space.subplots(down, across, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
-        for index, (axes, ((_, dataset), cells)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
+        for index, (axes, ((_, dataset), own)) in enumerate(zip(grid.flat, panels.items())):
+            layout = Layout.of(own)
+            _draw_samples(axes, layout, own, [values(results, cell, metric) for cell in own])
+            axis, set_limits = (axes.yaxis, axes.set_ylim) if layout.listed else (axes.xaxis, axes.set_xlim)
+            axis.set_ticks(list(layout.ticks), list(layout.ticks.values()))
+            axis.grid(visible=False)
+            ends = min(layout.positions) - 0.5, max(layout.positions) + 0.6
+            set_limits(*(ends[::-1] if layout.listed else ends))
             axes.set_title(dataset, loc="left")
-            layout = Layout.of(cells)
-            draw_samples(axes, layout, [values(results, cell, self.metric) for cell in cells])
-            layout.draw_axis(axes)
-            if layout.horizontal:
-                axes.set_xlabel(heading(results, self.metric))
+            if layout.listed:
+                axes.set_xlabel(heading(metric))
                 axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
                 if index % across:
                     axes.set_yticklabels([])
             else:
-                axes.set_ylabel(heading(results, self.metric))
-                axes.set_xlabel("" if layout.names else NUMBERED_AXIS)
+                axes.set(ylabel=heading(metric), xlabel="" if layout.names else "λ, weight of the entropy loss (ordinal)")
                 axes.margins(y=0.15)
-            sns.despine(ax=axes, left=layout.horizontal)
+            sns.despine(ax=axes, left=layout.listed)
+
+    tallest = max(LINE * len(own) if Layout.of(own).listed else 2.0 for own in panels.values())
+    what = f"{metric} of each seed (small, a thin line joins a seed) and mean with 95 % interval (large)"
+    return what, 0.4 + down * (tallest + 0.75), draw
 
 
-@dataclass(frozen=True)
-class DifferencesSection:
+def _differences_pane(results: pd.DataFrame, cells: Sequence[Cell], leads: Sequence[str]) -> Pane:
     """One part's differences from the baseline, paired by seed: a forest a metric, all over the same lines."""
+    compared = {dataset: found for (_, dataset), own in groups(cells).items() if (found := from_baselines(own))}
+    lines: list[tuple[str, Contrast | None]] = []  # from top to bottom; the heading of a data set with several has no contrast
+    for dataset, own in compared.items():
+        several = [(dataset, None)] * (len(compared) > 1) + [(each.label, each) for each in own]
+        lines += several if len(own) > 1 else [(dataset, own[0])]
 
-    part: str
-    cells: list[Cell]
-    metrics: list[str]
-
-    @property
-    def title(self) -> str:
-        comparisons = {_comparison(cell) for cell in self.cells}
-        what = comparisons.pop() if len(comparisons) == 1 else "difference from the baseline"
-        return f"{_spoken(self.part)}: {what}, paired by seed, with 95 % interval; hollow where it includes 0"
-
-    @property
-    def height(self) -> float:
-        return 0.95 + LINE * len(self._lines())
-
-    def _lines(self) -> list[tuple[str, Cell | None]]:
-        """(label, cell) from top to bottom: the data set where it has one comparison; where it has several, they stand under a
-        heading that has no cell. The comparison that all lines share is in the title."""
-        lines: list[tuple[str, Cell | None]] = []
-        panels = groups(self.cells)
-        for (_, dataset), cells in panels.items():
-            if len(cells) == 1:
-                lines.append((dataset, cells[0]))
-                continue
-            if len(panels) > 1:
-                lines.append((dataset, None))
-            lines += [(_comparison(cell), cell) for cell in cells]
-        return lines
-
-    def draw(self, pane: SubFigure, results: pd.DataFrame) -> None:
-        lines = self._lines()
-        grid = pane.subplots(1, len(self.metrics), squeeze=False, sharey=True)[0]
-        for axes, metric in zip(grid, self.metrics, strict=True):
-            samples = {id(cell): sample for cell, _, sample in paired(results, self.cells, [metric])}
-            for position, (_, cell) in enumerate(lines):
-                if id(cell) in samples:
-                    draw_difference(axes, float(position), samples[id(cell)])
+    def draw(space: SubFigure) -> None:
+        grid = space.subplots(1, len(leads), squeeze=False, sharey=True)[0]
+        for axes, metric in zip(grid, leads, strict=True):
+            for position, (_, contrast) in enumerate(lines):
+                sample = () if contrast is None else paired_values(results, contrast.terms, metric=metric)
+                if len(sample):
+                    colour, fill = _colours(mean_interval(sample), metric)
+                    _draw_sample(axes, sample, position, colour, fill)
             axes.axvline(0, color=INK, linewidth=1)
-            axes.set_xlabel(heading(results, metric).replace("%", "points"))
+            axes.set_xlabel(heading(metric).replace("%", "points"))
             axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
             axes.yaxis.grid(visible=False)
             axes.tick_params(left=False)
             sns.despine(ax=axes, left=True)
         grid[0].set_yticks(range(len(lines)), [label for label, _ in lines])
-        for tick, (_, cell) in zip(grid[0].get_yticklabels(), lines, strict=True):
-            tick.set_fontweight("bold" if cell is None else "normal")
+        for tick, (_, contrast) in zip(grid[0].get_yticklabels(), lines, strict=True):
+            tick.set_fontweight("bold" if contrast is None else "normal")
         grid[0].set_ylim(len(lines) - 0.4, -0.5)
 
-
-def _sections(results: pd.DataFrame, experiment: Experiment, part: str) -> list[ValuesSection | DifferencesSection]:
-    cells = [cell for cell in experiment.cells if cell.table == part]
-    compared = [cell for cell in cells if cell.baseline is not None]
-    metrics = present(results)
-    forests = [DifferencesSection(part, compared, metrics)] if compared and metrics else []
-    return [ValuesSection(part, cells), *forests]
+    labels = {each.label for own in compared.values() for each in own}
+    what = labels.pop() if len(labels) == 1 else "difference from the baseline"
+    how = "paired by seed, 95 % interval: filled if it excludes 0, blue if better, orange if worse"
+    return f"{what}, {how}", 0.95 + LINE * len(lines), draw
 
 
-def draw_samples(axes: Axes, layout: Layout, samples: Sequence[pd.Series]) -> None:
+def _colours(difference: Interval, metric: str) -> tuple[str, str]:
+    """(colour, filling): filled if the interval decides, and coloured if one direction of the metric is better."""
+    if not (difference.low > 0 or difference.high < 0):
+        return INK, "none"
+    better = metrics.metric(metric).better
+    colour = INK if better is None else ACCENT if (difference.low > 0) == (better == "higher") else BELOW
+    return colour, colour
+
+
+def _draw_samples(axes: Axes, layout: Layout, cells: Sequence[Cell], samples: Sequence[pd.Series]) -> None:
     """Per cell its seeds as points, joined across cells by thin lines, and the mean with its interval."""
-
-    def oriented(along: Sequence[float], across: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
-        return (across, along) if layout.horizontal else (along, across)
-
-    beside = 0.22 if layout.horizontal else 0.1  # seeds stand beside their mean, so that neither hides the other
     for order in layout.joined:
-        together = pd.concat({layout.positions[index] + beside: samples[index] for index in order}, axis=1)
+        together = pd.concat({layout.positions[index] + BESIDE[layout.listed]: samples[index] for index in order}, axis=1)
         for _, seed in together.iterrows():
-            axes.plot(*oriented(list(seed.index), list(seed)), color=INK, linewidth=0.6, alpha=0.45, zorder=1)
-    for index, (position, colour, sample) in enumerate(zip(layout.positions, layout.colours, samples, strict=True)):
-        if len(sample) == 0:
-            continue
-        x, y = oriented([position + beside] * len(sample), list(sample))
-        sns.scatterplot(x=x, y=y, ax=axes, color=colour, s=14, alpha=0.7, linewidth=0, zorder=2)
-        interval = mean_interval(sample)
-        x, y = oriented([position], [interval.mean])
-        error = {} if interval.n < 2 else {"xerr" if layout.horizontal else "yerr": interval.half_width}
-        axes.errorbar(x, y, **error, color=colour, fmt="D", markersize=5, elinewidth=2.2, zorder=3)
-        if index in layout.names:
-            top = (position, max([*sample, *([interval.high] if interval.n > 1 else [])]))
-            axes.annotate(layout.names[index], top, xytext=(0, 4), textcoords="offset points", color=colour, ha="center")
+            axes.plot(*_oriented(seed, seed.index, layout.listed), color=INK, linewidth=0.6, alpha=0.45, zorder=1)
+    for index, (cell, position, sample) in enumerate(zip(cells, layout.positions, samples, strict=True)):
+        if len(sample):
+            colour = INK if cell.baseline is None else ACCENT
+            top = _draw_sample(axes, sample, position, colour, colour, listed=layout.listed)
+            if index in layout.names:
+                axes.annotate(layout.names[index], (position, top), (0, 4), textcoords="offset points", ha="center")
 
 
-def draw_difference(axes: Axes, position: float, sample: pd.Series) -> None:
-    """One line of a forest: mean difference with its interval, under it the seeds. Coloured and filled if that decides."""
+def _draw_sample(axes: Axes, sample: pd.Series, position: float, colour: str, fill: str, *, listed: bool = True) -> float:
+    """The mean with its interval, and beside it the seeds; values run along x in a list. Returns the largest value drawn."""
     interval = mean_interval(sample)
-    colour = ACCENT if interval.low > 0 else BELOW if interval.high < 0 else INK
-    fill = colour if colour != INK else "none"
-    sns.scatterplot(
-        x=list(sample), y=[position + 0.25] * len(sample), ax=axes, color=colour, s=12, alpha=0.7, linewidth=0, zorder=2
-    )
-    error = {} if interval.n < 2 else {"xerr": interval.half_width}
-    axes.errorbar(
-        [interval.mean],
-        [position],
-        **error,
-        color=colour,
-        fmt="D",
-        markersize=5,
-        markerfacecolor=fill,
-        elinewidth=2.2,
-        zorder=3,
-    )
+    seeds = _oriented(sample, [position + BESIDE[listed]] * len(sample), listed)
+    axes.scatter(*seeds, color=colour, s=13, alpha=0.7, linewidth=0, zorder=2)
+    error = {} if interval.n < 2 else {"xerr" if listed else "yerr": interval.half_width}
+    look = {"color": colour, "markerfacecolor": fill, "fmt": "D", "markersize": 5, "elinewidth": 2.2, "zorder": 3}
+    axes.errorbar(*_oriented([interval.mean], [position], listed), **error, **look)
+    return float(np.nanmax([*sample, interval.high]))
 
 
-def _comparison(cell: Cell) -> str:
-    return f"{cell.row} − {cell.baseline}"
+def _oriented(values: Sequence[float], positions: Sequence[float], listed: bool) -> tuple[Sequence[float], Sequence[float]]:
+    return (values, positions) if listed else (positions, values)
 
 
-def _spoken(part: str) -> str:
-    return part.replace("table", "Table ")
+def curves(results: pd.DataFrame, experiment: Experiment, *, metric: str | None = None) -> Figure:
+    """A panel a data set: each row's mean over seeds with its 95 % interval against epochs; dashed, where the baseline ends."""
+    metric, panels = metric or experiment.leads[0], groups(experiment.cells)
+    with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
+        size = (WIDTH, 3.2 * len(panels))
+        whole, grid = plt.subplots(len(panels), 1, figsize=size, dpi=144, layout="constrained", squeeze=False)
+        plt.close(whole)
+        for axes, ((_, dataset), cells) in zip(grid[:, 0], panels.items(), strict=True):
+            looks = zip(itertools.cycle("osD^v"), itertools.cycle((INK, BELOW, ACCENT, "#8a6fc4")))
+            for (name, own), (mark, colour) in zip(by_row(cells).items(), looks):
+                curve = by_epoch(results, own, metric).melt(var_name="epoch").dropna()
+                if len(curve):
+                    look = {"color": colour, "marker": mark, "markeredgewidth": 0, "err_kws": {"alpha": 0.15, "linewidth": 0}}
+                    sns.lineplot(curve, x="epoch", y="value", errorbar=_ends, label=name, legend=False, ax=axes, **look)
+            if lines := axes.get_lines():
+                axes.axhline(lines[0].get_ydata()[-1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+                axes.set_xticks(lines[0].get_xdata())
+                axes.legend(frameon=False, labelcolor=INK, loc="lower right")
+            axes.set_title(dataset, loc="left")
+            axes.set(xlabel="epochs", ylabel=heading(metric))
+            sns.despine(ax=axes)
+    return whole
 
 
-def _is_number(label: str) -> bool:
-    try:
-        return math.isfinite(float(label))
-    except ValueError:
-        return False
+def _ends(sample: pd.Series) -> tuple[float, float]:
+    interval = mean_interval(sample)
+    return interval.low, interval.high
+
+
+def maps(results: pd.DataFrame, experiment: Experiment, *, store: Store, head: int = 0) -> Figure:
+    """The first test images, and below each one head's map of it in the first seed's run of each row that shows its collapse.
+
+    A map is softmax(S) divided by its largest value: bright all over where it is flat, one bright token where it has collapsed
+    (section 4.3). A line runs around the tokens that exceed the map's mean, the components of Equation 6. The label of a row
+    gives `peak` and `single` over all images, heads and seeds, from `results`. The maps are measurements in the `store`: no
+    weights are needed. `ConfigError` where they are not there, or where the rows are not of one data set.
+    """
+    from sarlib import data  # brings torch with it
+
+    declared = {run.key: measurement for run, measurement in experiment.measurements() if measurement.name == "maps"}
+    cells = [cell for cell in experiment.cells if cell.measurement is not None and cell.measurement.name == "collapse"]
+    runs = [cell.with_seed(experiment.seeds[0]) for cell in cells]
+    if len({cell.dataset for cell in cells}) != 1 or not {run.key for run in runs} <= set(declared):
+        raise ConfigError(f"maps need rows on one data set whose collapse and maps are measured; {experiment.name} has none")
+    drawn = [_stored_maps(run, declared[run.key], store)[:, head] for run in runs]
+    spec, across = declared[runs[0].key].data, len(drawn[0])
+    _, test = data.load(spec, seed=experiment.seeds[0], root=experiment.data_root)
+    side = min(MAP, (WIDTH - LABELS) / across)
+    with plt.rc_context(STYLE):
+        size = (LABELS + side * across, (side + 0.05) * (1 + len(cells)))
+        whole, grid = plt.subplots(1 + len(cells), across, figsize=size, dpi=144, layout="constrained", squeeze=False)
+        plt.close(whole)
+        for index, axes in enumerate(grid[0]):
+            axes.imshow(test.view(index, spec.image_size))
+        labels = [f"test images\n{cells[0].dataset}"]
+        for line, cell, attention in zip(grid[1:], cells, drawn, strict=True):
+            for axes, one in zip(line, attention, strict=True):
+                shown = _draw_map(axes, one)
+            peak, single = (values(results, cell, name).mean() for name in ("peak", "single"))
+            labels.append(f"{cell.row}\npeak {peak:.2f}, single {single:.0f} %")
+        for axes, label in zip(grid[:, 0], labels, strict=True):
+            axes.set_ylabel(label, rotation=0, ha="right", va="center")
+        plt.setp(grid.ravel().tolist(), xticks=[], yticks=[])
+        bar = whole.colorbar(shown, ax=grid[1:], shrink=0.9, pad=0.01, label="softmax(S) / its largest value")
+        bar.outline.set_edgecolor(INK)
+    return whole
+
+
+def _stored_maps(run: Run, measurement: Measurement, store: Store) -> np.ndarray:
+    """softmax(S) of the run's first test images: (images, heads, k, k)."""
+    found = store.read_measured(run, measurement)
+    if found is None:
+        raise ConfigError(f"the maps of run {run.key} are not in {store.root}: run the table first")
+    (attention,) = found["arrays"].values()
+    return np.asarray(attention)
+
+
+def _draw_map(axes: Axes, attention: np.ndarray) -> AxesImage:
+    """One map (k, k), and a line around the tokens that exceed its mean."""
+    h, w = attention.shape
+    shown = axes.imshow(attention / attention.max(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
+    above = attention > attention.mean()
+    if above.any() and not above.all():
+        fine = np.kron(above, np.ones((16, 16)))  # the line then follows the tokens' edges instead of cutting their corners
+        axes.contour(fine, levels=[0.5], extent=(-0.5, w - 0.5, -0.5, h - 0.5), colors=[BELOW], linewidths=1.2)
+    return shown

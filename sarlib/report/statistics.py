@@ -1,33 +1,30 @@
-"""What a few seeds can tell: Student's t intervals on per-seed values, contrasts paired by seed, Welch's interval.
+"""What a few seeds can tell: the values of a table's cells, their differences within a seed, and t intervals on both.
 
-A cell is one (table, row, data set). Its values over seeds are a small sample, three to eight numbers, so every interval here
-is a t interval and never a normal one. Two cells share their seeds, and with a seed its training subset and its initialisation;
-the variance these have in common cancels in the difference within a seed, which is why contrasts are formed per seed before
-anything is averaged. Values that are not finite (failed runs) are left out, and `n` says how many remained.
+Three to eight values are a small sample, so every interval here is a t interval and never a normal one. Two cells share their
+seeds, and with a seed its training subset and its initialisation; the variance these have in common cancels in the difference,
+which is why contrasts are formed per seed before anything is averaged. Values that are not finite (failed runs) are left out.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import special  # scipy.stats has the same functions and takes seconds to import
 
-from sarlib.experiments.claims import Term
+from sarlib.config import ConfigError
+from sarlib.experiments.claims import Contrast, Term
+from sarlib.experiments.declaration import Cell, Experiment
 
 LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean of `n` values and its two-sided interval, in the unit of the values.
-
-    `low` and `high` are NaN for fewer than two values. `p` is the two-sided p value of "the mean is 0"; it is NaN where there
-    are too few values or no spread.
-    """
+    """A mean of `n` values and its two-sided interval, in the unit of the values; `low` and `high` are NaN for fewer than two.
+    `p` is the two-sided p value of "the mean is 0"; it is NaN where there are too few values or no spread."""
 
     mean: float
     low: float
@@ -51,8 +48,7 @@ class Interval:
 
 def mean_interval(values: Iterable[float], *, level: float = LEVEL) -> Interval:
     """t interval of the mean of independent `values`; those that are not finite are left out."""
-    sample = np.asarray(list(values), dtype=float)
-    sample = sample[np.isfinite(sample)]
+    sample = _finite(values)
     n = len(sample)
     if n < 2:
         return Interval(mean=float(sample[0]) if n else math.nan, low=math.nan, high=math.nan, n=n, p=math.nan)
@@ -62,8 +58,7 @@ def mean_interval(values: Iterable[float], *, level: float = LEVEL) -> Interval:
 def welch_interval(first: Iterable[float], second: Iterable[float], *, level: float = LEVEL) -> Interval:
     """Interval of mean(first) - mean(second) for two unpaired samples of unequal variance (Welch 1947). `n` is that of the
     smaller sample; below two values on either side the bounds are NaN."""
-    samples = [np.asarray(list(sample), dtype=float) for sample in (first, second)]
-    samples = [sample[np.isfinite(sample)] for sample in samples]
+    samples = [_finite(first), _finite(second)]
     n = min(map(len, samples))
     if n < 2:
         return Interval(mean=math.nan, low=math.nan, high=math.nan, n=n, p=math.nan)
@@ -75,27 +70,69 @@ def welch_interval(first: Iterable[float], second: Iterable[float], *, level: fl
     return _t_interval(mean, math.sqrt(total), df=df, n=n, level=level)
 
 
+def _finite(values: Iterable[float]) -> np.ndarray:
+    sample = np.asarray(list(values), dtype=float)
+    return sample[np.isfinite(sample)]
+
+
 def _t_interval(mean: float, error: float, *, df: float, n: int, level: float) -> Interval:
+    from scipy import special  # scipy.stats has the same functions and takes seconds to import
+
     half = float(special.stdtrit(df, 0.5 + level / 2)) * error
     interval = Interval(mean=mean, low=mean - half, high=mean + half, n=n, p=math.nan)
-    if interval.degenerate:
-        return interval
-    return Interval(mean=mean, low=mean - half, high=mean + half, n=n, p=float(2 * special.stdtr(df, -abs(mean) / error)))
+    return interval if interval.degenerate else replace(interval, p=float(2 * special.stdtr(df, -abs(mean) / error)))
 
 
-def cell_values(results: pd.DataFrame, table: str, row: str, dataset: str, *, metric: str) -> pd.Series:
-    """Finite values of one cell, float64, indexed by seed in ascending order; empty where the cell has none."""
-    here = (
-        (results["table"] == table) & (results["row"] == row) & (results["dataset"] == dataset) & (results["metric"] == metric)
-    )
-    values = results.loc[here].set_index("seed")["value"].astype(float).sort_index()
-    return values[np.isfinite(values)]
+def lines(results: pd.DataFrame, table: str, row: str, dataset: str) -> pd.DataFrame:
+    """The lines of `results` that belong to one cell."""
+    return results[(results["table"] == table) & (results["row"] == row) & (results["dataset"] == dataset)]
 
 
 def paired_values(results: pd.DataFrame, terms: Sequence[Term], *, metric: str) -> pd.Series:
-    """The linear combination sum(coefficient * cell), once per seed, indexed by seed.
+    """The linear combination sum(coefficient * cell), once per seed, float64, indexed by seed in ascending order.
 
     Only seeds for which every cell has a finite value count: without it, different training subsets would be compared.
     """
-    cells = [coefficient * cell_values(results, *cell, metric=metric) for coefficient, *cell in terms]
-    return pd.concat(cells, axis=1, join="inner").sum(axis=1)
+    finite = results[(results["metric"] == metric) & np.isfinite(results["value"].astype(float))]
+    cells = [coefficient * lines(finite, *place).set_index("seed")["value"] for coefficient, *place in terms]
+    return pd.concat(cells, axis=1, join="inner").astype(float).sum(axis=1).sort_index()
+
+
+def values(results: pd.DataFrame, cell: Cell, metric: str) -> pd.Series:
+    """Finite values of the cell by seed; empty where it has none."""
+    return paired_values(results, ((1.0, cell.table, cell.row, cell.dataset),), metric=metric)
+
+
+def from_baselines(cells: Sequence[Cell]) -> list[Contrast]:
+    """The differences of those cells that have a baseline from it."""
+    found = []
+    for cell in cells:
+        if cell.baseline is not None:
+            terms = ((1.0, cell.table, cell.row, cell.dataset), (-1.0, cell.table, cell.baseline, cell.dataset))
+            found.append(Contrast(f"{cell.row} − {cell.baseline}", terms))
+    return found
+
+
+def groups(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
+    """Cells by (table, data set), in the order in which the declaration first names them."""
+    grouped: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        grouped.setdefault((cell.table, cell.dataset), []).append(cell)
+    return grouped
+
+
+def part(experiment: Experiment, table: str | None) -> tuple[Cell, ...]:
+    """The cells of one part of the table, such as "table1c", or all. `ConfigError` for a part that it does not have."""
+    cells = tuple(cell for cell in experiment.cells if table in (None, cell.table))
+    if not cells:
+        known = ", ".join(dict.fromkeys(cell.table for cell in experiment.cells))
+        raise ConfigError(f"{experiment.name} has no part {table!r}; choose from {known}")
+    return cells
+
+
+def leading(results: pd.DataFrame, experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
+    """What a table of these cells leads with, of what `results` hold: the experiment's metrics, or, where the cells show a
+    measurement, all that it measured."""
+    if any(cell.measurement for cell in cells):
+        return list(pd.concat([lines(results, cell.table, cell.row, cell.dataset)["metric"] for cell in cells]).unique())
+    return [name for name in experiment.leads if (results["metric"] == name).any()]

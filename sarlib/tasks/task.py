@@ -92,7 +92,9 @@ class Task(nn.Module):
         self, images: Images, *, batch_size: int, image_size: int, device: torch.device, data_workers: int = 0
     ) -> dict[str, Tensor]:
         """What `summarize` takes, a row an image, float64 on the CPU; in evaluation mode. `data_workers` decode files."""
-        shown = evaluation_batches(images, batch_size=batch_size, image_size=image_size, device=device, data_workers=data_workers)
+        shown = evaluation_batches(
+            images, batch_size=batch_size, image_size=image_size, device=device, data_workers=data_workers
+        )
         with _evaluating(self), torch.inference_mode():
             batches = [self.measure_batch(pixels, images, indices) for pixels, indices in shown]
         return {name: torch.cat([batch[name] for batch in batches]).double().cpu() for name in batches[0]}

@@ -18,8 +18,8 @@ from torchvision.datasets import ImageFolder
 from sarlib import experiments, models
 from sarlib.config import Data, Model
 from sarlib.data import load
-from sarlib.data.loader import TrainBatches, evaluation_batches
 from sarlib.data.images import Images
+from sarlib.data.loader import TrainBatches, evaluation_batches
 from sarlib.tasks.classification import Classification
 from sarlib.trainer.recipes import DEIT_AUGMENTATION
 

@@ -23,12 +23,14 @@ own level; over a book full of claims some will be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from sarlib.experiments.claims import ClaimTest, Contrast
+from sarlib.experiments.claims import ClaimTest
+from sarlib.experiments.declaration import Experiment
+from sarlib.report.notation import GAP, bounds, number
 from sarlib.report.statistics import LEVEL, Interval, mean_interval, paired_values
 
 SUPPORTED = "supported"
@@ -63,7 +65,12 @@ def judge(test: ClaimTest, results: pd.DataFrame) -> Judgement:
     samples = [paired_values(results, contrast.terms, metric=contrast.metric).to_numpy() for contrast in test.contrasts]
     intervals = tuple(mean_interval(sample) for sample in samples)
     for index, (contrast, interval) in enumerate(zip(test.contrasts, intervals, strict=True)):
-        if why := _why_untestable(contrast, interval):
+        why = ""
+        if interval.n < FEWEST_SEEDS:
+            why = f"{contrast.label}: {interval.n} paired seeds, {FEWEST_SEEDS} are needed"
+        elif interval.degenerate:
+            why = f"{contrast.label}: all {interval.n} seeds give the same value, so there is no spread to judge by"
+        if why:
             return Judgement(verdict=UNTESTABLE, reason=why, intervals=intervals, carrying=index)
     # Above 1, an interval lies above 0; below -1, below 0.
     evidence = [interval.mean / interval.half_width for interval in intervals]
@@ -72,19 +79,8 @@ def judge(test: ClaimTest, results: pd.DataFrame) -> Judgement:
     return Judgement(verdict=verdict, reason=reason, intervals=intervals, carrying=carrying)
 
 
-def _why_untestable(contrast: Contrast, interval: Interval) -> str:
-    if interval.n < FEWEST_SEEDS:
-        return f"{contrast.label}: {interval.n} paired seeds, {FEWEST_SEEDS} are needed"
-    if interval.degenerate:
-        return f"{contrast.label}: all {interval.n} seeds give the same value, so there is no spread to judge by"
-    return ""
-
-
 def decide(samples: Sequence[Sequence[float]], *, rule: str) -> tuple[str, str]:
-    """(verdict, reason) from the per-seed values of a claim's contrasts, at least three for each; never `UNTESTABLE`.
-
-    The four conditions and their reasons are in this module's docstring.
-    """
+    """(verdict, reason) from the per-seed values of a claim's contrasts, at least three for each; never `UNTESTABLE`."""
     m = len(samples)
     plain = [mean_interval(sample) for sample in samples]
     corrected = [mean_interval(sample, level=1 - (1 - LEVEL) / m) for sample in samples]
@@ -102,3 +98,41 @@ def decide(samples: Sequence[Sequence[float]], *, rule: str) -> tuple[str, str]:
         return CONTRADICTED, ""
     side = "below" if rule == "all" else "above"
     return NOT_SUPPORTED, f"{side} 0 at 95 %, but not after correction for {m} contrasts" if almost else ""
+
+
+def verdicts(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """What becomes of each claim that the table tests; indexed by the claim's id. The rules are in this module's docstring.
+
+    `ours`, `interval` (95 %) and `n` are of the contrast that carries the verdict, which `note` names. The direction decides.
+    The paper's magnitude is set against our interval at PRESET=paper only: other data and other sizes have other magnitudes.
+    """
+    lines = []
+    for test in experiment.tests:
+        claim, judgement = test.claim, judge(test, results)
+        line = {"id": claim.id, "claim": claim.claim, "where": claim.where, "paper": claim.stated or GAP}
+        line |= {"ours": GAP, "interval": GAP, "n": 0, "verdict": judgement.verdict, "magnitude": GAP}
+        if judgement.intervals:
+            metric, interval = test.contrasts[judgement.carrying].metric, judgement.intervals[judgement.carrying]
+            line |= {"ours": number(interval.mean, metric, "+"), "interval": bounds(interval, metric), "n": interval.n}
+        if claim.delta is not None and judgement.verdict != UNTESTABLE:
+            extreme = min if test.rule == "all" else max  # the smallest of all gains, or the largest of any
+            interval = extreme(judgement.intervals, key=lambda interval: interval.mean)
+            where = "inside our interval" if interval.contains(claim.delta) else "outside our interval"
+            line["magnitude"] = where if experiment.preset == "paper" else "not compared at this size"
+        line["note"] = "; ".join((*_about(test, judgement, seeds=len(experiment.seeds)), *filter(None, [test.note])))
+        lines.append(line)
+    columns = ["id", "claim", "where", "paper", "ours", "interval", "n", "verdict", "magnitude", "note"]
+    return pd.DataFrame(lines, columns=columns).set_index("id")
+
+
+def _about(test: ClaimTest, judgement: Judgement, *, seeds: int) -> Iterator[str]:
+    """Why the verdict is what it is, which contrast the numbers belong to, and how many of the declared seeds it stands on."""
+    if judgement.verdict == UNTESTABLE:
+        yield judgement.reason
+        return
+    label, n = test.contrasts[judgement.carrying].label, judgement.intervals[judgement.carrying].n
+    if len(test.contrasts) > 1:
+        which = "weakest" if test.rule == "all" else "strongest"
+        yield f"{which} of {len(test.contrasts)} contrasts: {label}" + (f" ({judgement.reason})" if judgement.reason else "")
+    if n < seeds:
+        yield f"{n} of {seeds} seeds; the others failed or are missing"

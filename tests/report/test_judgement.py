@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 
+import constructed
 import numpy as np
 import pandas as pd
 import pytest
+from constructed import SETS, TABLE2
 
-from sarlib import experiments
+from sarlib import experiments, report
 from sarlib.config import ConfigError
 from sarlib.experiments import claims
 from sarlib.experiments.claims import ClaimTest, Contrast
-from sarlib.report.verdicts import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, UNTESTABLE, decide, judge
+from sarlib.report.judgement import CONTRADICTED, NOT_SUPPORTED, SUPPORTED, UNTESTABLE, decide, judge
 
 # Per-seed values whose 95 % intervals lie clearly above 0, clearly below, and across it.
 ABOVE, BELOW, ACROSS = [2.0, 3.0, 2.5, 2.8], [-2.0, -3.0, -2.5, -2.8], [2.0, -3.0, 2.5, -1.0]
@@ -154,7 +155,40 @@ def test_a_wrong_declaration_is_refused(build: object, message: str) -> None:
         build()
 
 
-def test_claims_need_no_experiments_report_or_plotting() -> None:
-    above = ("sarlib.experiments", "sarlib.report", "seaborn", "torch", "IPython")
-    code = f"import sys, sarlib.report.verdicts; print([name for name in {above} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+@pytest.mark.parametrize(("gain", "verdict"), [(4.0, SUPPORTED), (-4.0, CONTRADICTED), (0.0, NOT_SUPPORTED)])
+def test_verdicts_follow_the_intervals_and_show_the_papers_figure(gain: float, verdict: str) -> None:
+    shown = report.verdicts(constructed.results_of(TABLE2, gain=gain), TABLE2)
+    assert list(shown["verdict"]) == [verdict, verdict, UNTESTABLE]
+    assert list(shown["paper"]) == ["+18.17", "+30.78", "almost 1"]
+    assert list(shown["magnitude"]) == ["not compared at this size"] * 2 + ["–"]
+    assert (
+        shown.loc["t2-min", "note"].startswith("weakest of 2 contrasts: ")
+        and "a note of the declaration" in shown.loc["t2-min", "note"]
+    )
+    assert shown.loc["t4-sar", "note"] == "no IN-1K here" and shown.loc["t4-sar", "n"] == 0
+
+
+@pytest.mark.parametrize(
+    ("gains_by_set", "magnitudes"),
+    [
+        ((18.2, 30.8), ["inside our interval", "inside our interval"]),  # the smallest against 18.17, the largest against 30.78
+        ((30.8, 18.2), ["inside our interval", "inside our interval"]),
+        ((24.0, 25.0), ["outside our interval", "outside our interval"]),
+    ],
+)
+def test_the_papers_magnitude_is_compared_at_the_papers_preset_only(
+    gains_by_set: tuple[float, float], magnitudes: list[str]
+) -> None:
+    results = constructed.results_of(TABLE2, gain=0.0)
+    for name, gain in zip(SETS, gains_by_set, strict=True):
+        here = (results["dataset"] == name) & (results["row"] == "ViT + SAR") & (results["metric"] == "top1")
+        results.loc[here, "value"] += gain
+    shown = report.verdicts(results, dataclasses.replace(TABLE2, preset="paper"))
+    assert list(shown["magnitude"])[:2] == magnitudes
+    assert list(shown["verdict"])[:2] == [SUPPORTED, SUPPORTED]  # the direction decides
+
+
+def test_a_verdict_says_when_it_stands_on_fewer_seeds_than_declared() -> None:
+    results = constructed.results_of(TABLE2)
+    results.loc[(results["row"] == "ViT") & (results["seed"] == 3), "value"] = math.nan
+    assert "3 of 4 seeds" in report.verdicts(results, TABLE2).loc["t2-min", "note"]

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.experiments.results import COLUMNS, read_csv
-from sarlib.report.cells import Cell, Experiment, measurements, values
-from sarlib.report.notation import GAP, bounds, plus_minus, signed
-from sarlib.report.statistics import Interval, mean_interval, welch_interval
-
-#: Measurements of the machine, not of the method: two equal runs differ in them.
-MACHINE_METRICS = ("seconds", "images_per_second")
+from sarlib.report.notation import GAP, bounds, number, plus_minus
+from sarlib.report.statistics import Interval, leading, lines, mean_interval, values, welch_interval
+from sarlib.tasks.metrics import MACHINE_METRICS
 
 
-def agreement(results: pd.DataFrame, experiment: Experiment, reference: Path, metric: str = "top1") -> pd.DataFrame:
-    """Each cell's `metric` beside that of the reference results at the path `reference`, judged in the column `agreement`:
+def agreement(results: pd.DataFrame, experiment: Experiment, reference: Path, metric: str | None = None) -> pd.DataFrame:
+    """Each cell's `metric` (default: the first that the table leads with) beside that of the reference results at the path
+    `reference`, judged in the column `agreement`:
 
     bit-equal      every measurement that both have (same seed, any metric but times) is the same number
     agrees         else: the interval of the difference includes 0; of the paired difference where two or more seeds are shared
@@ -29,24 +28,22 @@ def agreement(results: pd.DataFrame, experiment: Experiment, reference: Path, me
     no result      the reader's results lack the cell
     """
     theirs = read_csv(reference) if Path(reference).exists() else pd.DataFrame({name: [] for name in COLUMNS})
-    lines = []
+    compared = []
     for cell in experiment.cells:
-        ours_here, theirs_here = (values(frame, cell, metric) for frame in (results, theirs))
-        judgement, interval, note = _compare(results, theirs, cell, metric=metric)
-        line = {"table": cell.table, "dataset": cell.dataset, "row": cell.row, "metric": metric}
-        line |= {
-            "ours": plus_minus(mean_interval(ours_here), metric),
-            "reference": plus_minus(mean_interval(theirs_here), metric),
-        }
-        line |= {"n": len(ours_here), "n_reference": len(theirs_here)}
-        line["difference"] = f"{signed(interval.mean, metric)} {bounds(interval, metric)}" if interval else GAP
-        lines.append(line | {"agreement": judgement, "note": note})
-    return pd.DataFrame(lines)
+        name = metric or next(iter(leading(results, experiment, [cell])), experiment.leads[0])
+        ours, reference_interval = (mean_interval(values(frame, cell, name)) for frame in (results, theirs))
+        judgement, interval, note = _compare(results, theirs, cell, metric=name)
+        line = {"table": cell.table, "dataset": cell.dataset, "row": cell.row, "metric": name}
+        line |= {"ours": plus_minus(ours, name), "reference": plus_minus(reference_interval, name)}
+        line |= {"n": ours.n, "n_reference": reference_interval.n}
+        line["difference"] = f"{number(interval.mean, name, '+')} {bounds(interval, name)}" if interval else GAP
+        compared.append(line | {"agreement": judgement, "note": note})
+    return pd.DataFrame(compared)
 
 
 def _compare(results: pd.DataFrame, theirs: pd.DataFrame, cell: Cell, *, metric: str) -> tuple[str, Interval | None, str]:
     """(judgement, interval of the difference where one decided, note) of one cell."""
-    ours_all, theirs_all = measurements(results, cell), measurements(theirs, cell)
+    ours_all, theirs_all = (lines(frame, cell.table, cell.row, cell.dataset) for frame in (results, theirs))
     if ours_all.empty:
         return "no result", None, ""
     if theirs_all.empty:
@@ -57,12 +54,12 @@ def _compare(results: pd.DataFrame, theirs: pd.DataFrame, cell: Cell, *, metric:
     shared = shared[~shared["metric"].isin(MACHINE_METRICS)]
     if len(shared) and np.array_equal(shared["value"], shared["value_reference"], equal_nan=True):
         return "bit-equal", None, f"{shared['seed'].nunique()} shared seeds"
-    ours_here, theirs_here = (values(frame, cell, metric) for frame in (results, theirs))
-    differences = (ours_here - theirs_here).dropna()
+    ours, reference = (values(frame, cell, metric) for frame in (results, theirs))
+    differences = (ours - reference).dropna()
     if len(differences) >= 2:
         interval, how = mean_interval(differences), f"paired, {len(differences)} shared seeds"
     else:
-        interval, how = welch_interval(ours_here, theirs_here), "other seeds, Welch's interval"
+        interval, how = welch_interval(ours, reference), "other seeds, Welch's interval"
     if math.isnan(interval.low):
         return "too few seeds", None, ""
     return ("agrees" if interval.contains(0) else "differs"), interval, how
@@ -71,11 +68,7 @@ def _compare(results: pd.DataFrame, theirs: pd.DataFrame, cell: Cell, *, metric:
 def agreement_in_words(compared: pd.DataFrame) -> str:
     """One sentence on an `agreement` frame: how many cells say what, and how many were expected to differ by chance alone."""
     counts = compared["agreement"].value_counts()
-    said = ", ".join(f"{count} {judgement}" for judgement, count in counts.items())
+    judged = ", ".join(f"{count} {judgement}" for judgement, count in counts.items())
     by_interval = int(counts.get("agrees", 0) + counts.get("differs", 0))
-    chance = (
-        f"; of {by_interval} compared by a 95 % interval, {by_interval / 20:.1f} are expected to differ by chance"
-        if by_interval
-        else ""
-    )
-    return f"{len(compared)} cells beside the reference: {said}{chance}."
+    chance = f"; of {by_interval} compared by a 95 % interval, {by_interval / 20:.1f} are expected to differ by chance"
+    return f"{len(compared)} cells beside the reference: {judged}{chance if by_interval else ''}."

@@ -116,29 +116,15 @@ def stop_cleanly() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def notebook_parameters(arguments: list[str]) -> tuple[str, dict[str, object]]:
-    """The notebook's name, and the other arguments as values for its cell of parameters. They have been checked before."""
-    from sarlib import __main__ as command_line
-
-    options = vars(command_line._parser().parse_args(arguments))
-    del options["action"]
-    return options.pop("table"), options
-
-
 def main(arguments: list[str]) -> int:
     """Returns the exit code: 0, 2 for bad input, 1 for a notebook that failed, 130 when stopped; each with one line."""
     from sarlib import __main__ as command_line
     from sarlib.experiments import runs_folder
 
     stop_cleanly()
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # a terminal that lacks a sign gets its number, not an error after all training is done
-        stream.reconfigure(errors="backslashreplace")
     if code := command_line.main([*arguments, "--check"]):
         return code
-    name, parameters = notebook_parameters(arguments)
+    name, parameters = command_line.parameters(arguments)
     target = runs_folder() / parameters["preset"] / f"{name}.ipynb"
     try:
         execute(NOTEBOOKS / f"{name}.ipynb", target, parameters)

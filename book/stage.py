@@ -133,8 +133,8 @@ def is_stale(executed: NotebookNode, source: NotebookNode) -> bool:
 def has_newer_results(path: Path, executed: NotebookNode) -> bool:
     """Whether the CSV beside the notebook at `path` is not the one that the notebook shows.
 
-    A table that was run again from JupyterLab or by `python -m sarlib` writes its CSV alone. Where the notebook carries no digest of
-    what it shows, the files' times tell: a CSV that `make` leaves is as old as its notebook, to a second.
+    A table that was run again from JupyterLab or by `python -m sarlib` writes its CSV alone. Where the notebook carries no
+    digest of what it shows, the files' times tell: a CSV that `make` leaves is as old as its notebook, to a second.
     """
     results = path.with_suffix(".csv")
     if "results" in executed.metadata:

@@ -1,4 +1,5 @@
-"""Spatial entropy as an inductive bias for Vision Transformers: the loss, the architectures, the trainer and the paper's tables.
+"""Spatial entropy as an inductive bias for Vision Transformers: the loss, the architectures, the trainer and the paper's
+tables.
 
 In your own training loop:
 
@@ -23,7 +24,8 @@ _HOME = {"SAR": "sarlib.plugin", "components": "sarlib.entropy", "spatial_entrop
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch and timm when one of the names is first used, not with the package: `python -m sarlib --help` stays quick."""
+    """Import torch and timm when one of the names is first used, not with the package: `python -m sarlib --help`
+    stays quick."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -33,9 +33,10 @@ def require(condition: bool, message: str) -> None:
 class Data:
     """Which images. `train_size` / `test_size` are numbers of images, None for the whole set; `image_size` is in pixels.
 
-    A training subset is drawn by the run's seed, class by class in equal shares as far as they go; the test set never depends on the
-    seed. `fingerprint` identifies the files of a real set (empty for embedded ones), so that changed files are another run.
-    `test_crop` is the share of a test image's shorter side that is shown, from its centre: 0.875 resizes to 256 and shows 224 pixels.
+    A training subset is drawn by the run's seed, class by class in equal shares as far as they go; the test set never depends
+    on the seed. `fingerprint` identifies the files of a real set (empty for embedded ones), so that changed files are another
+    run. `test_crop` is the share of a test image's shorter side that is shown, from its centre: 0.875 resizes to 256 and
+    shows 224 pixels.
     """
 
     name: str
@@ -77,8 +78,8 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of a pyramid: its tokens are `stride` times fewer a side than those before it, and its keys and values come from a grid
-    that is once more `key_stride` times smaller a side."""
+    """One stage of a pyramid: its tokens are `stride` times fewer a side than those before it, and its keys and values
+    come from a grid that is once more `key_stride` times smaller a side."""
 
     dim: int
     depth: int
@@ -95,10 +96,11 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which architecture. `variant` is the last block of Table 1c: A stock, B no MSA skip, C also no LayerNorm, D also no MLP skip.
+    """Which architecture. `variant` is the last block of Table 1c: A stock, B no MSA skip, C also no LayerNorm, D also no
+    MLP skip.
 
-    `patch_size` is the side of a token of the last block in pixels. A pyramid (pvt, cvt) has `stages`; `dim`, `depth`, `heads` and
-    `mlp_ratio` are then those of the last one.
+    `patch_size` is the side of a token of the last block in pixels. A pyramid (pvt, cvt) has `stages`; `dim`, `depth`,
+    `heads` and `mlp_ratio` are then those of the last one.
     """
 
     name: str = "vit"
@@ -185,7 +187,8 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How long and how fast. `lr` is the peak learning rate at `batch_size` (scaling rules are applied where a recipe is declared)."""
+    """How long and how fast. `lr` is the peak learning rate at `batch_size` (scaling rules are applied where a recipe
+    is declared)."""
 
     epochs: int
     batch_size: int
@@ -213,8 +216,9 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Regularizer:
-    """What is added to the cross entropy. `constant` is the paper's text; `warmup-cosine` is its released code: 0 -> weight over
-    `warmup_epochs`, then half a cosine down to 0 at the last epoch; `warmup-linear` falls in a straight line instead.
+    """What is added to the cross entropy. `constant` is the paper's text; `warmup-cosine` is its released code: 0 ->
+    weight over `warmup_epochs`, then half a cosine down to 0 at the last epoch; `warmup-linear` falls in a straight line
+    instead.
 
     `pairs` (of tokens an image), `mode` and `hidden` (width of its perceptron's two layers) are DRLoc's.
     """

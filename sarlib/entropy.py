@@ -187,7 +187,8 @@ def _on_cpu(stacked: Tensor, finfo: torch.finfo) -> tuple[Tensor, Tensor]:
 
 
 def _stacked(maps: Tensor) -> Tensor:
-    """Deviations S - mean(S) of maps (N, h, w) as one tall float64 image (N, h + 1, w), in which a row parts each map from the next.
+    """Deviations S - mean(S) of maps (N, h, w) as one tall float64 image (N, h + 1, w), in which a row parts each map
+    from the next.
 
     That row is 0, or NaN throughout where the map's mean is not finite, so that it marks a map that has no entropy.
     """

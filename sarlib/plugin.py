@@ -136,7 +136,8 @@ class SAR:
             )
         raise ConfigError(
             "sar.loss() found no new forward pass: run the model with gradients on before each call, make SAR(model) "
-            "after its layers are wrapped and before the compiled model first runs, and use non-reentrant gradient checkpointing"
+            "after its layers are wrapped and before the compiled model first runs, and use non-reentrant "
+            "gradient checkpointing"
         )
 
     def __getstate__(self) -> dict[str, Any]:

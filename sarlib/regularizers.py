@@ -2,8 +2,8 @@
 
 A regularizer takes the `sarlib.last_block.Output` of a batch and returns one scalar to be minimised, a mean over the batch, so
 that the average over equal shards is the value of the whole (DRLoc: for the same pairs). Everything is calculated in float32
-whatever the input and the autocast (float64 for float64). What has no contrast (equal values in a map, a head whose output is 0)
-has gradient 0. On a GPU nothing waits for the host.
+whatever the input and the autocast (float64 for float64). What has no contrast (equal values in a map, a head whose output is
+0) has gradient 0. On a GPU nothing waits for the host.
 
 Two regularizers beside each other, as SAR and DRLoc, are two modules, each with a weight of its own (`schedules.loss_weight`).
 """
@@ -138,7 +138,8 @@ class DRLoc(nn.Module):
     """Dense relative localisation (Liu et al. 2021): how far apart are two tokens, judged by their final embeddings?
 
     In every image `pairs` pairs of grid positions are drawn uniformly, with replacement, from torch's global generator. The two
-    embeddings, one after the other, go through a perceptron 2 dim - `hidden` - `hidden` (512, published) with ReLU, whose output depends on `mode`:
+    embeddings, one after the other, go through a perceptron 2 dim - `hidden` - `hidden` (512, published) with ReLU, whose
+    output depends on `mode`:
 
     l1: two numbers, against |dy| / (h - 1) and |dx| / (w - 1); the mean absolute error over images, pairs and both axes.
     cross_entropy: per axis a class for each distance in tokens; the mean over images and pairs, the axes summed.
@@ -154,7 +155,8 @@ class DRLoc(nn.Module):
     needs_tokens = True
 
     def __init__(self, *, dim: int, grid: tuple[int, int], pairs: int = 32, mode: str = "l1", hidden: int = 512) -> None:
-        """dim: channels of a token; grid: (h, w) in tokens. `ConfigError` for a side of one token: nothing is apart along it."""
+        """dim: channels of a token; grid: (h, w) in tokens. `ConfigError` for a side of one token: nothing is apart
+        along it."""
         super().__init__()
         if min(grid) < 2:
             raise ConfigError(

@@ -24,8 +24,8 @@ from sarlib.config import (
     require,
 )
 
-#: Raised by one whenever the same declaration would give other numbers than before. 2: the warm-up of a regularizer's weight reaches the
-#: weight in its last epoch, as in the authors' code. The tables whose reference results are older still declare 1.
+#: Raised by one whenever the same declaration would give other numbers than before. 2: the warm-up of a regularizer's weight
+#: reaches the weight in its last epoch, as in the authors' code. Tables whose reference results are older still declare 1.
 NUMERICS = (1, 2)
 
 
@@ -33,9 +33,9 @@ NUMERICS = (1, 2)
 class Run:
     """One training: everything that decides its numbers.
 
-    `regularizers` are added to the task's loss, each with its own weight: none, one, or two as in SAR + DRLoc. `pretrained` is the
-    run, or the published network, whose weights this one starts from; a run that starts from a run shares its seed. `numerics` is the
-    version of the calculation (`NUMERICS`).
+    `regularizers` are added to the task's loss, each with its own weight: none, one, or two as in SAR + DRLoc. `pretrained`
+    is the run, or the published network, whose weights this one starts from; a run that starts from a run shares its seed.
+    `numerics` is the version of the calculation (`NUMERICS`).
     """
 
     data: Data
@@ -77,8 +77,8 @@ class Run:
             mine, theirs = getattr(self.model, what), getattr(parent.model, what)
             require(
                 mine == theirs,
-                f"a run with {what} {mine} cannot start from run {parent.key}, which has {what} {theirs}: only the last block's "
-                "variant, drop path and image size may differ",
+                f"a run with {what} {mine} cannot start from run {parent.key}, which has {what} {theirs}: only the last "
+                "block's variant, drop path and image size may differ",
             )
 
     @property
@@ -131,8 +131,8 @@ class Run:
     def key(self) -> str:
         """16 hexadecimal digits that name this run in the store: a hash of the fields that are not at their defaults.
 
-        So a new field, whose default means "as before", leaves the keys of earlier results valid; changing a default calls for a new
-        number in `NUMERICS`. A run that it starts from counts by that run's key.
+        So a new field, whose default means "as before", leaves the keys of earlier results valid; changing a default calls
+        for a new number in `NUMERICS`. A run that it starts from counts by that run's key.
         """
         departures = {"augmentation": {}, **_departures(self)}
         departures.pop("numerics", None)
@@ -145,8 +145,8 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What is measured of a finished run, on any data: `name` is a function of `sarlib/runner/measure.py`, `images` limits it to the
-    first of the test images."""
+    """What is measured of a finished run, on any data: `name` is a function of `sarlib/runner/measure.py`, `images`
+    limits it to the first of the test images."""
 
     name: str
     data: Data

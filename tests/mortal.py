@@ -1,7 +1,7 @@
 """Lives that end by SIGKILL: a warm process forks a child for each task and kills it at a chosen moment.
 
-Started as a program it imports and loads all that a task needs, once; then it reads orders, one JSON object a line, and answers each by
-what became of the child. So a life costs a fork, not the seconds of importing PyTorch.
+Started as a program it imports and loads all that a task needs, once; then it reads orders, one JSON object a line, and
+answers each by what became of the child. So a life costs a fork, not the seconds of importing PyTorch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ CALLS = ("fdopen", "fsync", "chmod", "replace", "unlink")
 
 @dataclass(frozen=True)
 class Life:
-    """`calls`: how many boundaries between calls to the file system it passed. `saving`: it died while a checkpoint was being saved."""
+    """`calls`: how many boundaries between calls to the file system it passed. `saving`: it died while a checkpoint
+    was being saved."""
 
     killed: bool
     result: str
@@ -39,7 +40,8 @@ class Life:
 
 @contextmanager
 def warm_process() -> Iterator[Callable[..., Life]]:
-    """Yields `live(task, folder, at_call=None, after_seconds=None)`: the life of a child with one of the tasks below, in `folder`."""
+    """Yields `live(task, folder, at_call=None, after_seconds=None)`: the life of a child with one of the tasks below,
+    in `folder`."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -93,7 +95,8 @@ def _watch(shared: _Shared, *, at_call: int | None) -> None:
 
 
 def _live(task: Callable[[Path], str], *, folder: Path, at_call: int | None = None, after_seconds: float | None = None) -> Life:
-    """Fork, let the child do its task, kill it if it is told to die after some seconds. The pipe brings its result, or its end."""
+    """Fork, let the child do its task, kill it if it is told to die after some seconds. The pipe brings its result,
+    or its end."""
     shared = _Shared()
     began = time.monotonic()
     ours, theirs = os.pipe()

@@ -37,7 +37,8 @@ def end(folder: Path, number: int, how: str) -> None:
 
 
 def train_until_preempted(job: Job) -> None:
-    """`schedule.work`, where the fifth step of the first start waits for the signal. Says in a file of its own that it is there."""
+    """`schedule.work`, where the fifth step of the first start waits for the signal. Says in a file of its own that
+    it is there."""
     from sarlib.runner import schedule
 
     execute, folder = schedule.execute, job.store.root.parent

@@ -106,7 +106,8 @@ def test_fully_sharded(what: str, qk_norm: bool, one_process: None) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_own_architectures(name: str, attended: list) -> None:
-    """Three steps, whose batch statistics and dropout are those of the host alone; the maps are those of `last_block.forward`."""
+    """Three steps, whose batch statistics and dropout are those of the host alone; the maps are those of
+    `last_block.forward`."""
     model, x = ours(name).double(), images().double()
     assert_three_steps(model, ours(name).double(), x, attended)
     model.eval()

@@ -1,4 +1,5 @@
-"""The plug-in beside what trains in earnest: several processes under DistributedDataParallel, torch.compile with generated code."""
+"""The plug-in beside what trains in earnest: several processes under DistributedDataParallel, torch.compile with
+generated code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The plug-in on layers that somebody else has wrapped: S is what the host computes, and its gradient reaches what trains there."""
+"""The plug-in on layers that somebody else has wrapped: S is what the host computes, and its gradient reaches what
+trains there."""
 
 from __future__ import annotations
 
@@ -211,7 +212,8 @@ def assert_three_steps(model: nn.Module, alone: nn.Module, x: Tensor, attended: 
 
 @pytest.mark.parametrize("way", ["low-rank adapter", "pruned", "spectral norm as a parametrisation"])
 def test_layer_wrapped_after_sar(way: str, attended: list) -> None:
-    """A notebook may add adapters to a model that has SAR already; so may somebody who replaces what stands behind the layer."""
+    """A notebook may add adapters to a model that has SAR already; so may somebody who replaces what stands behind
+    the layer."""
     model = vit(qk_norm=True)
     attn = model.blocks[-1].attn
     sar = SAR(model)

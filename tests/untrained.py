@@ -15,7 +15,8 @@ CLASSES = 10
 
 
 def keep(run: Run, *, store: Store, change: Callable[[nn.Module], object] = lambda model: None) -> nn.Module:
-    """Writes a finished record of `run` whose weights `change` has had its way with; returns the network, in evaluation mode."""
+    """Writes a finished record of `run` whose weights `change` has had its way with; returns the network, in
+    evaluation mode."""
     torch.manual_seed(run.seed)
     model = models.create(run.model, classes=CLASSES, image_size=run.data.image_size).eval()
     with torch.no_grad():

@@ -47,7 +47,8 @@ class Sets:
 
     def real(self, real: RealSets | None = None) -> list[list[Setting]]:
         """For every set below `root`, in alphabetical order, a setting for each of the subsets of `real` (default: of
-        the preset) that it can fill, the smallest first; for a set smaller than all of them, one for all of it. Empty at presets whose data
+        the preset) that it can fill, the smallest first; for a set smaller than all of them, one for all of it. Empty at
+        presets whose data
         are all real."""
         real = real or self.preset.real
         names = () if self.root is None or real is None else datasets.discover(self.root)

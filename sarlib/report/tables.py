@@ -54,7 +54,8 @@ def table(results: pd.DataFrame, experiment: Experiment, *, table: str | None = 
 def differences(results: pd.DataFrame, experiment: Experiment, metric: Metrics = None, *, exact: bool = False) -> pd.DataFrame:
     """Each cell minus its baseline, paired by seed, for each `metric` (default: what the table leads with) that both have.
 
-    Columns table, dataset, row, baseline, metric, n (seeds), and as text difference (mean ± half-width of its 95 % interval) and
+    Columns table, dataset, row, baseline, metric, n (seeds), and as text difference (mean ± half-width of its 95 % interval)
+    and
     p (two-sided). `exact`: the numbers mean, low, high and p instead, and every seed's difference as text.
     """
     compared = _compared(results, experiment, from_baselines(experiment.cells), metric)

@@ -1,4 +1,5 @@
-"""Starting the processes that train: on this machine, side by side or joined as torchrun joins them, or on a cluster by submitit."""
+"""Starting the processes that train: on this machine, side by side or joined as torchrun joins them, or on a cluster
+by submitit."""
 
 from __future__ import annotations
 
@@ -26,11 +27,13 @@ RESTARTS = 1000  # of a job at its time limit
 def side_by_side(
     work: Callable[..., object], arguments: Sequence[tuple], *, on_poll: Callable[[], None] | None = None, joined: bool = False
 ) -> None:
-    """`work(*each)` for each of the `arguments`, all at once in processes of this machine, which get the signals to stop as well.
+    """`work(*each)` for each of the `arguments`, all at once in processes of this machine, which get the signals to stop
+    as well.
 
-    The first error is raised when all have ended, at once where they are `joined` and would wait for each other: `ConfigError` and
-    `TrainingError` as they are, a `TrainingError` for a process that died, `Interrupted` if a signal stopped them. Where this process
-    is interrupted they are killed, which checkpoints make safe. `on_poll` is called about once a second.
+    The first error is raised when all have ended, at once where they are `joined` and would wait for each other:
+    `ConfigError` and `TrainingError` as they are, a `TrainingError` for a process that died, `Interrupted` if a signal
+    stopped them. Where this process is interrupted they are killed, which checkpoints make safe. `on_poll` is called about
+    once a second.
     """
     context = multiprocessing.get_context("spawn")
     errors = context.SimpleQueue()
@@ -138,8 +141,8 @@ class Requeueable:
         try:
             self.work(job)
         except Interrupted:
-            # Now that all is saved, submitit's own handler may do what it would have done at once: queue this job again and exit.
-            # It does so in the first task only and returns in the others, which have nothing left to do.
+            # Now that all is saved, submitit's own handler may do what it would have done at once: queue this job again and
+            # exit. It does so in the first task only and returns in the others, which have nothing left to do.
             signal.raise_signal(submitit.JobEnvironment()._usr_sig())
             sys.exit(0)
 

@@ -56,9 +56,10 @@ def check(
 ) -> Machine:
     """The machine that a user describes, checked as far as that needs no torch, and wholly where the `device` is named.
 
-    `gpus` is how many GPUs (on a CPU: processes) train one run together; `cluster` a YAML file as `launch.cluster` reads it. The
-    environment variable SAR_MICRO_BATCHES, for want of memory, says in how many parts a process takes its share of a batch.
-    `ConfigError` for an unknown or absent device, numbers below one, more GPUs than there are, workers beside several GPUs a run.
+    `gpus` is how many GPUs (on a CPU: processes) train one run together; `cluster` a YAML file as `launch.cluster` reads it.
+    The environment variable SAR_MICRO_BATCHES, for want of memory, says in how many parts a process takes its share of a
+    batch. `ConfigError` for an unknown or absent device, numbers below one, more GPUs than there are, workers beside several
+    GPUs a run.
     """
     described = launch.cluster(Path(cluster)) if cluster is not None else None
     known = re.fullmatch(r"auto|(cpu|cuda)(:\d+)?", device) is not None

@@ -1,4 +1,5 @@
-"""What can be measured of a finished run: functions of its trained network and of test images, by the name of a `Measurement`."""
+"""What can be measured of a finished run: functions of its trained network and of test images, by the name of a
+`Measurement`."""
 
 from __future__ import annotations
 

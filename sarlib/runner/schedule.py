@@ -1,8 +1,8 @@
 """From declared runs to finished records: answered from the store, resumed, or trained.
 
-One after the other, side by side on the cores of a machine, each by several processes, or as jobs of a cluster: the same `execute`
-in the end. A run is never trained twice: not by two tables that share it, not by two processes at once, not after a kill. One that
-starts from another is of a later generation, so that no process waits for a parent that it could train.
+One after the other, side by side on the cores of a machine, each by several processes, or as jobs of a cluster: the same
+`execute` in the end. A run is never trained twice: not by two tables that share it, not by two processes at once, not after a
+kill. One that starts from another is of a later generation, so that no process waits for a parent that it could train.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ class Store:
             raise ConfigError(f"cannot write to the runs folder {self.root} ({error.strerror}): {advice}") from error
 
     def read(self, run: Run) -> Record | None:
-        """The finished record of `run`, or None. One that cannot be read, or is another run's, is moved aside: stderr says so."""
+        """The finished record of `run`, or None. One that cannot be read, or is another run's, is moved aside: stderr
+        says so."""
         folder = self.folder(run)
         if not (folder / "result.json").exists():
             return None
@@ -141,7 +142,8 @@ class Store:
         checkpoint.discard(folder)
 
     def read_measured(self, run: Run, measurement: Measurement) -> dict[str, Any] | None:
-        """{"metrics": {name: number}, "arrays": {name: nested list}}, or None. Moved aside, as in `read`, if it cannot be read."""
+        """{"metrics": {name: number}, "arrays": {name: nested list}}, or None. Moved aside, as in `read`, if it
+        cannot be read."""
         file = self._measured(run, measurement)
         if not file.exists():
             return None

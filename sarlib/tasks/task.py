@@ -59,7 +59,8 @@ class Task(nn.Module):
         return torch.stack([own, *(regularizer(output).float() for regularizer in self.regularizers)])
 
     def batches(self, images: Images, run: Run, **placement: Any) -> TrainBatches:
-        """Training batches of `run`; `placement` is what `TrainBatches` takes beside: device, data_workers, rank and world_size."""
+        """Training batches of `run`; `placement` is what `TrainBatches` takes beside: device, data_workers, rank and
+        world_size."""
         settings = {"batch_size": run.recipe.batch_size, "image_size": run.data.image_size, "seed": run.seed}
         return TrainBatches(images, augmentation=run.augmentation, **settings, **placement)
 

@@ -20,9 +20,10 @@ def loss_weight(regularizer: Regularizer, *, epoch: int, epochs: int, numerics: 
     """Weight lambda of the regularizer during epoch `epoch` (from 0) of `epochs`.
 
     `constant` is the paper's text (section 4.1). `warmup-cosine` is its released code, stepped once an epoch: evenly spaced
-    values from 0 to the weight over `warmup_epochs`, then half a cosine that ends at 0. `warmup-linear` falls in a straight line
-    instead, as DRLoc's weight does in the released code of Liu et al. 2021 (which lays the line out for 300 epochs even where
-    it stops after 100). With `numerics` 2 the last epoch of the warm-up has the whole weight, as released; with 1 the next one.
+    values from 0 to the weight over `warmup_epochs`, then half a cosine that ends at 0. `warmup-linear` falls in a straight
+    line instead, as DRLoc's weight does in the released code of Liu et al. 2021 (which lays the line out for 300 epochs even
+    where it stops after 100). With `numerics` 2 the last epoch of the warm-up has the whole weight, as released; with 1 the
+    next one.
     """
     if regularizer.schedule == "constant":
         return regularizer.weight

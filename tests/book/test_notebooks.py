@@ -56,7 +56,7 @@ def test_source_is_thin(source: Path) -> None:
 @each_source
 def test_source_takes_exactly_the_parameters_it_is_given(source: Path) -> None:
     known = papermill.inspect_notebook(source)
-    assert list(known) == list(execute.notebook_parameters([source.stem])[1])
+    assert list(known) == list(command_line.parameters([source.stem])[1])
     assert known["preset"]["default"] == '"tiny"', "the size at which the cells run one by one in JupyterLab"
 
 
@@ -88,7 +88,7 @@ def test_arguments_become_parameters() -> None:
         "gpus": 1,
         "cluster": "c.yml",
     }
-    assert execute.notebook_parameters([*arguments, "--datasets", "a, b;c"]) == ("table2", expected)
+    assert command_line.parameters([*arguments, "--datasets", "a, b;c"]) == ("table2", expected)
 
 
 def write_notebook(path: Path, *codes: str) -> Path:

@@ -1,7 +1,7 @@
 """IN-1K and IN-100 as folders of real photographs, one of each class: loader, class lists, training batches, evaluation.
 
-SAR_TEST_DATA names a folder with `imagenet-sample/val/<wnid>/*.JPEG` and `imagenet-sample/classes.json`; without it everything here is
-skipped.
+SAR_TEST_DATA names a folder with `imagenet-sample/val/<wnid>/*.JPEG` and `imagenet-sample/classes.json`; without it
+everything here is skipped.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def test_a_training_epoch_shows_every_photograph_augmented(root: Path) -> None:
 
 
 def test_evaluation_counts_each_photograph_once(root: Path) -> None:
-    """Of 1000 images a share of right ones is a multiple of 0.1 %; an untrained network is right on few, at the loss of guessing."""
+    """Of 1000 images a share of right ones is a multiple of 0.1 %; an untrained network is right on few, at the loss
+    of guessing."""
     _, test = read("imagenet", root)
     torch.manual_seed(0)
     model = models.create(Model(patch_size=32, dim=48, depth=1, heads=3), classes=1000, image_size=224)

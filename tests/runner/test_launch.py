@@ -1,4 +1,5 @@
-"""Several processes train one run: the same batches, the same weights, every test image once; and no hang when one of them dies."""
+"""Several processes train one run: the same batches, the same weights, every test image once; and no hang when one of
+them dies."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ TWO = Machine(device="cpu", workers=1, threads=1, processes=2)
 
 @pytest.fixture
 def run(smallest_run: Run) -> Run:
-    """Without stochastic depth, whose masks are drawn by each process for its own images. 20 steps; 21 test images, an odd number."""
+    """Without stochastic depth, whose masks are drawn by each process for its own images. 20 steps; 21 test images,
+    an odd number."""
     return dataclasses.replace(
         smallest_run,
         data=dataclasses.replace(smallest_run.data, train_size=40, test_size=21),
@@ -59,8 +61,9 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 
 
 def test_two_processes_train_as_one(tmp_path: Path, run: Run) -> None:
-    """Against one process that takes each batch in the same two halves: bit-equal, history and all. Against one that takes it whole
-    the sums are rounded differently, which AdamW amplifies where a gradient is 0 but for rounding (the keys' bias)."""
+    """Against one process that takes each batch in the same two halves: bit-equal, history and all. Against one that
+    takes it whole the sums are rounded differently, which AdamW amplifies where a gradient is 0 but for rounding (the
+    keys' bias)."""
     whole, halves, two = (Store(tmp_path / name) for name in ("whole", "halves", "two"))
     plain = alone(run, whole)
     alone(run, halves, micro_batches=2)
@@ -131,7 +134,8 @@ def test_a_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -> None:
 
 INTERRUPTED = """
 import os, signal, sys
-if __name__ == "__mp_main__":  # a worker imports this file before all else, and brings the interruption that a terminal sends to all
+if __name__ == "__mp_main__":  # a worker imports this file before all else, and brings the interruption that a terminal sends
+to all
     os.killpg(0, signal.SIGINT)
 if __name__ == "__main__":
     from pathlib import Path
@@ -229,7 +233,8 @@ def test_a_cluster_makes_each_run_a_job(tmp_path: Path, run: Run) -> None:
 
 
 def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, run: Run) -> None:
-    """The machine is taken away in the middle: the first start saves, the second finishes, with the numbers of an undisturbed run."""
+    """The machine is taken away in the middle: the first start saves, the second finishes, with the numbers of an
+    undisturbed run."""
     whole, stopped = Store(tmp_path / "whole"), Store(tmp_path / "store")
     alone(run, whole, micro_batches=2)
     machine = local_cluster(tmp_path)

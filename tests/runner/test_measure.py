@@ -1,4 +1,5 @@
-"""Measurements: taken once under the run's lock, answered without torch, part of what is committed, and never of other weights."""
+"""Measurements: taken once under the run's lock, answered without torch, part of what is committed, and never of
+other weights."""
 
 from __future__ import annotations
 
@@ -102,7 +103,8 @@ def test_another_declaration_is_another_measurement(
 def test_runs_are_trained_before_they_are_measured(
     store: Store, smallest_run: Run, collapse: Measurement, taken: list[tuple[str, str]]
 ) -> None:
-    """Also one whose record is there without its weights; what was measured of the lost weights is not taken for the new ones'."""
+    """Also one whose record is there without its weights; what was measured of the lost weights is not taken for the
+    new ones'."""
     first = measure_all([(smallest_run, collapse)], store=store, root=None, machine=ONE)
     (store.folder(smallest_run) / "weights.safetensors").unlink()
     assert measure_all([(smallest_run, collapse)], store=store, root=None, machine=ONE) == first and len(taken) == 1

@@ -1,4 +1,5 @@
-"""What is measured of a network: its own maps, the right way up; the collapse of maps made by hand; clear words where there are none."""
+"""What is measured of a network: its own maps, the right way up; the collapse of maps made by hand; clear words where
+there are none."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def similarity(run: Run, *, store: Store, images: Images) -> torch.Tensor:
 
 
 def test_s_is_the_trained_networks(store: Store, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network is caught as it leaves training, with stochastic depth to be turned off, and shown the images by torchvision's means."""
+    """The network is caught as it leaves training, with stochastic depth to be turned off, and shown the images by
+    torchvision's means."""
     run = dataclasses.replace(smallest_run, model=dataclasses.replace(smallest_run.model, depth=3, drop_path=0.8))
     caught = []
     train = training.train
@@ -48,7 +50,8 @@ def test_s_is_the_trained_networks(store: Store, smallest_run: Run, monkeypatch:
 
 
 def test_a_map_lies_as_its_image_does(store: Store, smallest_run: Run) -> None:
-    """With a single block, a token's score depends on its own patch only: a change at the bottom left is seen there and nowhere else."""
+    """With a single block, a token's score depends on its own patch only: a change at the bottom left is seen there
+    and nowhere else."""
     run = dataclasses.replace(smallest_run, model=dataclasses.replace(smallest_run.model, depth=1))
     keep(run, store=store)
     images = measures.first_images(run.data, 1)

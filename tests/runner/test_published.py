@@ -1,4 +1,5 @@
-"""Published networks: known by their checksum, wherever and under whatever name they lie, and one line where they cannot be had."""
+"""Published networks: known by their checksum, wherever and under whatever name they lie, and one line where they
+cannot be had."""
 
 from __future__ import annotations
 

@@ -170,7 +170,8 @@ def test_workers_share_the_cores_and_take_no_more_threads_than_allowed(monkeypat
 
 def test_the_device_is_looked_for_when_something_is_trained() -> None:
     """Checking what a user says imports no torch unless a GPU is named; "auto" is then what torch finds."""
-    script = "import sys; from sarlib.runner.machine import check; check(workers=2); check(device='cpu'); print('torch' in sys.modules)"
+    script = "import sys; from sarlib.runner.machine import check; check(workers=2); check(device='cpu'); "
+    script += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
     found = check(workers=3)

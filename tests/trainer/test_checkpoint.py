@@ -1,4 +1,5 @@
-"""A checkpoint gives back what was saved; a damaged one is never read, a malicious one never executed, and a full disk costs none."""
+"""A checkpoint gives back what was saved; a damaged one is never read, a malicious one never executed, and a full
+disk costs none."""
 
 from __future__ import annotations
 

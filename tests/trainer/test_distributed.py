@@ -1,4 +1,5 @@
-"""The processes of a training: each has its own share, and one alone agrees with itself. (What they train: tests/runner/test_launch.py.)"""
+"""The processes of a training: each has its own share, and one alone agrees with itself. (What they train:
+tests/runner/test_launch.py.)"""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ def test_weight_of_the_released_code() -> None:
 
 
 def test_weight_that_falls_in_a_straight_line_as_drlocs() -> None:
-    """0.5 over 20 epochs, then down to 0 at the 300th. Liu et al. published the log of such a training: 0.025, 0.5, 0.4321, 0.3571."""
+    """0.5 over 20 epochs, then down to 0 at the 300th. Liu et al. published the log of such a training: 0.025, 0.5,
+    0.4321, 0.3571."""
     drloc = Regularizer(name="drloc", weight=0.5, schedule="warmup-linear", warmup_epochs=20)
     by_hand = {0: 0, 1: 0.025, 10: 0.25, 20: 0.5, 58: 0.5 * 242 / 280, 100: 0.5 * 200 / 280, 160: 0.25, 299: 0.5 / 280, 300: 0}
     assert {epoch: loss_weight(drloc, epoch=epoch, epochs=300) for epoch in by_hand} == pytest.approx(by_hand)

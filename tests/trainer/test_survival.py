@@ -1,4 +1,5 @@
-"""SIGKILL at any moment costs time and nothing else: what is on disk is whole, and a training ends with the weights that it would have had.
+"""SIGKILL at any moment costs time and nothing else: what is on disk is whole, and a training ends with the weights that
+it would have had.
 
 SAR_KILLS=500 kills the training 500 times instead of 50.
 """
@@ -33,8 +34,8 @@ def live() -> Iterator[Callable[..., Life]]:
 
 
 def test_a_training_killed_anywhere_ends_with_the_same_weights(live: Callable[..., Life], tmp_path: Path) -> None:
-    """Each training is killed at five moments drawn over its length, by turns in seconds and in calls to the file system; each life goes on
-    where the one before it died, and the last one is left to finish."""
+    """Each training is killed at five moments drawn over its length, by turns in seconds and in calls to the file system;
+    each life goes on where the one before it died, and the last one is left to finish."""
     whole = live("training", tmp_path / "whole")
     draw = random.Random(0)
     killed: list[Life] = []
@@ -54,7 +55,8 @@ def test_a_training_killed_anywhere_ends_with_the_same_weights(live: Callable[..
         trainings += 1
     inside = sum(life.saving for life in killed)
     print(
-        f"{len(killed)} kills of {trainings} trainings, {inside} inside the writing of a checkpoint: all ended with the same weights"
+        f"{len(killed)} kills of {trainings} trainings, {inside} inside the writing of a checkpoint: all ended with the "
+        "same weights"
     )
     assert KILLS // 10 <= inside < len(killed)
 

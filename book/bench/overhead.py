@@ -9,15 +9,15 @@ import dataclasses
 
 import torch
 import torch.nn.functional as F
-from sarlib.experiments.architectures import architectures
 from torch import Tensor
 
 from bench.interleaved import Check, Fact, Measurement, Side, clock, measure, require_equal
 from bench.plan import Plan
+from sarlib import tasks
 from sarlib.config import Data, Model
-from sarlib.experiments.presets import PRESETS, Preset
+from sarlib.experiments.presets import PRESETS, Preset, Training
+from sarlib.experiments.settings import Sets
 from sarlib.run import Run
-from sarlib.trainer.loop import build_objective
 
 NAME = "training step with each regulariser"
 NONE = "none"
@@ -52,7 +52,7 @@ class Step:
     def __init__(self, run: Run, pixels: Tensor, targets: Tensor) -> None:
         torch.manual_seed(run.seed)
         self.batch = pixels, targets
-        self.task = build_objective(run, classes=targets.shape[1]).to(pixels.device).train()
+        self.task = tasks.create(run, targets.shape[1]).to(pixels.device).train()
         self.weights = torch.tensor([1.0, *(each.weight for each in run.regularizers)], device=pixels.device)
         settings = {"lr": LEARNING_RATE, "betas": run.recipe.betas, "weight_decay": run.recipe.weight_decay}
         self.optimizer = torch.optim.AdamW(self.task.parameters(), fused=True, **settings)
@@ -73,7 +73,7 @@ def measure_overhead(plan: Plan, device: torch.device) -> tuple[list[Measurement
     Ratios are over the step without regularizer; SAR's also over that with its block alone, which lacks a LayerNorm and a skip.
     """
     preset = PRESETS[plan.overhead_preset]
-    models = architectures(preset)
+    models = preset.architectures()
     return [_measure(name, model, preset=preset, plan=plan, device=device) for name, model in models.items()], []
 
 
@@ -102,19 +102,17 @@ def sides(model: Model, *, preset: Preset, image_size: int) -> dict[str, Run]:
     DRLoc alone has the stock last block, as Liu et al. trained it; SAR and its baselines have that of row C of Table 1c.
     """
     unseen = Data(name="digits", image_size=image_size)  # the batch is noise
-    setting = preset.setting("noise", unseen, patch_size=model.patch_size).with_model(model)
-    row_f = setting.row("F")
-    in_its_place = {
-        side: dataclasses.replace(row_f, regularizers=(dataclasses.replace(preset.regularizer, name=name),))
-        for side, name in BASELINES.items()
-    }
+    noise = Training(data=unseen, label="noise", patch_size=model.patch_size)
+    setting = Sets(preset, None).setting(noise).with_model(model)
+    sar, drloc = setting.regularizer, setting.drloc
+    in_its_place = {side: setting.regularized(dataclasses.replace(sar, name=name)) for side, name in BASELINES.items()}
     return {
         NONE: setting.row("A"),
         BLOCK: setting.row("C"),
-        SAR: row_f,
-        DRLOC_ALONE: setting.drloc(),
+        SAR: setting.regularized(sar),
+        DRLOC_ALONE: dataclasses.replace(setting.row("A"), regularizers=(drloc,)),
         **in_its_place,
-        BOTH: setting.drloc(with_sar=True),
+        BOTH: setting.regularized(sar, drloc),
     }
 
 

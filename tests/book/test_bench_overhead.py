@@ -14,7 +14,6 @@ import pytest
 import torch
 from bench import overhead, plan, report
 from bench.interleaved import Measurement, Timing, Unequal, ratio
-from sarlib.experiments.architectures import architectures
 from torch import Tensor, nn
 
 from sarlib.config import ARCHITECTURES, REGULARIZERS
@@ -26,7 +25,7 @@ ROW_C = [overhead.BLOCK, overhead.SAR, *overhead.BASELINES, overhead.BOTH]
 ROW_A = [overhead.NONE, overhead.DRLOC_ALONE]
 
 
-@pytest.fixture(scope="module", params=architectures(TINY).values(), ids=architectures(TINY))
+@pytest.fixture(scope="module", params=TINY.architectures().values(), ids=TINY.architectures())
 def steps(request: pytest.FixtureRequest) -> dict[str, overhead.Step]:
     """The sides of one architecture. Tests may take gradients, but no step."""
     declared = overhead.sides(request.param, preset=TINY, image_size=TRIAL.overhead_pixels)
@@ -35,7 +34,7 @@ def steps(request: pytest.FixtureRequest) -> dict[str, overhead.Step]:
 
 def test_every_architecture_has_every_regulariser_over_the_step_without() -> None:
     measurements, facts = overhead.measure_overhead(TRIAL, CPU)
-    assert [one.settings["architecture"] for one in measurements] == list(architectures(TINY)) and not facts
+    assert [one.settings["architecture"] for one in measurements] == list(TINY.architectures()) and not facts
     for one in measurements:
         assert {"B", "pixels", "dim", "depth", "precision", "compiled", "threads"} <= one.settings.keys()
         samples = {timing.name: np.array(timing.samples) for timing in one.timings}
@@ -48,9 +47,9 @@ def test_every_architecture_has_every_regulariser_over_the_step_without() -> Non
             assert value == pytest.approx(np.prod(samples[side] / samples[over]) ** 0.5)  # the trial has two rounds
 
 
-@pytest.mark.parametrize("name", architectures(TINY))
+@pytest.mark.parametrize("name", TINY.architectures())
 def test_sides_are_the_rows_of_the_tables_with_every_known_regulariser(name: str) -> None:
-    model = architectures(TINY)[name]
+    model = TINY.architectures()[name]
     declared = overhead.sides(model, preset=TINY, image_size=TRIAL.overhead_pixels)
     assert {"none", *(each.name for run in declared.values() for each in run.regularizers)} == set(REGULARIZERS)
     assert {side for side, run in declared.items() if run.model.variant == "A"} == set(ROW_A)
@@ -88,7 +87,7 @@ def test_every_regulariser_is_in_the_gradient_of_its_step(steps: dict[str, overh
 
 def test_a_step_is_the_optimizers_on_the_weighted_losses() -> None:
     """Against AdamW on a loss that is put together here, both without weight decay."""
-    run = overhead.sides(architectures(TINY)["ViT"], preset=TINY, image_size=TRIAL.overhead_pixels)[overhead.BOTH]
+    run = overhead.sides(TINY.architectures()["ViT"], preset=TINY, image_size=TRIAL.overhead_pixels)[overhead.BOTH]
     run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, weight_decay=0.0))
     batch = overhead._batch(TRIAL, CPU)
     ours, theirs = overhead.Step(run, *batch), overhead.Step(run, *batch)
@@ -108,13 +107,13 @@ def test_a_step_is_the_optimizers_on_the_weighted_losses() -> None:
 
 
 def test_sides_with_other_weights_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds, build = itertools.count(), overhead.build_objective
+    seeds, build = itertools.count(), overhead.tasks.create
 
     def build_anew(*arguments: object, **settings: object) -> nn.Module:
         torch.manual_seed(next(seeds))
         return build(*arguments, **settings)
 
-    monkeypatch.setattr(overhead, "build_objective", build_anew)
+    monkeypatch.setattr(overhead.tasks, "create", build_anew)
     with pytest.raises(Unequal, match=f"^{overhead.SAR} and {overhead.BLOCK} differ in cross entropy"):
         overhead.measure_overhead(TRIAL, CPU)
 
@@ -122,7 +121,7 @@ def test_sides_with_other_weights_are_not_timed(monkeypatch: pytest.MonkeyPatch)
 def test_a_cpu_measures_the_batches_of_the_laptops_trainings() -> None:
     chosen = plan.full(CPU)
     assert (chosen.overhead_preset, chosen.overhead_batch) == (LAPTOP.name, LAPTOP.recipe.batch_size)
-    assert {model.name for model in architectures(LAPTOP).values()} == set(ARCHITECTURES)
+    assert {model.name for model in LAPTOP.architectures().values()} == set(ARCHITECTURES)
 
 
 def test_chapter_shows_the_overheads_beside_the_papers(speed: ModuleType) -> None:

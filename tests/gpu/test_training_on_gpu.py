@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bench import overhead, plan
-from sarlib.experiments.architectures import architectures
 
 from sarlib.experiments.presets import TINY
 from sarlib.run import Run
@@ -28,10 +27,10 @@ def gradient(step: overhead.Step) -> torch.Tensor:
     return torch.cat([each.grad.flatten().cpu() for each in step.task.parameters() if each.grad is not None])
 
 
-@pytest.mark.parametrize("name", architectures(TINY))
+@pytest.mark.parametrize("name", TINY.architectures())
 def test_losses_and_gradients_are_those_of_the_cpu(gpu: torch.device, name: str) -> None:
     """bfloat16 has 8 bits: 1 % of a loss, and gradients that point the same way."""
-    declared = overhead.sides(architectures(TINY)[name], preset=TINY, image_size=plan.trial().overhead_pixels)
+    declared = overhead.sides(TINY.architectures()[name], preset=TINY, image_size=plan.trial().overhead_pixels)
     for side, run in declared.items():
         pixels, targets = overhead._batch(plan.trial(), CPU)
         ours, theirs = (overhead.Step(run, pixels.to(device), targets.to(device)) for device in (gpu, CPU))

@@ -148,13 +148,13 @@ class SAR:
 class _Recorder:
     """What the hooks on a model see and keep: the similarity maps of its forward passes.
 
-    A later SAR takes over the recorder that it finds on the model, since compiled code goes on to call the one it was compiled
-    with. It has no reference to the model, so that a copy of one layer is not a copy of all of them.
+    One for a model: a later SAR takes over the one that it finds there, so that hooks do not pile up. It has no reference to the
+    model, so that a copy of one layer is not a copy of all of them.
     """
 
     def __init__(self) -> None:
         self.turn = 0  # of the SAR that the hooks work for
-        self.attached = self.observing = False
+        self.observing = False
         self._hooks: list[RemovableHandle] = []
         self._taps: list[RemovableHandle] = []
         self._watched: dict[str, nn.Module] = {}
@@ -184,14 +184,16 @@ class _Recorder:
             attn.register_forward_hook(self._after, with_kwargs=True),
         ]
         self._watch(attn)
-        self.attached = True
         return self.turn
 
     def detach(self) -> None:
         for hook in self._hooks + self._taps:
             hook.remove()
         self._hooks, self._taps, self._watched = [], [], {}
-        self.attached = False  # for compiled code, which goes on to call the hooks
+
+    @property
+    def attached(self) -> bool:
+        return bool(self._hooks)
 
     def maps(self) -> list[Tensor]:
         found, rest = [], self._recorded
@@ -229,7 +231,7 @@ class _Recorder:
 
     def _before(self, attn: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
         self._made = None
-        if not (self.attached and (self.observing or (attn.training and torch.is_grad_enabled()))):
+        if not (self.observing or (attn.training and torch.is_grad_enabled())):
             return
         if absorbable(attn):
             self._keep(scores(attn, args[0], rope=kwargs.get("rope"), **self._settings))

@@ -140,6 +140,8 @@ def test_feature_extraction_after_remove() -> None:
     extraction = pytest.importorskip("torchvision.models.feature_extraction")
     model = vit().eval()
     sar = SAR(model)
+    with pytest.raises(ConfigError, match=r"sar.remove\(\) before tracing"):
+        extraction.create_feature_extractor(model, ["norm"])
     sar.remove()
     assert extraction.create_feature_extractor(model, ["norm"])(images())["norm"].shape == (4, 17, 16)
 

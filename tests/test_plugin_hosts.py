@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import timm
 import torch
 import torch.distributed as dist
 from test_plugin_wrapped import WRAPPED, assert_three_steps, images, moved, of_the_host, spy_on_attention, vit
+from timm.layers import AttentionRope
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -19,7 +21,7 @@ from sarlib.config import Model, Stage
 from sarlib.last_block import ROWS, forward
 from sarlib.models import create
 from sarlib.plugin import SAR
-from sarlib.scores import scores
+from sarlib.scores import absorbable, scores
 
 
 def ours(name: str) -> nn.Module:
@@ -114,6 +116,19 @@ def test_our_own_architectures(name: str, attended: list) -> None:
     with torch.no_grad():
         expected = forward(model, x).similarity
     torch.testing.assert_close(SAR(model).maps(x), expected, atol=1e-10, rtol=1e-7)
+
+
+def test_convolutions_stand_before_cvts_projections() -> None:
+    assert not absorbable(ours("cvt_13").blocks[-1].attn), "what is projected is not the layer's input"
+
+
+@pytest.mark.skipif("num_kv_heads" not in signature(AttentionRope).parameters, reason="this timm has no grouped keys")
+def test_grouped_keys_of_a_wrapped_layer(attended: list) -> None:
+    model = vit("vit_small_patch16_rope_224", num_heads=4, qkv_fused=False, num_kv_heads=2)
+    WRAPPED["low-rank adapter"](model.blocks[-1].attn, "k_proj")
+    sar = SAR(model)
+    model(images())
+    torch.testing.assert_close(sar._maps[0], of_the_host(attended, prefix=1), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -148,8 +148,8 @@ class SAR:
 class _Recorder:
     """What the hooks on a model see and keep: the similarity maps of its forward passes.
 
-    One for a model: a later SAR takes over the one that it finds there, so that hooks do not pile up. It has no reference to the
-    model, so that a copy of one layer is not a copy of all of them.
+    One for a model: a later SAR takes over the one that it finds there, so that hooks do not pile up. It has no reference to
+    the model, so that a copy of one layer is not a copy of all of them.
     """
 
     def __init__(self) -> None:

@@ -89,7 +89,6 @@ class Table:
     drawn: tuple[Cell, ...] = ()  # of a figure: what is measured of the first seed's run is arrays, not lines of the results
     leads: tuple[str, ...] = MAIN_METRICS
     shown: tuple[str, ...] = ()  # metrics of this table alone: "parameters" (of the declaration), or of the machine
-    first_seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,6 @@ class Preset:
     in1k: Training  # Table 4 and Figure 3: more images than anywhere else, each of them seen less often
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
     real: RealSets | None = None  # None where all sets are real
-    low_data: RealSets | None = None  # the search for the dose: few images, but enough steps to learn them
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
     test_crop: float = 1.0  # the share of a test image's shorter side that is shown
@@ -120,7 +119,6 @@ TINY = Preset(
     in1k=_shapes(32, 96, 40),
     many_images=_shapes(32, 96, 40),
     real=RealSets(subsets=((48, 2, 1.0),), tokens=4, pixels=32, test_images=40),
-    low_data=RealSets(subsets=((24, 2, 1.0),), tokens=4, pixels=32, test_images=20),
 )
 
 # Long training on few images is the paper's small-data regime at a size that two CPU cores can repeat with several seeds.
@@ -144,7 +142,6 @@ LAPTOP = Preset(
     in1k=_shapes(64, 3000, 2000, epochs=18, warmup_epochs=2.0),
     many_images=_LAPTOP_MANY,
     real=RealSets(subsets=((500, 36, 4.0), (1000, 27, 3.0), (5000, 9, 1.0)), tokens=8, pixels=64),
-    low_data=RealSets(subsets=((500, 200, 20.0),), tokens=8, pixels=64, test_images=1000),
 )
 
 GPU = Preset(
@@ -161,7 +158,6 @@ GPU = Preset(
     in1k=_shapes(112, 30000, 5000, epochs=36, warmup_epochs=4.0),
     many_images=_shapes(112, 20000, 5000, epochs=15, warmup_epochs=1.5),
     real=RealSets(subsets=((500, 400, 40.0), (5000, 60, 6.0), (50000, 20, 2.0)), tokens=14, pixels=112),
-    low_data=RealSets(subsets=((500, 400, 40.0),), tokens=14, pixels=112, test_images=1000),
 )
 
 # IN-1K is evaluated after each sixth of the epochs, as Figure 3 is drawn. The small sets follow El-Nouby et al. 2021; what they

@@ -10,7 +10,7 @@ from pathlib import Path
 from sarlib import data as datasets
 from sarlib.config import Data
 from sarlib.experiments.declaration import Setting
-from sarlib.experiments.presets import Preset, RealSets, Training
+from sarlib.experiments.presets import Preset, Training
 from sarlib.run import Run
 
 #: Images of these sets are this small: a larger model input would only be an enlargement.
@@ -45,16 +45,14 @@ class Sets:
         )
         return Setting(dataset=chosen.label or f"{data.name}, {data.train_size} images", baseline=baseline, **losses)
 
-    def real(self, real: RealSets | None = None) -> list[list[Setting]]:
-        """For every set below `root`, in alphabetical order, a setting for each of the subsets of `real` (default: of
-        the preset) that it can fill, the smallest first; for a set smaller than all of them, one for all of it. Empty at
-        presets whose data
-        are all real."""
-        real = real or self.preset.real
-        names = () if self.root is None or real is None else datasets.discover(self.root)
-        return [[self.setting(subset) for subset in self._subsets(name, real)] for name in names]
+    def real(self) -> list[list[Setting]]:
+        """For every set below `root`, in alphabetical order, a setting for each of the preset's subsets that it can fill, the
+        smallest first; for a set smaller than all of them, one for all of it. Empty at presets whose data are all real."""
+        names = () if self.root is None or self.preset.real is None else datasets.discover(self.root)
+        return [[self.setting(subset) for subset in self._subsets(name)] for name in names]
 
-    def _subsets(self, name: str, real: RealSets) -> list[Training]:
+    def _subsets(self, name: str) -> list[Training]:
+        real = self.preset.real
         available, tested, fingerprint = datasets.inspect(name, root=self.root)
         test_size = None if real.test_images is None or real.test_images >= tested else real.test_images
         # The smallest input not below the images' own size, with patches of a power of two, which every architecture can take.

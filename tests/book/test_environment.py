@@ -46,7 +46,7 @@ def test_lock_holds_every_declared_dependency_within_its_range(requirement: Requ
 
 #: What a part of sarlib needs that not everybody uses, by the extra it belongs to; and what comes with a dependency.
 OPTIONAL = {"seaborn": "book", "matplotlib": "book", "submitit": "cluster"}
-BELOW = {"pillow": "torchvision", "triton": "torch"}
+BELOW = {"pillow": "torchvision", "triton": "torch", "huggingface-hub": "timm"}
 
 
 def test_an_installation_without_extras_has_all_that_a_table_imports() -> None:

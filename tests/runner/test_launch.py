@@ -134,8 +134,7 @@ def test_a_signal_is_passed_on(tmp_path: Path, number: signal.Signals) -> None:
 
 INTERRUPTED = """
 import os, signal, sys
-if __name__ == "__mp_main__":  # a worker imports this file before all else, and brings the interruption that a terminal sends
-to all
+if __name__ == "__mp_main__":  # a worker imports this file before all else, and interrupts all, as a terminal does
     os.killpg(0, signal.SIGINT)
 if __name__ == "__main__":
     from pathlib import Path
@@ -168,7 +167,7 @@ def test_an_error_in_a_process_is_one_line(tmp_path: Path, run: Run) -> None:
 
 
 KILLING = """
-import dataclasses, os, signal, sys
+import dataclasses, os, signal, sys, torch.distributed
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from conftest import SMALLEST
@@ -178,7 +177,7 @@ from sarlib.runner.machine import Machine
 from sarlib.runner.store import Store
 run = dataclasses.replace(SMALLEST, recipe=dataclasses.replace(SMALLEST.recipe, epochs=200, evaluations=1))
 def on_step(images):
-    if distributed.dist.get_rank() == 1 and {at} == on_step.done:
+    if torch.distributed.get_rank() == 1 and {at} == on_step.done:
         os.kill(os.getpid(), signal.SIGKILL)
     on_step.done += 1
 on_step.done = 0

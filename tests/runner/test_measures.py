@@ -43,7 +43,7 @@ def test_s_is_the_trained_networks(store: Store, smallest_run: Run, monkeypatch:
     found = similarity(run, store=store, images=images)
     shown = normalize(images.pixels / 255, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     torch.testing.assert_close(
-        found, last_block.forward(caught[0].model.eval(), shown).similarity.detach(), rtol=1e-4, atol=1e-5
+        found, last_block.forward(caught[0].task.model.eval(), shown).similarity.detach(), rtol=1e-4, atol=1e-5
     )
     assert found.shape == (20, 2, 4, 4) and not found.requires_grad
     assert map_entropy(found).mean().item() == pytest.approx(record.metrics["entropy"], abs=1e-5)

@@ -98,6 +98,7 @@ def test_a_run_starts_from_a_published_network(
     network = checked(tmp_path / "published" / "mine.safetensors")
     child, given = dataclasses.replace(smallest_run, pretrained=network), []
     train = training.train
+    monkeypatch.setattr(training, "origin", lambda _: {"grid": smallest_run.grid, "heads": smallest_run.model.heads})
     monkeypatch.setattr(
         training,
         "train",

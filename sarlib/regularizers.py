@@ -1,4 +1,4 @@
-"""Every regularizer of a run, one module each: SAR's loss and the rivals it is compared with (Table 3, section 4.3, appendix).
+"""Every regularizer of a run, one module each: SAR's loss and the baselines beside it (Table 3, section 4.3, appendix).
 
 A regularizer takes the `sarlib.last_block.Output` of a batch and returns one scalar to be minimised, a mean over the batch, so
 that the average over equal shards is the value of the whole (DRLoc: for the same pairs). Everything is calculated in float32

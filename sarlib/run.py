@@ -24,9 +24,8 @@ from sarlib.config import (
     require,
 )
 
-#: Raised by one whenever the same declaration would give other numbers than before. 2: the warm-up of a regularizer's weight
-#: reaches the weight in its last epoch, as in the authors' code. Tables whose reference results are older still declare 1.
-NUMERICS = (1, 2)
+#: Raised by one whenever the same declaration would give other numbers than before.
+NUMERICS_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,6 @@ class Run:
 
     `regularizers` are added to the task's loss, each with its own weight: none, one, or two as in SAR + DRLoc. `pretrained`
     is the run, or the published network, whose weights this one starts from; a run that starts from a run shares its seed.
-    `numerics` is the version of the calculation (`NUMERICS`).
     """
 
     data: Data
@@ -46,11 +44,9 @@ class Run:
     seed: int = 0
     task: Task = Task()
     pretrained: Run | Published | None = None
-    numerics: int = 1
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
-        require(self.numerics in NUMERICS, f"numerics must be one of {', '.join(map(str, NUMERICS))}, got {self.numerics}")
         self.model.require_size(self.data.image_size)
         self._check_regularizers()
         if isinstance(self.pretrained, Run):
@@ -102,8 +98,6 @@ class Run:
         written |= dict(zip(_RECORDED, regularizers))
         if self.task == Task():
             del written["task"]
-        if self.numerics == 1:
-            del written["numerics"]
         parent = written.pop("pretrained")
         if parent is not None:
             written["pretrained"] = parent.to_dict() if isinstance(parent, Run) else dataclasses.asdict(parent)
@@ -119,8 +113,7 @@ class Run:
                 built["task"] = _build(Task, fields["task"])
             if (parent := fields.get("pretrained")) is not None:
                 built["pretrained"] = _build(Published, parent) if "sha256" in parent else cls.from_dict(parent)
-            built |= {"numerics": fields["numerics"]} if "numerics" in fields else {}
-            known = {*_RECORDED, *_PARTS, "seed", "task", "pretrained", "numerics"}
+            known = {*_RECORDED, *_PARTS, "seed", "task", "pretrained"}
             if unknown := sorted(set(fields) - known):
                 raise TypeError(f"unknown {', '.join(unknown)}")
             return cls(seed=fields["seed"], regularizers=tuple(each for each in regularizers if each.name != "none"), **built)
@@ -132,15 +125,14 @@ class Run:
         """16 hexadecimal digits that name this run in the store: a hash of the fields that are not at their defaults.
 
         So a new field, whose default means "as before", leaves the keys of earlier results valid; changing a default calls
-        for a new number in `NUMERICS`. A run that it starts from counts by that run's key.
+        for a new `NUMERICS_VERSION`. A run that it starts from counts by that run's key.
         """
         departures = {"augmentation": {}, **_departures(self)}
-        departures.pop("numerics", None)
         first, *others = (*map(_canonical, departures.pop("regularizers", ())), {})
         departures |= dict(zip(_RECORDED, (first, *filter(None, others))))
         if isinstance(self.pretrained, Run):
             departures["pretrained"] = self.pretrained.key
-        return _hash({"version": self.numerics, **departures})
+        return _hash({"version": NUMERICS_VERSION, **departures})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +147,7 @@ class Measurement:
     @property
     def key(self) -> str:
         """16 hexadecimal digits that name the measurement beside its run."""
-        return _hash({"version": 1, **_departures(self)})
+        return _hash({"version": NUMERICS_VERSION, **_departures(self)})
 
 
 #: How the regularizers of a run are called in its records, and in the canonical form that its key is the hash of.

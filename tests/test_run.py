@@ -88,7 +88,6 @@ def test_regularizers_keep_the_names_that_records_have_for_them(smallest_run: Ru
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda run: dataclasses.replace(run, numerics=3), "numerics must be one of 1, 2, got 3"),
         (lambda run: Published(name="timm/vit", sha256="ab"), "the checksum of timm/vit must be 64 hexadecimal digits"),
         (lambda run: Run.from_dict({**run.to_dict(), "optimizer": "sgd"}), "unknown optimizer"),
     ],

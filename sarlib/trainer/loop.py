@@ -107,8 +107,7 @@ def train(
     with listening() as request:
         while progress.epoch < recipe.epochs:
             task.train()
-            at = {"epoch": progress.epoch, "epochs": recipe.epochs, "numerics": run.numerics}
-            weights = [loss_weight(part, **at) for part in run.regularizers]
+            weights = [loss_weight(part, epoch=progress.epoch, epochs=recipe.epochs) for part in run.regularizers]
             for batch in _waited_for(batches.epoch(progress.epoch, start=progress.step), progress):
                 step = progress.epoch * batches.steps_per_epoch + progress.step
                 own = [ranks.rank] if ranks.rank else []

@@ -16,20 +16,18 @@ def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
     return recipe.min_lr + (recipe.lr - recipe.min_lr) * _half_cosine((step - warmup) / max(1.0, total - warmup))
 
 
-def loss_weight(regularizer: Regularizer, *, epoch: int, epochs: int, numerics: int = 1) -> float:
+def loss_weight(regularizer: Regularizer, *, epoch: int, epochs: int) -> float:
     """Weight lambda of the regularizer during epoch `epoch` (from 0) of `epochs`.
 
-    `constant` is the paper's text (section 4.1). `warmup-cosine` is its released code, stepped once an epoch: evenly spaced
-    values from 0 to the weight over `warmup_epochs`, then half a cosine that ends at 0. `warmup-linear` falls in a straight
-    line instead, as DRLoc's weight does in the released code of Liu et al. 2021 (which lays the line out for 300 epochs even
-    where it stops after 100). With `numerics` 2 the last epoch of the warm-up has the whole weight, as released; with 1 the
-    next one.
+    `constant` is the paper's text (section 4.1). `warmup-cosine` is its released code, stepped once an epoch: linear from 0
+    over `warmup_epochs`, then half a cosine that ends at 0; the authors' line is at the weight in the last of these epochs,
+    here it is in the next one. `warmup-linear` falls in a straight line instead, as DRLoc's weight does in the released code of
+    Liu et al. 2021 (which lays the line out for 300 epochs even where it stops after 100).
     """
     if regularizer.schedule == "constant":
         return regularizer.weight
     if epoch < regularizer.warmup_epochs:
-        last = regularizer.warmup_epochs - (1 if numerics > 1 else 0)
-        return regularizer.weight * (epoch / last if last > 0 else 0.0)
+        return regularizer.weight * epoch / regularizer.warmup_epochs
     remaining = max(1.0, epochs - regularizer.warmup_epochs)
     fall = _line if regularizer.schedule == "warmup-linear" else _half_cosine
     return regularizer.weight * fall((epoch - regularizer.warmup_epochs) / remaining)

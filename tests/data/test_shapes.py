@@ -40,7 +40,7 @@ def test_an_image_is_a_function_of_seed_and_index(style):
 
 
 def test_the_images_are_those_of_the_stored_results():
-    """If this fails on purpose, raise `run.NUMERICS`: stored results were trained on other images."""
+    """If this fails on purpose, raise `run.NUMERICS_VERSION`: stored results were trained on other images."""
     told = hashlib.sha256()
     for style in STYLES:
         images = shapes.generate(style, 10, image_size=SIZE, seed=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -56,12 +55,3 @@ def test_weight_without_warmup_starts_at_its_peak_and_never_turns_negative(sched
 def test_constant_weight_is_the_papers_text() -> None:
     constant = Regularizer(name="spatial_entropy", weight=0.01)
     assert {loss_weight(constant, epoch=epoch, epochs=100) for epoch in range(100)} == {0.01}
-
-
-def test_the_released_weight_is_numpys_line_and_half_cosine() -> None:
-    """The authors' schedule, by numpy: evenly spaced values up to the weight itself, then half a cosine down to 0."""
-    cosine = 0.005 * (1 + np.cos(np.pi * np.arange(90) / 90))
-    released = np.concatenate([np.linspace(0, 0.01, 10), cosine])
-    found = [loss_weight(RELEASED, epoch=epoch, epochs=100, numerics=2) for epoch in range(100)]
-    np.testing.assert_allclose(found, released, rtol=1e-12, atol=1e-18)
-    assert found[9] == 0.01 and loss_weight(RELEASED, epoch=9, epochs=100) == pytest.approx(0.009)

@@ -176,7 +176,8 @@ def _banner(page: Page) -> str:
     if page.whose == YOURS:
         admonitions.append(f":::{{admonition}} Your own results\n:class: tip\nPreset {page.preset}{_behind(page)}.\n:::")
     if page.whose == REFERENCE:
-        text = f"Preset {page.preset}{_behind(page)}. `{page.command}` puts your own here."
+        text = f"Preset {page.preset}{_behind(page)}. `{page.command}` puts your own here. "
+        text += "Where the page sets results beside the reference, it sets these beside themselves."
         admonitions.append(f":::{{admonition}} Reference results\n:class: note\n{text}\n:::")
     if page.warnings:
         admonitions.append(f":::{{warning}}\n{' '.join(page.warnings)} `{page.command}` runs it.\n:::")

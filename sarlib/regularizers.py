@@ -83,14 +83,22 @@ def disagreement(heads: Tensor) -> Tensor:
     return (ordered_pairs / (count * (count - 1))).mean()
 
 
+def attention(similarity: Tensor) -> Tensor:
+    """softmax(S) over the patch tokens: (..., h, w) -> (..., h, w), every map sums to 1.
+
+    The class token's own score is left out: in the layer's softmax it takes its share of the attention and leaves the same map,
+    scaled down.
+    """
+    return similarity.flatten(-2).softmax(-1).unflatten(-1, similarity.shape[-2:])
+
+
 def softmax_entropy(similarity: Tensor) -> Tensor:
     """Equation 9 after the softmax of Equation 3: the choice section 4.3 argues against, because it is minimised by cheating.
 
     Scaling S (B, H, h, w) up concentrates the softmax on its largest value, whatever the rest looks like: one component of one
-    token, entropy 0. The class token's own score is left out of the softmax; it would rescale the map, which changes nothing.
+    token, entropy 0.
     """
-    maps = _at_least_float32(similarity)
-    return spatial_entropy(maps.flatten(-2).softmax(-1).unflatten(-1, maps.shape[-2:]))
+    return spatial_entropy(attention(_at_least_float32(similarity)))
 
 
 def pixel_entropy(similarity: Tensor) -> Tensor:

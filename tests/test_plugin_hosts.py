@@ -13,11 +13,11 @@ import torch
 import torch.distributed as dist
 from test_plugin_wrapped import WRAPPED, assert_three_steps, images, moved, of_the_host, spy_on_attention, vit
 from timm.layers import AttentionRope
+from tiny_models import TINY
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from sarlib.config import Model, Stage
 from sarlib.last_block import ROWS, forward
 from sarlib.models import create
 from sarlib.plugin import SAR
@@ -30,30 +30,7 @@ def ours(name: str) -> nn.Module:
     return moved(create(OURS[name], classes=3, image_size=96))
 
 
-OURS = {
-    "t2t_vit_14": Model(name="t2t", dim=24, depth=2, heads=3, mlp_ratio=2.0),
-    "pvt_small": Model(
-        name="pvt",
-        dim=32,
-        depth=2,
-        heads=2,
-        stages=(
-            Stage(dim=16, depth=1, heads=2, stride=8, mlp_ratio=2.0, key_stride=2),
-            Stage(dim=32, depth=2, heads=2, stride=2),
-        ),
-    ),
-    "cvt_13": Model(
-        name="cvt",
-        patch_size=8,
-        dim=32,
-        depth=2,
-        heads=2,
-        stages=(
-            Stage(dim=16, depth=1, heads=2, stride=4, key_stride=2),
-            Stage(dim=32, depth=2, heads=2, stride=2, key_stride=2),
-        ),
-    ),
-}
+OURS = {"t2t_vit_14": TINY["t2t"], "pvt_small": TINY["pvt"], "cvt_13": TINY["cvt"]}
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from sarlib.config import ConfigError, require
 from sarlib.data.images import Images, to_bytes
 from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import excess, map_entropy
+from sarlib.regularizers import attention
 from sarlib.run import Measurement, Run
 
 
@@ -30,7 +31,7 @@ def take(
     require(measurement.name in MEASURES, f"unknown measurement {measurement.name!r}; choose from {', '.join(MEASURES)}")
     images = first_images(measurement.data, measurement.images, root=root)
     model = network(run, weights, image_size=measurement.data.image_size).to(device)
-    return MEASURES[measurement.name](model, images, batch_size=4 * run.recipe.batch_size)
+    return MEASURES[measurement.name](model, images, batch_size=run.recipe.evaluation_batch_size)
 
 
 def network(run: Run, weights: dict[str, Tensor], *, image_size: int | None = None) -> nn.Module:
@@ -65,15 +66,6 @@ def similarity(model: nn.Module, images: Images, *, batch_size: int) -> Tensor:
     batches = evaluation_batches(images, batch_size=batch_size, image_size=images.image_size[0], device=device)
     with torch.no_grad():
         return torch.cat([last_block.forward(model, pixels).similarity.cpu() for pixels, _ in batches])
-
-
-def attention(similarity: Tensor) -> Tensor:
-    """softmax(S) over the patch tokens: (..., h, w) -> (..., h, w), every map sums to 1.
-
-    The class token's own score is left out, as in `sarlib.regularizers.softmax_entropy`: in the layer's softmax it takes its
-    share of the attention and leaves the same map, scaled down.
-    """
-    return similarity.flatten(-2).softmax(-1).unflatten(-1, similarity.shape[-2:])
 
 
 def collapse(similarity: Tensor) -> dict[str, float]:

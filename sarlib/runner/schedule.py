@@ -47,21 +47,26 @@ def complete(job: Job) -> dict[str, Answer]:
     job.store.require_writable()
     if launched():  # processes that train together must not see different gaps: the first one looks for them, in `work`
         return work(replace(job, machine=job.machine.resolved()))
-    generations = missing(job)
-    _warn_of_edits(job, new={each.run.key for each in chain(*generations)})
-    if generations:
-        try:
-            _start(replace(job, machine=job.machine.resolved()), generations)
-        except KeyboardInterrupt:
-            raise _in_one_line(job) from None
+    there = _answers(job)
+    generations = missing(job, there)
+    _warn_of_edits(job, there, new={each.run.key for each in chain(*generations)})
+    if not generations:
+        return there
+    try:
+        _start(replace(job, machine=job.machine.resolved()), generations)
+    except KeyboardInterrupt:
+        raise _in_one_line(job) from None
     return _collected(job)
 
 
-def missing(job: Job) -> list[tuple[Work, ...]]:
-    """What the store lacks of the job, and of what its runs start from, in generations: each needs the earlier ones only."""
+def missing(job: Job, there: dict[str, Answer | None]) -> list[tuple[Work, ...]]:
+    """What the store lacks of the job, and of what its runs start from, in generations: each needs the earlier ones only.
+
+    there: what the store answers of each run, by key.
+    """
     needed: dict[str, Work] = {}
     for each in job.works:
-        if each.answer(job.store) is None:
+        if there[each.run.key] is None:
             needed[each.run.key] = each
             for run in reversed(each.run.lineage()):
                 if job.store.has_weights(run):
@@ -85,7 +90,7 @@ def work(job: Job) -> dict[str, Answer]:
 
     torch.set_num_threads(job.machine.threads)
     with listening() as request, distributed.joined(distributed.device_of(job.machine.device)) as ranks:
-        generations = ranks.broadcast(missing(job) if ranks.first else None)
+        generations = ranks.broadcast(missing(job, _answers(job)) if ranks.first else None)
         with _bar(job, generations, shown=ranks.first) as bar:
             for each in chain(*generations):
                 (number,) = ranks.max(request.number)
@@ -184,17 +189,21 @@ def _bar(job: Job, generations: list[tuple[Work, ...]], *, shown: bool = True) -
     return bar
 
 
+def _answers(job: Job) -> dict[str, Answer | None]:
+    return {each.run.key: each.answer(job.store) for each in job.works}
+
+
 def _collected(job: Job) -> dict[str, Answer]:
-    answers = {each.run.key: each.answer(job.store) for each in job.works}
+    answers = _answers(job)
     if lost := [key for key, answer in answers.items() if answer is None]:
         where = f"{job.store.root}: the runs folder must be shared by all machines"
         raise TrainingError(f"run {lost[0]} ended without a record in {where}")
     return answers
 
 
-def _warn_of_edits(job: Job, *, new: set[str]) -> None:
+def _warn_of_edits(job: Job, there: dict[str, Answer | None], *, new: set[str]) -> None:
     """A line for each other state of the sources that stored runs were trained with; records without a digest say nothing."""
-    records = [job.store.read(each.run) for each in job.works if each.run.key not in new]
+    records = [record for record, _ in (answer for key, answer in there.items() if key not in new)]
     now = provenance.sources(provenance.PACKAGE)
     for then, number in Counter(record.provenance.get("sources") for record in records).items():
         if then not in (None, now):

@@ -27,11 +27,10 @@ TIMEOUT = datetime.timedelta(minutes=float(os.environ.get("SAR_TIMEOUT_MINUTES",
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number among the `size` processes of a training, and its number on its own machine."""
+    """This process's number among the `size` processes of a training."""
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
 
     @property
     def first(self) -> bool:
@@ -113,7 +112,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         return
     dist = _dist()
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-    ranks = Ranks(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    ranks = Ranks(rank=dist.get_rank(), size=dist.get_world_size())
     try:
         yield ranks
     except RuntimeError as error:

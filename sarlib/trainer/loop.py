@@ -149,14 +149,10 @@ def evaluate(
     """`task.evaluate` on the test set of `run`, shared by the `ranks`: each image counts once, and all get the same numbers."""
     share = ranks.share(len(images))
     own = images if ranks.size == 1 else images.subset(share or range(1))  # with fewer images than ranks some have none
-    measured = task.measure(own, **evaluation(run), device=device, data_workers=data_workers)
+    shown = {"batch_size": run.recipe.evaluation_batch_size, "image_size": run.data.image_size}
+    measured = task.measure(own, **shown, device=device, data_workers=data_workers)
     parts = ranks.gather({name: rows[: len(share)] for name, rows in measured.items()})
     return task.summarize({name: torch.cat([part[name] for part in parts]) for name in measured})
-
-
-def evaluation(run: Run) -> dict[str, int]:
-    """How the test set of a run is put before a model."""
-    return {"batch_size": run.recipe.batch_size * 4, "image_size": run.data.image_size}
 
 
 def _start_from_pretrained(run: Run, task: Task, pretrained: dict[str, Tensor] | None) -> None:

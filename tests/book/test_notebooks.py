@@ -238,3 +238,17 @@ def test_stopped_notebook_leaves_nothing(tmp_path: Path, stop: signal.Signals) -
         for _ in range(100):  # the kernel goes with its parent
             os.kill(int(started.read_text()), 0)
             time.sleep(0.1)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "runs" / "reference").glob("*/*.ipynb")), ids=lambda page: page.stem)
+def test_a_page_of_reference_results_was_executed_when_they_were_there(page: Path) -> None:
+    """Beside the reference results, all of its cells are the same numbers."""
+    printed = "".join(
+        output["data"].get("text/html", "")
+        for cell in nbformat.read(page, 4).cells
+        if cell.cell_type == "code" and "report.agreement(" in cell.source
+        for output in cell.outputs
+    )
+    assert "bit-equal" in printed
+    for other in ("no reference", "no result", "agrees", "differs", "too few seeds"):
+        assert f">{other}<" not in printed, f"{page.name}: {other}"

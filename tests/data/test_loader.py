@@ -5,42 +5,17 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from small_batches import SIZE, batches, equal
 from torchvision.transforms.v2 import functional as V
 
 from sarlib.config import Augmentation, ConfigError
-from sarlib.data import augment, shapes
+from sarlib.data import augment
 from sarlib.data.images import Images, to_bytes
-from sarlib.data.loader import Batch, TrainBatches, evaluation_batches
+from sarlib.data.loader import Batch, evaluation_batches
 
-SIZE = 16
 FULL = Augmentation(crop="resized", flip=0.5, color_jitter=0.4, erasing=0.5, mixup=0.8, cutmix=1.0, label_smoothing=0.1)
 DEIT = dataclasses.replace(FULL, rand_augment="rand-m9-mstd0.5-inc1", erasing=0.25)
 PADDED = Augmentation(crop="pad", crop_padding=3, flip=0.5, mixup=0.8, cutmix=1.0)
-
-
-@pytest.fixture(scope="module")
-def images():
-    return shapes.generate("object", 50, image_size=SIZE)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory, images):
-    """The same images as lossless files."""
-    folder = tmp_path_factory.mktemp("pictures")
-    paths = tuple(folder / f"{i}.png" for i in range(len(images)))
-    for i, path in enumerate(paths):
-        images.picture(i).save(path)
-    return Images(labels=images.labels, classes=images.classes, files=paths)
-
-
-def batches(images, augmentation, **settings):
-    settings = {"batch_size": 12, "image_size": SIZE, "seed": 3, "device": "cpu"} | settings
-    return TrainBatches(images, augmentation=augmentation, **settings)
-
-
-def equal(one, two):
-    one, two = list(one), list(two)
-    return len(one) == len(two) and all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, two))
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), PADDED, FULL, DEIT], ids=["none", "pad", "full", "deit"])

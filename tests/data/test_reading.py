@@ -1,5 +1,6 @@
 """Where batches come from: the choice, that it does not change them, reading ahead, and workers that die."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -7,40 +8,18 @@ import threading
 import time
 
 import pytest
+import small_batches
 import torch
+from small_batches import SIZE, equal
 
 from sarlib.config import Augmentation, ConfigError, TrainingError
-from sarlib.data import cache, loader, shapes
+from sarlib.data import cache, loader
 from sarlib.data.images import Images
-from sarlib.data.loader import TrainBatches, evaluation_batches
+from sarlib.data.loader import evaluation_batches
 
-SIZE = 16
 CPU = torch.device("cpu")
 DEIT = Augmentation(crop="resized", flip=0.5, rand_augment="rand-m9-mstd0.5-inc1", erasing=0.25, mixup=0.8, cutmix=1.0)
-
-
-@pytest.fixture(scope="module")
-def images():
-    return shapes.generate("object", 50, image_size=SIZE)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory, images):
-    folder = tmp_path_factory.mktemp("pictures")
-    paths = tuple(folder / f"{i}.png" for i in range(len(images)))
-    for i, path in enumerate(paths):
-        images.picture(i).save(path)
-    return Images(labels=images.labels, classes=images.classes, files=paths)
-
-
-def batches(images, augmentation=DEIT, **settings):
-    settings = {"batch_size": 12, "image_size": SIZE, "seed": 3, "device": "cpu"} | settings
-    return TrainBatches(images, augmentation=augmentation, **settings)
-
-
-def equal(one, two):
-    one, two = list(one), list(two)
-    return len(one) == len(two) and all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, two))
+batches = functools.partial(small_batches.batches, augmentation=DEIT)
 
 
 def test_images_are_on_the_device_if_they_fit_there_else_in_memory_and_files_stay_files(images, files, monkeypatch):

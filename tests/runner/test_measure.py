@@ -4,12 +4,13 @@ other weights."""
 from __future__ import annotations
 
 import dataclasses
-import errno
 import fcntl
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -161,18 +162,14 @@ def test_one_that_cannot_be_read_is_moved_aside_and_taken_again(
 
 @pytest.mark.parametrize("call", range(2))
 def test_a_full_disk_leaves_the_one_before_or_none(
-    store: Store, smallest_run: Run, collapse: Measurement, monkeypatch: pytest.MonkeyPatch, call: int
+    store: Store,
+    smallest_run: Run,
+    collapse: Measurement,
+    disk_full_at: Callable[[int], AbstractContextManager[None]],
+    call: int,
 ) -> None:
     keep(smallest_run, store=store)
-    fsync, calls = os.fsync, iter(range(10))
-
-    def fail(descriptor: int) -> None:
-        if next(calls) == call:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
-
-    with monkeypatch.context() as patched, pytest.raises(TrainingError) as error:
-        patched.setattr(os, "fsync", fail)
+    with pytest.raises(TrainingError) as error, disk_full_at(call):
         store.write_measured(smallest_run, collapse, {"metrics": {"peak": 1.0}, "arrays": {}})
     assert str(error.value).startswith(f"the measurement collapse of run {smallest_run.key} cannot be written")
     assert not list(store.folder(smallest_run).rglob("*.tmp")) and "\n" not in str(error.value)

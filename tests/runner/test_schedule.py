@@ -19,7 +19,6 @@ from sarlib.runner.execute import Job, Work, execute
 from sarlib.runner.machine import Machine, check
 from sarlib.runner.schedule import execute_all
 from sarlib.runner.store import Record, Store
-from sarlib.trainer import loop as training
 
 ONE = Machine(device="cpu", workers=1, threads=1)
 TWO = Machine(device="cpu", workers=2, threads=1)
@@ -35,15 +34,6 @@ def figures(records: dict[str, Record]) -> dict[str, dict[str, float]]:
         key: {name: value for name, value in record.metrics.items() if name not in ("seconds", "images_per_second")}
         for key, record in records.items()
     }
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Keys of the runs that are really trained in this process."""
-    keys: list[str] = []
-    original = training.train
-    monkeypatch.setattr(training, "train", lambda run, **rest: keys.append(run.key) or original(run, **rest))
-    return keys
 
 
 def test_a_run_is_trained_once(store: Store, smallest_run: Run, trained: list[str]) -> None:

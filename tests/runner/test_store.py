@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import itertools
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -98,19 +98,11 @@ def test_a_read_only_runs_folder_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", range(8))
 def test_a_full_disk_keeps_a_finished_training_resumable(
-    store: Store, smallest_run: Run, monkeypatch: pytest.MonkeyPatch, call: int
+    store: Store, smallest_run: Run, disk_full_at: Callable[[int], AbstractContextManager[None]], call: int
 ) -> None:
     """At each fsync of the writing of a record: that of every file, and that of the folder after it."""
     checkpoint.save(store.folder(smallest_run), {"key": smallest_run.key})
-    fsync, calls = os.fsync, itertools.count()
-
-    def fail(descriptor: int) -> None:
-        if next(calls) == call:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
-
-    with monkeypatch.context() as patched, pytest.raises(TrainingError) as error:
-        patched.setattr(os, "fsync", fail)
+    with pytest.raises(TrainingError) as error, disk_full_at(call):
         keep(store, smallest_run)
     message = (
         f"the record of run {smallest_run.key} cannot be written to {store.folder(smallest_run)} (No space left on device)"

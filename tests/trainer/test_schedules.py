@@ -55,3 +55,9 @@ def test_weight_without_warmup_starts_at_its_peak_and_never_turns_negative(sched
 def test_constant_weight_is_the_papers_text() -> None:
     constant = Regularizer(name="spatial_entropy", weight=0.01)
     assert {loss_weight(constant, epoch=epoch, epochs=100) for epoch in range(100)} == {0.01}
+
+
+def test_the_warm_up_has_the_very_weights_of_stored_results() -> None:
+    """To the last bit: 0.01 * 2 / 3 is not 0.01 * (2 / 3), and runs that warm up over three epochs are retrained bit-equal."""
+    regularizer = Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=3)
+    assert [loss_weight(regularizer, epoch=epoch, epochs=27) for epoch in range(4)] == [0.0, 0.01 / 3, 0.02 / 3, 0.01]

@@ -12,7 +12,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-PAPER := $(foreach n,1 2 3 4 5 6 7 8 9 10 11,table$(n)) $(foreach n,1 2 3 4,figure$(n)) appendix
+PAPER := $(foreach n,1 2 3 4 5 6 7 8 9 10 11,table$(n)) $(foreach n,1 2 3 4,figure$(n)) appendix self_supervised multilabel \
+	dose headline future_work
 DECLARED := $(foreach name,$(PAPER),$(if $(wildcard book/notebooks/$(name).ipynb),$(name)))
 UNDECLARED := $(filter-out $(DECLARED),$(PAPER))
 
@@ -47,6 +48,9 @@ help: ## list the targets
 
 $(DECLARED): $(STAMP)
 	@$(PY) book/execute.py $@ $(ARGUMENTS)
+
+# The appendix of the paper is three notebooks.
+appendix: $(filter self_supervised multilabel,$(DECLARED))
 
 $(UNDECLARED):
 	@echo '$@ is not declared yet; available: $(call list,$(DECLARED))' >&2; exit 2

@@ -63,22 +63,29 @@ class Contrast:
         require(bool(self.terms), f"contrast {self.label!r} has no terms: give (coefficient, table, row, data set)")
 
 
-def difference(row: str, than: str, *, table: str, dataset: str, label: str = "", note: str = "") -> Contrast:
-    """`row` minus `than` on one data set, called "row - than" unless it has a `label`, followed by the `note`."""
+def difference(
+    row: str, than: str, *, table: str, dataset: str, label: str = "", note: str = "", metric: str = "top1"
+) -> Contrast:
+    """`row` minus `than` on one data set, called "row - than" unless it has a `label`, followed by the `note`.
+
+    Where less of the `metric` is better, `row` is the reference and `than` what should have less of it.
+    """
     label = label or (f"{row} - ({than})" if "+" in than else f"{row} - {than}")
-    return Contrast(label + note, ((1, table, row, dataset), (-1, table, than, dataset)))
+    return Contrast(label + note, ((1, table, row, dataset), (-1, table, than, dataset)), metric)
 
 
 @dataclass(frozen=True)
 class ClaimTest:
     """How a table tests a claim. `untestable` is the reason why it cannot be tested at this preset, where that is so;
-    contrasts are then not evaluated."""
+    contrasts are then not evaluated. `requires` are preconditions without which the claim says nothing, as that pre-training
+    helps at all: each has to lie above 0 at 95 %, else the claim cannot be tested."""
 
     claim_id: str
     contrasts: tuple[Contrast, ...] = ()
     rule: str = "all"
     note: str = ""
     untestable: str = ""
+    requires: tuple[Contrast, ...] = ()
 
     def __post_init__(self) -> None:
         known, tested = self.claim_id in load(), self.contrasts or self.untestable

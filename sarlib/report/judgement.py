@@ -16,8 +16,8 @@ The rules, for m contrasts with intervals over paired seeds:
     supported      some interval at level 1 - 0.05 / m lies above 0 (one of m chances: Bonferroni).
     contradicted   every 95 % interval lies below 0 (a conjunction: intersection-union).
 
-Otherwise `not supported`: the intervals do not decide. `cannot be tested at this size`: the declaration says why, or a contrast
-has fewer than three paired seeds, or its seeds all give the same value, which estimates no variance. Each verdict holds at its
+Otherwise `not supported`: the intervals do not decide. `cannot be tested at this size`: the declaration says why, a
+precondition (`ClaimTest.requires`) does not lie above 0, or a contrast has fewer than three paired seeds, or its seeds all give the same value, which estimates no variance. Each verdict holds at its
 own level; over a book full of claims some will be wrong.
 """
 
@@ -62,6 +62,11 @@ def judge(test: ClaimTest, results: pd.DataFrame) -> Judgement:
     """Decide one claim from tidy `results` by the rules in this module's docstring."""
     if test.untestable:
         return Judgement(verdict=UNTESTABLE, reason=test.untestable)
+    for contrast in test.requires:
+        interval = mean_interval(paired_values(results, contrast.terms, metric=contrast.metric))
+        if interval.n < FEWEST_SEEDS or not interval.low > 0:
+            found = f"{contrast.label} = {number(interval.mean, contrast.metric, '+')} {bounds(interval, contrast.metric)}"
+            return Judgement(verdict=UNTESTABLE, reason=f"it asks for {found} to lie above 0 ({interval.n} paired seeds)")
     samples = [paired_values(results, contrast.terms, metric=contrast.metric).to_numpy() for contrast in test.contrasts]
     intervals = tuple(mean_interval(sample) for sample in samples)
     for index, (contrast, interval) in enumerate(zip(test.contrasts, intervals, strict=True)):

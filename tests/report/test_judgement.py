@@ -122,6 +122,14 @@ def test_a_declaration_can_say_why_a_claim_is_untestable() -> None:
     assert (judgement.verdict, judgement.reason, judgement.intervals) == (UNTESTABLE, "IN-1K is not here", ())
 
 
+def test_a_claim_cannot_be_tested_unless_its_preconditions_lie_above_zero() -> None:
+    results = results_of([ABOVE, ACROSS])
+    holds, fails = gains(2).contrasts
+    assert judge(dataclasses.replace(gains(1), requires=(holds,)), results).verdict == SUPPORTED
+    judgement = judge(dataclasses.replace(gains(1), requires=(holds, fails)), results)
+    assert judgement.verdict == UNTESTABLE and fails.label in judgement.reason and "above 0" in judgement.reason
+
+
 def test_the_carrying_contrast_is_the_weakest_of_all_and_the_strongest_of_any() -> None:
     samples = [ABOVE, BARELY, np.add(ABOVE, 5)]
     assert judge(gains(3), results_of(samples)).carrying == 1

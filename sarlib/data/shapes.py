@@ -15,6 +15,7 @@ import torch
 from scipy import ndimage
 
 from sarlib.config import Data, require
+from sarlib.data.folders import CONFLICT
 from sarlib.data.images import TEST_SEED, Images
 from sarlib.data.shape_styles import CLASSES, SIDE, STYLES, WINDOW, Scene, templates
 
@@ -32,12 +33,21 @@ _CHUNK = 16  # images rendered at once: small enough for the cache
 
 
 def generate(
-    style: str, n: int, *, image_size: int, seed: int = 0, stream: str = "train", start: int = 0, chunk: int = _CHUNK
+    style: str,
+    n: int,
+    *,
+    image_size: int,
+    seed: int = 0,
+    stream: str = "train",
+    start: int = 0,
+    chunk: int = _CHUNK,
+    conflict: bool = False,
 ) -> Images:
     """Images start .. start + n - 1 of a stream: pixels and masks are both (n, 3, image_size, image_size).
 
     Labels run through the ten classes in turn. The scene (label, places, colours) does not depend on the image size. `chunk`
-    sets only how many are rendered at once. Raises `ConfigError` for an unknown style or stream.
+    sets only how many are rendered at once. `conflict`: the same scenes, but colour and grating of every object are those of
+    another class than its own. Raises `ConfigError` for an unknown style or stream.
     """
     known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
     require(style in STYLES and stream in STREAMS, f"unknown style or stream {style!r}, {stream!r}; {known}")
@@ -49,7 +59,7 @@ def generate(
         rows = slice(low, min(low + chunk, n))
         indices = np.arange(start + rows.start, start + rows.stop)
         draws = _Draws(seed=seed, source=source, indices=indices, size=image_size)
-        pixels[rows], masks[rows], kinds[rows] = _render(style, draws, indices % len(CLASSES), image_size)
+        pixels[rows], masks[rows], kinds[rows] = _render(style, draws, indices % len(CLASSES), image_size, conflict)
     labels = torch.arange(start, start + n) % len(CLASSES)
     pixels, masks, kinds, boxes = map(torch.from_numpy, (pixels, masks, kinds, _boxes(masks)))
     return Images(labels=labels, classes=CLASSES, pixels=pixels, masks=masks, mask_labels=kinds, boxes=boxes)
@@ -57,8 +67,9 @@ def generate(
 
 def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
     """The set "shapes-<style>": training images from the seed's own stream, test images from one that no training touches.
-    Without sizes 10,000 and 2,000."""
-    draw = functools.partial(generate, spec.name.removeprefix("shapes-"), image_size=spec.image_size)
+    Without sizes 10,000 and 2,000. "shapes-<style>-conflict" has the same scenes with cues in conflict."""
+    style, conflict = spec.name.removeprefix("shapes-").removesuffix(CONFLICT), spec.name.endswith(CONFLICT)
+    draw = functools.partial(generate, style, image_size=spec.image_size, conflict=conflict)
     train = draw(spec.train_size or _TRAIN_SIZE, seed=seed, stream="train")
     return train, draw(spec.test_size or _TEST_SIZE, seed=TEST_SEED, stream="test")
 
@@ -127,14 +138,16 @@ def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return chosen[..., 0], chosen[..., 1]
 
 
-def _render(style: str, draws: _Draws, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _render(
+    style: str, draws: _Draws, labels: np.ndarray, size: int, conflict: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels (n, 3, size, size) uint8, masks (n, M, size, size) bool, class of each instance (n, M) or -1."""
     paint, wavering = STYLES[style]
     axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - np.float32(1)
     clutter = _clutter(draws.cells, size)
     kind, depth = _objects(draws, labels, axis, (clutter - np.float32(0.5)) * np.float32(wavering))
     above = draws.uniform(1)[:, 0] < 0.5
-    wave, light, dark = _texture(draws, kind, axis)
+    wave, light, dark = _texture(draws, kind, axis, conflict)
     visible, bars = _visible(depth > 0, above, _bars(draws, axis))
     light, dark, bar = light[..., None, None], dark[..., None, None], draws.uniform(3, 1, 1)
     grain, shade = draws.grain * np.float32(1 / 255), depth * np.float32(1 / 255)
@@ -183,11 +196,14 @@ def _plane(x: np.ndarray, y: np.ndarray, constant: np.ndarray, axis: np.ndarray)
     return (x[..., None] * axis + constant[..., None])[..., None, :] + (y[..., None] * axis)[..., :, None]
 
 
-def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter."""
+def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray, conflict: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter. In
+    `conflict` that is another class than the object's own, each of them equally often."""
     m = kind.shape[1]
     reliable = draws.uniform(m) < CUE_RELIABILITY
-    cue = np.where(reliable, kind, draws.below(len(CLASSES), m)).astype(np.float32)
+    other = draws.below(len(CLASSES) - conflict, m)
+    cue = (kind + 1 + other) % len(CLASSES) if conflict else np.where(reliable, kind, other)
+    cue = cue.astype(np.float32)
     cycles = np.where(cue % 2 == 0, np.float32(2.5), np.float32(5)) * (0.85 + 0.3 * draws.uniform(m))
     # A direction and its mirror image belong to the same class: flipping an image must not change what its grating says.
     mirror = np.where(draws.uniform(m) < 0.5, np.float32(-1), np.float32(1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer, Stage
 from sarlib.models import CVT_13, PVT_SMALL, T2T_VIT_14
-from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, LIU_RECIPE, PROTOCOLS, Protocol
+from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, FINE_TUNING, LIU_RECIPE, PROTOCOLS, Protocol
 
 #: What stands in for the four sets of Table 2: one world of objects, four ways of rendering it.
 STYLES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
@@ -40,6 +40,27 @@ class RealSets:
     tokens: int  # a side
     pixels: int  # a side, unless the set's own images are smaller
     test_images: int | None = None  # at most; None: all
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """Table 7: on which sets the networks of Table 4 are trained further, and how. Real sets below DATA join with as many
+    images; all are seen at the size of the network's own."""
+
+    sets: tuple[str, ...]
+    recipe: Recipe
+    train_size: int | None = None  # None: all, as for the other
+    test_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shifted:
+    """Table 8's test sets. None stands for images that Table 4's runs are tested on, with cues in conflict or corrupted by us,
+    at most `images` of them (None: all)."""
+
+    natural: Data | None = None
+    corrupted: Data | None = None
+    images: int | None = None
 
 
 def small_hybrids(vit: Model) -> dict[str, Model]:
@@ -90,6 +111,8 @@ class Preset:
     small_sets: tuple[Training, ...]  # Table 2
     in1k: Training  # Table 4 and Figure 3: more images than anywhere else, each of them seen less often
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
+    fine_tuning: FineTuning  # Table 7
+    shifted: Shifted  # Table 8
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
@@ -119,6 +142,13 @@ TINY = Preset(
     small_sets=tuple(_shapes(32, 48, 40, name=name) for name in (*STYLES, "digits")),
     in1k=_shapes(32, 96, 40),
     many_images=_shapes(32, 96, 40),
+    fine_tuning=FineTuning(
+        sets=(*STYLES[1:], "digits"),
+        recipe=Recipe(epochs=2, batch_size=12, lr=5e-4, warmup_epochs=1, clip=1.0),
+        train_size=24,
+        test_size=40,
+    ),
+    shifted=Shifted(images=20),
     real=RealSets(subsets=((48, 2, 1.0),), tokens=4, pixels=32, test_images=40),
 )
 
@@ -142,6 +172,12 @@ LAPTOP = Preset(
     ),
     in1k=_shapes(64, 3000, 2000, epochs=36, warmup_epochs=4.0),
     many_images=_LAPTOP_MANY,
+    fine_tuning=FineTuning(
+        sets=(*STYLES[1:], "digits"),
+        recipe=Recipe(epochs=60, batch_size=50, lr=1e-3, warmup_epochs=3, clip=1.0),
+        train_size=300,
+    ),
+    shifted=Shifted(images=500),
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),
 )
@@ -159,6 +195,13 @@ GPU = Preset(
     small_sets=tuple(_shapes(112, 5000, 5000, name=name) for name in STYLES),
     in1k=_shapes(112, 30000, 5000, epochs=36, warmup_epochs=4.0),
     many_images=_shapes(112, 20000, 5000, epochs=30, warmup_epochs=3.0),
+    fine_tuning=FineTuning(
+        sets=STYLES[1:],
+        recipe=Recipe(epochs=100, batch_size=256, lr=5e-4, warmup_epochs=3, clip=1.0),
+        train_size=2000,
+        test_size=5000,
+    ),
+    shifted=Shifted(images=2000),
     real=RealSets(subsets=((500, 2000, 200.0), (5000, 120, 12.0), (50000, 20, 2.0)), tokens=14, pixels=112),
 )
 
@@ -183,6 +226,11 @@ PAPER = Preset(
     ),
     in1k=_IN1K,
     many_images=_IN1K,
+    fine_tuning=FineTuning(sets=("cifar10", "cifar100", "flowers102", "oxford-iiit-pet"), recipe=FINE_TUNING.recipe),
+    shifted=Shifted(
+        natural=Data(name="imagenet-a", image_size=224, test_crop=224 / 256),
+        corrupted=Data(name="imagenet-c", image_size=224),  # released at 224 px
+    ),
     hybrids=published_hybrids,
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
     test_crop=224 / 256,

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 
 from sarlib import config, data, last_block, models
 from sarlib.config import ConfigError, require
-from sarlib.data.images import Images, to_bytes
+from sarlib.data import corruptions, released
+from sarlib.data.images import Images, from_split, to_bytes
 from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import excess, map_entropy
 from sarlib.regularizers import attention
 from sarlib.run import Measurement, Run
+from sarlib.runner import shifted
 
 
 def take(
@@ -29,9 +32,23 @@ def take(
     unknown measurement, images that are not there, or of another size than the architecture can take.
     """
     require(measurement.name in MEASURES, f"unknown measurement {measurement.name!r}; choose from {', '.join(MEASURES)}")
-    images = first_images(measurement.data, measurement.images, root=root)
     model = network(run, weights, image_size=measurement.data.image_size).to(device)
-    return MEASURES[measurement.name](model, images, batch_size=run.recipe.evaluation_batch_size)
+    settings = {"batch_size": run.recipe.evaluation_batch_size}
+    if measurement.name in shifted.MEASURES:
+        settings["image_size"] = measurement.data.image_size
+    return MEASURES[measurement.name](model, shown(measurement, root=root), **settings)
+
+
+def shown(measurement: Measurement, *, root: Path | None) -> Images | Iterator[tuple[str, Images]]:
+    """What is looked at: the first images of a set, in memory; of a released test set its files; and where they are corrupted,
+    corruption and images, by ascending severity."""
+    spec = measurement.data
+    if spec.name == released.IMAGENET_A:
+        return dataclasses.replace(from_split(released.read(root, spec.name)), crop=spec.test_crop)
+    if spec.name == released.IMAGENET_C:
+        return ((place.split("/")[1], from_split(released.read(root, place))) for place in released.places(spec.name))
+    images = first_images(spec, measurement.images, root=root)
+    return corruptions.each(images) if measurement.name == "corrupted" else images
 
 
 def network(run: Run, weights: dict[str, Tensor], *, image_size: int | None = None) -> nn.Module:
@@ -101,4 +118,4 @@ def _maps(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any
     return {"metrics": {}, "arrays": {"attention": shares.round(decimals=4).tolist()}}
 
 
-MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps}
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps, **shifted.MEASURES}

@@ -1,6 +1,6 @@
 """Ten common corruptions at five severities, after Hendrycks and Dietterich (2019), for images of any size.
 
-Their names and kinds are those of ImageNet-C. The strengths are ours, and lengths are shares of the image's side: ImageNet-C's are
+Names and kinds are those of ImageNet-C. The strengths are ours, and lengths are shares of the image's side, as ImageNet-C's are
 made for 224 px and leave nothing of small images. Errors under them belong in no column with errors on ImageNet-C.
 
 A corrupted image is a function of its pixels, its place in the set, corruption, severity and seed, whatever the number of
@@ -20,9 +20,8 @@ from torch import Tensor
 
 from sarlib.config import require
 from sarlib.data.images import Images
+from sarlib.data.released import CLEAN, SEVERITIES
 
-SEVERITIES = 5
-CLEAN = "clean"
 _AT_A_TIME = 100  # images, so that float32 and its neighbours stay in the cache
 _STEPS = 8  # places over which the smears are averaged
 

@@ -14,6 +14,7 @@ from sarlib.data import cache, folders
 
 IMAGENET_A, IMAGENET_C = "imagenet-a", "imagenet-c"
 SEVERITIES = 5
+CLEAN = "clean"  # what stands beside the corruptions for images without one
 #: AlexNet's error on each corruption, the mean over severities (github.com/hendrycks/robustness).
 ALEXNET = {
     "gaussian_noise": 0.886428,

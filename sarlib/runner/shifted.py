@@ -13,10 +13,9 @@ from torch import nn
 
 from sarlib import last_block
 from sarlib.config import require
-from sarlib.data.corruptions import CLEAN
 from sarlib.data.images import Images
 from sarlib.data.loader import evaluation_batches
-from sarlib.data.released import ALEXNET, mce
+from sarlib.data.released import ALEXNET, CLEAN, mce
 
 
 def natural(model: nn.Module, images: Images, **shown: int) -> dict[str, Any]:

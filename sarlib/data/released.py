@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sarlib.config import ConfigError, require
+from sarlib.config import require
 from sarlib.data import cache, folders
 
 IMAGENET_A, IMAGENET_C = "imagenet-a", "imagenet-c"
@@ -46,22 +46,11 @@ def places(name: str) -> list[str]:
     return parts if name == IMAGENET_C else [name]
 
 
-def read(root: Path, place: str) -> folders.Split:
-    """The images in one folder below `root`: a set, or a severity of one. `ConfigError` if they are not there."""
-    folder = Path(root).expanduser() / place
-    if not folder.is_dir():
-        layout = f"DATA/{place.partition('/')[0]}/" + ("<corruption>/<severity>/" if "/" in place else "") + "<wnid>/*.JPEG"
-        raise ConfigError(f"{folder} is missing: expected {layout}")
-    return folders.read_classes(folder)
-
-
 def fingerprint(name: str, *, root: Path | None) -> str:
-    """What identifies a set: a digest of its images, of ImageNet-C's those of the first of its 75 folders, which all have to be
-    there. `ConfigError` names what is missing."""
+    """A digest of the images of a set, of ImageNet-C those of one severity. `ConfigError` names a folder that is missing."""
     require(root is not None, f"the test set {name!r} is not embedded: say DATA=<folder that holds it>")
-    folders_of_it = places(name)
-    absent = [place for place in folders_of_it if not (root / place).is_dir()]
-    some = f"{root / name} lacks {len(absent)} of its {len(folders_of_it)} folders, among them {''.join(absent[:1])}"
-    require(len(absent) in (0, len(folders_of_it)), some)
-    whole = read(root, folders_of_it[0])
-    return cache.digest(whole, whole)
+    absent = [place for place in places(name) if not (root / place).is_dir()]
+    some = f"{root} lacks {len(absent)} of the {len(places(name))} folders of {name}, among them {''.join(absent[:1])}"
+    require(not absent, f"{some}/<wnid>/*.JPEG")
+    first = folders.read_classes(root / places(name)[0])
+    return cache.digest(first, first)

@@ -33,22 +33,15 @@ _CHUNK = 16  # images rendered at once: small enough for the cache
 
 
 def generate(
-    style: str,
-    n: int,
-    *,
-    image_size: int,
-    seed: int = 0,
-    stream: str = "train",
-    start: int = 0,
-    chunk: int = _CHUNK,
-    conflict: bool = False,
+    style: str, n: int, *, image_size: int, seed: int = 0, stream: str = "train", start: int = 0, chunk: int = _CHUNK
 ) -> Images:
     """Images start .. start + n - 1 of a stream: pixels and masks are both (n, 3, image_size, image_size).
 
     Labels run through the ten classes in turn. The scene (label, places, colours) does not depend on the image size. `chunk`
-    sets only how many are rendered at once. `conflict`: the same scenes, but colour and grating of every object are those of
-    another class than its own. Raises `ConfigError` for an unknown style or stream.
+    sets only how many are rendered at once. A style that ends in CONFLICT shows the same scenes, but gives every object colour
+    and grating of another class. Raises `ConfigError` for an unknown style or stream.
     """
+    conflict, style = style.endswith(CONFLICT), style.removesuffix(CONFLICT)
     known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
     require(style in STYLES and stream in STREAMS, f"unknown style or stream {style!r}, {stream!r}; {known}")
     source = len(STREAMS) * list(STYLES).index(style) + STREAMS.index(stream)
@@ -58,8 +51,8 @@ def generate(
     for low in range(0, n, chunk):
         rows = slice(low, min(low + chunk, n))
         indices = np.arange(start + rows.start, start + rows.stop)
-        draws = _Draws(seed=seed, source=source, indices=indices, size=image_size)
-        pixels[rows], masks[rows], kinds[rows] = _render(style, draws, indices % len(CLASSES), image_size, conflict)
+        draws = _Draws(seed=seed, source=source, indices=indices, size=image_size, conflict=conflict)
+        pixels[rows], masks[rows], kinds[rows] = _render(style, draws, indices % len(CLASSES), image_size)
     labels = torch.arange(start, start + n) % len(CLASSES)
     pixels, masks, kinds, boxes = map(torch.from_numpy, (pixels, masks, kinds, _boxes(masks)))
     return Images(labels=labels, classes=CLASSES, pixels=pixels, masks=masks, mask_labels=kinds, boxes=boxes)
@@ -67,17 +60,18 @@ def generate(
 
 def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
     """The set "shapes-<style>": training images from the seed's own stream, test images from one that no training touches.
-    Without sizes 10,000 and 2,000. "shapes-<style>-conflict" has the same scenes with cues in conflict."""
-    style, conflict = spec.name.removeprefix("shapes-").removesuffix(CONFLICT), spec.name.endswith(CONFLICT)
-    draw = functools.partial(generate, style, image_size=spec.image_size, conflict=conflict)
+    Without sizes 10,000 and 2,000."""
+    draw = functools.partial(generate, spec.name.removeprefix("shapes-"), image_size=spec.image_size)
     train = draw(spec.train_size or _TRAIN_SIZE, seed=seed, stream="train")
     return train, draw(spec.test_size or _TEST_SIZE, seed=TEST_SEED, stream="test")
 
 
 class _Draws:
-    """The random numbers of some images, each from its own Philox counter; `uniform` hands out the next columns."""
+    """The random numbers of some images, each from its own Philox counter; `uniform` hands out the next columns. In `conflict`
+    they decide which other class than its own an object looks like."""
 
-    def __init__(self, *, seed: int, source: int, indices: np.ndarray, size: int) -> None:
+    def __init__(self, *, seed: int, source: int, indices: np.ndarray, size: int, conflict: bool = False) -> None:
+        self.conflict = conflict
         cells = 3 * sum(q * q for q, _ in _OCTAVES)
         self.cells = np.empty((len(indices), cells), dtype=np.uint8)
         self.grain = np.empty((len(indices), 1, size, size), dtype=np.uint8)
@@ -138,16 +132,14 @@ def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return chosen[..., 0], chosen[..., 1]
 
 
-def _render(
-    style: str, draws: _Draws, labels: np.ndarray, size: int, conflict: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _render(style: str, draws: _Draws, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels (n, 3, size, size) uint8, masks (n, M, size, size) bool, class of each instance (n, M) or -1."""
     paint, wavering = STYLES[style]
     axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - np.float32(1)
     clutter = _clutter(draws.cells, size)
     kind, depth = _objects(draws, labels, axis, (clutter - np.float32(0.5)) * np.float32(wavering))
     above = draws.uniform(1)[:, 0] < 0.5
-    wave, light, dark = _texture(draws, kind, axis, conflict)
+    wave, light, dark = _texture(draws, kind, axis)
     visible, bars = _visible(depth > 0, above, _bars(draws, axis))
     light, dark, bar = light[..., None, None], dark[..., None, None], draws.uniform(3, 1, 1)
     grain, shade = draws.grain * np.float32(1 / 255), depth * np.float32(1 / 255)
@@ -196,14 +188,12 @@ def _plane(x: np.ndarray, y: np.ndarray, constant: np.ndarray, axis: np.ndarray)
     return (x[..., None] * axis + constant[..., None])[..., None, :] + (y[..., None] * axis)[..., :, None]
 
 
-def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray, conflict: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter. In
-    `conflict` that is another class than the object's own, each of them equally often."""
+def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter."""
     m = kind.shape[1]
     reliable = draws.uniform(m) < CUE_RELIABILITY
-    other = draws.below(len(CLASSES) - conflict, m)
-    cue = (kind + 1 + other) % len(CLASSES) if conflict else np.where(reliable, kind, other)
-    cue = cue.astype(np.float32)
+    other = draws.below(len(CLASSES) - draws.conflict, m)
+    cue = ((kind + 1 + other) % len(CLASSES) if draws.conflict else np.where(reliable, kind, other)).astype(np.float32)
     cycles = np.where(cue % 2 == 0, np.float32(2.5), np.float32(5)) * (0.85 + 0.3 * draws.uniform(m))
     # A direction and its mirror image belong to the same class: flipping an image must not change what its grating says.
     mirror = np.where(draws.uniform(m) < 0.5, np.float32(-1), np.float32(1))

@@ -48,12 +48,9 @@ def _pairs(sets: Sets) -> list[tuple[Setting, Setting]]:
     whole = dataclasses.replace(first.baseline.data, train_size=tuning.train_size, test_size=tuning.test_size, fingerprint="")
     pairs = [(first, dataclasses.replace(whole, name=name)) for name in tuning.sets]
     parent = real.pop(PARENT, first)
-    pairs += [(parent, _at_most(each.baseline.data, tuning.train_size)) for each in real.values()]
+    for data in (each.baseline.data for each in real.values()):
+        pairs.append((parent, dataclasses.replace(data, train_size=min(tuning.train_size or data.train_size, data.train_size))))
     return [(parent, _child(sets, parent, data)) for parent, data in pairs]
-
-
-def _at_most(data: Data, images: int | None) -> Data:
-    return dataclasses.replace(data, train_size=min(images or data.train_size, data.train_size))
 
 
 def _child(sets: Sets, parent: Setting, data: Data) -> Setting:

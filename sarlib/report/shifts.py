@@ -2,74 +2,57 @@
 
 from __future__ import annotations
 
-import itertools
-import math
+from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
 from sarlib.config import require
 from sarlib.data.released import CLEAN
-from sarlib.experiments.declaration import Cell, Experiment
-from sarlib.report.figures import ACCENT, BELOW, INK, STYLE, WIDTH
-from sarlib.report.statistics import groups, mean_interval
+from sarlib.experiments.declaration import Experiment
+from sarlib.report.figures import ACCENT, BELOW, INK, STYLE
+from sarlib.report.statistics import mean_interval
 from sarlib.runner.store import Store
-
-ACROSS = 4
 
 
 def severities(experiment: Experiment, *, store: Store) -> Figure:
-    """By data set the error in % of each row, a panel a corruption and one for their mean: the mean over the seeds that are in
-    the `store` and its 95 % interval against severity, 0 being the images as they are.
-
-    `ConfigError` where the table measures no corruptions, or none of them is in the store.
+    """The error in % of each row against severity, 0 being the images as they are: a panel for the mean over corruptions and
+    one for each, the mean over seeds with its 95 % interval. `ConfigError` where the table has not been measured.
     """
-    cells = [cell for cell in experiment.cells if cell.measurement and cell.measurement.name == "corrupted"]
-    errors = {
-        dataset: {cell.row: _errors(cell, experiment, store) for cell in own} for (_, dataset), own in groups(cells).items()
-    }
-    require(bool(errors), f"{experiment.name} measures no corruptions")
-    heights = [0.6 + 1.9 * math.ceil(len(next(iter(rows.values()))) / ACROSS) for rows in errors.values()]
-    with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
-        whole = plt.figure(figsize=(WIDTH, sum(heights)), dpi=144, layout="constrained")
-        plt.close(whole)
-        spaces = whole.subfigures(len(errors), squeeze=False, height_ratios=heights)[:, 0]
-        for space, (dataset, rows) in zip(spaces, errors.items(), strict=True):
-            space.suptitle(dataset, x=0.01, ha="left", fontsize=10)
-            _draw(space, rows)
-    return whole
+    lines = pd.DataFrame(_errors(experiment, store))
+    require(len(lines) > 0, f"{experiment.name} measures no corruptions")
+    mean = lines.groupby(["dataset", "row", "seed", "severity"], sort=False, as_index=False)["error (%)"].mean()
+    shown = pd.concat([mean.assign(corruption="mean of all"), lines])
+    shown["panel"] = shown["dataset"] + "\n" + shown["corruption"].str.replace("_", " ")
+    order = [
+        panel for dataset in lines["dataset"].unique() for panel in shown.loc[shown["dataset"] == dataset, "panel"].unique()
+    ]
+    look = {"palette": (INK, BELOW, ACCENT), "markers": ("o", "s", "D"), "dashes": False, "err_kws": {"alpha": 0.15}}
+    places = {"x": "severity", "y": "error (%)", "hue": "row", "style": "row", "col": "panel", "col_order": order}
+    with sns.axes_style("whitegrid"), plt.rc_context(STYLE | {"figure.dpi": 144}):
+        grid = sns.relplot(shown, kind="line", **places, **look, col_wrap=4, height=1.9, aspect=1.15, errorbar=_ends)
+        plt.close(grid.figure)  # the caller shows it; pyplot shall not show it a second time
+        grid.set_titles("{col_name}", loc="left")
+        grid.set(xticks=sorted(shown["severity"].unique()))
+        sns.move_legend(grid, "lower center", bbox_to_anchor=(0.5, 1), ncols=3, title=None)
+    return grid.figure
 
 
-def _draw(space: SubFigure, rows: dict[str, dict[str, pd.DataFrame]]) -> None:
-    panels = list(next(iter(rows.values())))
-    grid = space.subplots(math.ceil(len(panels) / ACROSS), ACROSS, squeeze=False, sharex=True, sharey=True)
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
-    for axes, panel in zip(grid.flat, panels):
-        for (row, errors), colour, mark in zip(rows.items(), itertools.cycle((INK, BELOW, ACCENT)), itertools.cycle("osD")):
-            intervals = errors[panel].apply(mean_interval)
-            look = {"color": colour, "marker": mark, "markersize": 3.5, "label": row}
-            axes.plot(intervals.index, [each.mean for each in intervals], **look)
-            ends = ([getattr(each, end) for each in intervals] for end in ("low", "high"))
-            axes.fill_between(intervals.index, *ends, color=colour, alpha=0.15, linewidth=0)
-        axes.set_xticks(errors[panel].columns)
-        axes.set_title(panel.replace("_", " "), loc="left")
-        sns.despine(ax=axes)
-    known = grid.flat[0].get_legend_handles_labels()
-    space.legend(*known, loc="upper right", ncols=len(rows), frameon=False, labelcolor=INK)
-    space.supxlabel("severity", fontsize=9)
-    space.supylabel("error (%)", fontsize=9)
+def _ends(sample: pd.Series) -> tuple[float, float]:
+    interval = mean_interval(sample)
+    return interval.low, interval.high
 
 
-def _errors(cell: Cell, experiment: Experiment, store: Store) -> dict[str, pd.DataFrame]:
-    """By corruption, and of all of them "mean": a line a seed, a column a severity."""
-    found = [store.read_measured(cell.with_seed(seed), cell.measurement) for seed in experiment.seeds]
-    arrays = [each["arrays"] for each in found if each is not None]
-    require(bool(arrays), f"no errors of {cell.row} on corrupted images are in {store.root}: run the table first")
-    clean = np.array([each.get(CLEAN, []) for each in arrays])  # none at ImageNet-C
-    errors = {name: np.hstack([clean, [each[name] for each in arrays]]) for name in arrays[0] if name != CLEAN}
-    errors = {"mean": np.mean(list(errors.values()), axis=0)} | errors
-    return {name: pd.DataFrame(values, columns=range(1 - clean.shape[1], 6)) for name, values in errors.items()}
+def _errors(experiment: Experiment, store: Store) -> Iterator[dict[str, Any]]:
+    declared = [cell for cell in experiment.cells if cell.measurement and cell.measurement.name == "corrupted"]
+    for cell, seed in ((cell, seed) for cell in declared for seed in experiment.seeds):
+        found = store.read_measured(cell.with_seed(seed), cell.measurement)
+        require(found is not None, f"errors of {cell.row}, seed {seed}, are not in {store.root}: run the table first")
+        clean = found["arrays"].pop(CLEAN, [])  # not known of ImageNet-C
+        for name, errors in found["arrays"].items():
+            for severity, error in enumerate([*clean, *errors], start=1 - len(clean)):
+                place = {"dataset": cell.dataset, "row": cell.row, "seed": seed, "corruption": name}
+                yield place | {"severity": severity, "error (%)": error}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sarlib import config, data, last_block, models
 from sarlib.config import ConfigError, require
 from sarlib.data import corruptions, released
+from sarlib.data.folders import read_classes
 from sarlib.data.images import Images, from_split, to_bytes
 from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import excess, map_entropy
@@ -44,9 +45,9 @@ def shown(measurement: Measurement, *, root: Path | None) -> Images | Iterator[t
     corruption and images, by ascending severity."""
     spec = measurement.data
     if spec.name == released.IMAGENET_A:
-        return dataclasses.replace(from_split(released.read(root, spec.name)), crop=spec.test_crop)
+        return dataclasses.replace(from_split(read_classes(root / spec.name)), crop=spec.test_crop)
     if spec.name == released.IMAGENET_C:
-        return ((place.split("/")[1], from_split(released.read(root, place))) for place in released.places(spec.name))
+        return ((place.split("/")[1], from_split(read_classes(root / place))) for place in released.places(spec.name))
     images = first_images(spec, measurement.images, root=root)
     return corruptions.each(images) if measurement.name == "corrupted" else images
 

@@ -10,16 +10,18 @@ threads: no sum is left to a library that may change its order. All severities d
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from sarlib.config import require
-from sarlib.data.images import Images
+from sarlib.data.images import Images, to_bytes
 from sarlib.data.released import CLEAN, SEVERITIES
 
 _AT_A_TIME = 100  # images, so that float32 and its neighbours stay in the cache
@@ -118,10 +120,11 @@ def _pixelate(x: Tensor, share: float, draws: np.random.Generator) -> Tensor:
 
 
 def _jpeg_compression(x: Tensor, quality: int, draws: np.random.Generator) -> Tensor:
-    from torchvision.io import decode_jpeg, encode_jpeg
-
-    whole = (x * 255).round().to(torch.uint8)
-    return torch.stack([decode_jpeg(encode_jpeg(picture, quality)) for picture in whole]).float() / 255
+    coded = []
+    for picture in (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy():
+        Image.fromarray(picture).save(file := io.BytesIO(), "JPEG", quality=quality)
+        coded.append(to_bytes(Image.open(file)))
+    return torch.stack(coded).float() / 255
 
 
 #: By ImageNet-C's name: what it does, and the strength of each severity.

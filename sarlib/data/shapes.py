@@ -191,9 +191,7 @@ def _plane(x: np.ndarray, y: np.ndarray, constant: np.ndarray, axis: np.ndarray)
 def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter."""
     m = kind.shape[1]
-    reliable = draws.uniform(m) < CUE_RELIABILITY
-    other = draws.below(len(CLASSES) - draws.conflict, m)
-    cue = ((kind + 1 + other) % len(CLASSES) if draws.conflict else np.where(reliable, kind, other)).astype(np.float32)
+    cue = _look(draws, kind).astype(np.float32)
     cycles = np.where(cue % 2 == 0, np.float32(2.5), np.float32(5)) * (0.85 + 0.3 * draws.uniform(m))
     # A direction and its mirror image belong to the same class: flipping an image must not change what its grating says.
     mirror = np.where(draws.uniform(m) < 0.5, np.float32(-1), np.float32(1))
@@ -208,6 +206,13 @@ def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndar
     value = (0.5 + 0.25 * draws.uniform(m))[..., None]
     light = np.clip(value + strength * tint, 0, 1)
     return wave, light, light * (0.35 + 0.3 * draws.uniform(m))[..., None]
+
+
+def _look(draws: _Draws, kind: np.ndarray) -> np.ndarray:
+    """(n, M): the class that each object looks like, mostly its own; in conflict any other, all of them equally often."""
+    reliable = draws.uniform(kind.shape[1]) < CUE_RELIABILITY
+    other = draws.below(len(CLASSES) - draws.conflict, kind.shape[1])
+    return (kind + 1 + other) % len(CLASSES) if draws.conflict else np.where(reliable, kind, other)
 
 
 def _bars(draws: _Draws, axis: np.ndarray) -> np.ndarray:

@@ -30,14 +30,20 @@ def severities(experiment: Experiment, *, store: Store) -> Figure:
     order = [
         panel for dataset in lines["dataset"].unique() for panel in shown.loc[shown["dataset"] == dataset, "panel"].unique()
     ]
-    look = {"palette": (INK, BELOW, ACCENT), "markers": ("o", "s", "D"), "dashes": False, "err_kws": {"alpha": 0.15}}
+    look = {
+        "palette": (INK, BELOW, ACCENT),
+        "markers": ("o", "s", "D"),
+        "dashes": False,
+        "markeredgewidth": 0,
+        "err_kws": {"alpha": 0.15, "linewidth": 0},
+    }
     places = {"x": "severity", "y": "error (%)", "hue": "row", "style": "row", "col": "panel", "col_order": order}
     with sns.axes_style("whitegrid"), plt.rc_context(STYLE | {"figure.dpi": 144}):
-        grid = sns.relplot(shown, kind="line", **places, **look, col_wrap=4, height=1.9, aspect=1.15, errorbar=_ends)
+        grid = sns.relplot(shown, kind="line", **places, **look, col_wrap=4, height=1.9, aspect=1.1, errorbar=_ends)
         plt.close(grid.figure)  # the caller shows it; pyplot shall not show it a second time
-        grid.set_titles("{col_name}", loc="left")
-        grid.set(xticks=sorted(shown["severity"].unique()))
-        sns.move_legend(grid, "lower center", bbox_to_anchor=(0.5, 1), ncols=3, title=None)
+        grid.set(xticks=sorted(shown["severity"].unique()), title="")
+        for axes, panel in zip(grid.axes.flat, order, strict=True):
+            axes.set_title(panel, loc="left")
     return grid.figure
 
 

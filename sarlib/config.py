@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 TASKS = ("classification",)
+#: Tasks whose network is a ViT without its class token below a pyramid (`sarlib.models.vitdet`).
+ON_VITDET = ("detection", "segmentation")
 VARIANTS = ("A", "B", "C", "D")
 ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
 #: Sizes in pixels that T2T's soft splits can make a token of.
@@ -254,12 +256,26 @@ class Regularizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is learned: the name of a file in `sarlib/tasks/`."""
+    """What is learned: the name of a file in `sarlib/tasks/`.
+
+    Those of `ON_VITDET` look at a pyramid of `channels` on the map of the last block, or of an earlier one with
+    `blocks_left_out`. All blocks attend in windows of `window` tokens a side but for `global_blocks`, evenly spaced; each
+    layer's learning rate is that of the next one times `layer_decay`.
+    """
 
     name: str = "classification"
+    channels: int = 256
+    window: int = 14
+    global_blocks: int = 4
+    layer_decay: float = 0.7
+    blocks_left_out: int = 0
 
     def __post_init__(self) -> None:
         require(self.name in TASKS, f"unknown task {self.name!r}; choose from {', '.join(TASKS)}")
+        for what in ("channels", "window", "global_blocks"):
+            require(getattr(self, what) > 0, f"{what} must be 1 or more, got {getattr(self, what)}")
+        require(0 < self.layer_decay <= 1, f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
+        require(self.blocks_left_out >= 0, f"blocks_left_out must not be negative, got {self.blocks_left_out}")
 
 
 @dataclass(frozen=True, kw_only=True)

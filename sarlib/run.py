@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sarlib.config import (
+    ON_VITDET,
     Augmentation,
     ConfigError,
     Data,
@@ -49,6 +50,8 @@ class Run:
         require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         self.model.require_size(self.data.image_size)
         self._check_regularizers()
+        if self.task.name in ON_VITDET:
+            self._check_vitdet()
         if isinstance(self.pretrained, Run):
             self._check_pretrained(self.pretrained)
 
@@ -64,11 +67,21 @@ class Run:
             f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more",
         )
 
+    def _check_vitdet(self) -> None:
+        what, model = self.task.name, self.model
+        require(model.name in ("vit", "t2t"), f"{what} needs the one map of a ViT: choose vit or t2t, not {model.name}")
+        require(not self.regularizers, f"{what} has no class token, whose attention the regularizers look at: leave them out")
+        left = f"{what} without {self.task.blocks_left_out} of {model.depth} blocks: leave at least one"
+        require(self.task.blocks_left_out < model.depth, left)
+        require(model.dim >= 4, f"the pyramid of {what} halves the {model.dim} channels twice: choose 4 or more")
+
     def _check_pretrained(self, parent: Run) -> None:
         require(
             parent.seed == self.seed,
             f"a run shares the seed of the run that it starts from, got {self.seed} and {parent.seed}: use Run.with_seed",
         )
+        headless = f"a run cannot start from run {parent.key}, a {parent.task.name}: start from what that started from"
+        require(parent.task.name not in ON_VITDET, headless)
         for what in ("name", "patch_size", "dim", "depth", "heads", "mlp_ratio", "stages"):
             mine, theirs = getattr(self.model, what), getattr(parent.model, what)
             require(

@@ -42,7 +42,8 @@ _ORDER, _BATCH, _PICTURE = 0, 1, 2  # what a random stream is for
 
 
 class Batch(NamedTuple):
-    """`images` (B, 3, S, S), normalised, and `targets` (B, classes), soft labels that sum to 1; float32, on the device."""
+    """`images` (B, 3, S, S), normalised, float32, and `targets`, on the device: by default (B, classes) float32, soft labels
+    that sum to 1."""
 
     images: Tensor
     targets: Tensor
@@ -52,8 +53,10 @@ class TrainBatches:
     """Augmented batches of a training set, and the order they come in; `source` says where they come from.
 
     The last images of an epoch that fill no batch are dropped; a set smaller than a batch is one batch. With several ranks each
-    yields its slice of the global batch. Raises `ConfigError` if images in memory are not image_size x image_size, ranks do not
-    divide the batch, or a source is forced that the images cannot have; while iterating `TrainingError` if a data worker dies.
+    yields its slice of the global batch. `targets` makes a task's own from the indices (n,) of images and what is planned for
+    them: a tensor on the device with a row an image. Raises `ConfigError` if images in memory are not image_size x image_size,
+    ranks do not divide the batch, or a source is forced that the images cannot have; while iterating `TrainingError` if a data
+    worker dies.
     """
 
     def __init__(
@@ -68,8 +71,10 @@ class TrainBatches:
         data_workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        targets: Callable[[Tensor, augment.Plan], Tensor] | None = None,
     ) -> None:
         _require_size(images, image_size)
+        self._targets = targets or self._soft_labels
         self._images, self._seed, self._size, self._data_workers = images, seed, image_size, data_workers
         self._device, self._batch = torch.device(device), min(batch_size, len(images))
         uneven = f"a batch of {self._batch} images cannot be shared by {world_size} ranks: choose a multiple"
@@ -100,7 +105,8 @@ class TrainBatches:
         for step, index, pixels in zip(steps, indices, self._read(epoch, indices)):
             generator = torch.Generator().manual_seed(self._stream(_BATCH, epoch, step))
             plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
-            yield self._augmented(pixels, to_device(self._images.labels[index], self._device), plan.rows(self._rows))
+            plan = plan.rows(self._rows)
+            yield Batch(self._augmented(pixels, plan)[self._own], self._targets(index, plan)[self._own])
 
     def _stream(self, purpose: int, epoch: int, index: int = 0) -> int:
         """The seed of a random stream: 63 bits that differ for every argument."""
@@ -116,7 +122,7 @@ class TrainBatches:
             return _from_memory(self._pixels, indices, device=self._device)
         return (self._pixels.index_select(0, to_device(index, self._device)) for index in indices)
 
-    def _augmented(self, pixels: Tensor, labels: Tensor, plan: augment.Plan) -> Batch:
+    def _augmented(self, pixels: Tensor, plan: augment.Plan) -> Tensor:
         on_cpu = self._device.type == "cpu"
         # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
         images = torch.from_numpy(np.empty(pixels.shape, np.float32)) if on_cpu else torch.empty_like(pixels, dtype=torch.float)
@@ -127,9 +133,12 @@ class TrainBatches:
         # chunks are even, so that mixing partners are in one
         step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
         _in_chunks(work, len(pixels), step=step)
-        classes, smoothing = len(self._images.classes), self._augmentation.label_smoothing
-        targets = augment.soft_labels(labels, classes=classes, smoothing=smoothing, mixing=plan.mixing)
-        return Batch(images[self._own], targets[self._own])
+        return images
+
+    def _soft_labels(self, index: Tensor, plan: augment.Plan) -> Tensor:
+        labels, classes = to_device(self._images.labels[index], self._device), len(self._images.classes)
+        smoothing = self._augmentation.label_smoothing
+        return augment.soft_labels(labels, classes=classes, smoothing=smoothing, mixing=plan.mixing)
 
 
 def evaluation_batches(

@@ -21,6 +21,10 @@ _ALL = (
     Metric("top1", "%", 2, "higher"),
     Metric("top5", "%", 2, "higher"),
     Metric("loss", "nats", better="lower"),
+    # several classes an image; classes of pixels
+    Metric("mlmap", "%", 2, "higher"),
+    Metric("miou", "%", 2, "higher"),
+    Metric("pixel", "%", 2, "higher"),
     # maps of the last block: Equation 7, Equation 6, and their overlap with objects as in Table 11
     Metric("entropy", "nats"),
     Metric("components", "per map", 2),

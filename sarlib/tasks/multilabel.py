@@ -1,0 +1,84 @@
+"""Several classes an image: binary cross entropy on the presence of each, and mean average precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sarlib.config import require
+from sarlib.data import augment
+from sarlib.data.images import Images, to_device
+from sarlib.data.loader import TrainBatches
+from sarlib.run import Run
+from sarlib.tasks.masks import map_metrics
+from sarlib.tasks.task import Task
+
+
+class MultiLabel(Task):
+    """Binary cross entropy of the head's logits with the presence of each class, in nats: the mean over classes and images.
+
+    Metrics: mlmap, the mean average precision in % (`mean_average_precision`); loss; and `map_metrics`.
+    """
+
+    own_loss = "binary cross entropy"
+
+    def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """pixels (B, 3, H, W), targets (B, classes) in 0..1, NaN where unknown -> losses (1 + regularizers,)."""
+        output = self.output(pixels, tokens=self.tokens)
+        return self.with_regularizers(binary_cross_entropy(output.logits.float(), targets).mean(), output)
+
+    def batches(self, images: Images, run: Run, **placement: Any) -> TrainBatches:
+        shown = presence(images, torch.arange(len(images)))
+
+        def targets(index: Tensor, plan: augment.Plan) -> Tensor:
+            return augment.mixed_labels(to_device(shown[index], torch.device(placement["device"])), plan.mixing)
+
+        return super().batches(images, run, targets=targets, **placement)
+
+    def example_batch(self, images: int, image_size: int) -> tuple[Tensor, Tensor]:
+        return torch.rand(images, 3, image_size, image_size), torch.zeros(images, self.model.num_classes)
+
+    def measure_batch(self, pixels: Tensor, images: Images, indices: Tensor) -> dict[str, Tensor]:
+        logits, similarity, _ = self.output(pixels)
+        logits, targets = logits.float(), presence(images, indices).to(pixels.device)
+        measured = {"scores": logits, "targets": targets, "loss": binary_cross_entropy(logits, targets).mean(1)}
+        return measured | map_metrics(similarity, images, indices)
+
+    def summarize(self, measured: dict[str, Tensor]) -> dict[str, float]:
+        scores, targets, others = measured["scores"], measured["targets"], dict(measured)
+        del others["scores"], others["targets"]
+        return {"mlmap": mean_average_precision(scores, targets)} | super().summarize(others)
+
+
+def presence(images: Images, indices: Tensor) -> Tensor:
+    """Which classes the images[indices] show: (n, classes) float32, 1 or 0, whatever the number of objects.
+
+    NaN for a class of which an image has *difficult* objects alone (Pascal VOC): it is neither learned nor scored there.
+    """
+    require(images.mask_labels is not None, "the labels of several objects are needed, and these images have one label each")
+    kinds, classes = images.mask_labels[indices], len(images.classes)
+    return F.one_hot(kinds.where(kinds >= 0, classes), classes + 1)[..., :classes].amax(1).float()
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """(B, classes) in nats; 0 where the target is NaN."""
+    loss = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
+    return loss.where(~targets.isnan(), 0.0)
+
+
+def mean_average_precision(scores: Tensor, targets: Tensor) -> float:
+    """In %: the mean over classes of scikit-learn's average precision (the sum of precision x step in recall).
+
+    scores, targets: (N, classes); NaN targets are left out, and so is a class without a positive. NaN if no class has one.
+    """
+    from sklearn.metrics import average_precision_score
+
+    each = []
+    for score, target in zip(scores.T, targets.T, strict=True):
+        known = ~target.isnan()
+        if target[known].any():
+            each.append(average_precision_score(target[known], score[known]))
+    return 100.0 * sum(each) / len(each) if each else float("nan")

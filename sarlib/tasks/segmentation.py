@@ -1,0 +1,129 @@
+"""A class for each pixel: cross entropy of a semantic FPN's logits, and mean intersection over union."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sarlib.data import augment
+from sarlib.data.images import Images, to_device
+from sarlib.data.loader import TrainBatches
+from sarlib.run import Run
+from sarlib.tasks.on_vitdet import OnViTDet
+
+VOID = 255  # pixels that are neither learned nor counted
+WIDTH = 0.5  # channels of the head, of the pyramid's: 128 of 256 as published
+
+
+class Segmentation(OnViTDet):
+    """Classes of pixels: 0 is background, 1 + i the i-th class of the set. Images are seen as squares, and scored at their size.
+
+    The loss is the cross entropy in nats, a mean over all pixels of a batch to which void ones add nothing: so it is the mean
+    of what equal parts of the batch give. Metrics: miou and pixel, both in % (`scores`).
+    """
+
+    own_loss = "cross entropy"
+
+    def __init__(self, run: Run, classes: int) -> None:
+        super().__init__(run)
+        self.classes = 1 + classes
+        self.head = SemanticFPN(run.task.channels, self.classes)
+
+    @classmethod
+    def of(cls, run: Run, classes: int) -> Self:
+        return cls(run, classes)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """pixels (B, 3, H, W) -> (B, 1 + classes, H, W) float32."""
+        logits = self.head(self.levels(pixels))
+        return F.interpolate(logits, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
+
+    def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        """pixels (B, 3, H, W), targets (B, H, W) uint8 -> losses (1,)."""
+        each = F.cross_entropy(self.logits(pixels), targets.long(), ignore_index=VOID, reduction="none")
+        return each.mean()[None]
+
+    def batches(self, images: Images, run: Run, **placement: Any) -> TrainBatches:
+        device, labels = torch.device(placement["device"]), label_maps(images)
+
+        def targets(index: Tensor, plan: augment.Plan) -> Tensor:
+            return augment.crop_and_flip_labels(to_device(labels[index], device), plan.to(device))
+
+        return super().batches(images, run, targets=targets, **placement)
+
+    def example_batch(self, images: int, image_size: int) -> tuple[Tensor, Tensor]:
+        square = (images, image_size, image_size)
+        return torch.rand(images, 3, image_size, image_size), torch.zeros(square, dtype=torch.uint8)
+
+    def measure_batch(self, pixels: Tensor, images: Images, indices: Tensor) -> dict[str, Tensor]:
+        found = self.logits(pixels).argmax(1)
+        truth = label_maps(images.subset(indices)).to(found.device)
+        return {"confusion": torch.stack([confusion(*pair, classes=self.classes) for pair in zip(truth, found, strict=True)])}
+
+    def summarize(self, measured: dict[str, Tensor]) -> dict[str, float]:
+        return scores(measured["confusion"].sum(0))
+
+
+class SemanticFPN(nn.Module):
+    """The semantic branch of Kirillov et al. (2019, arXiv:1901.02446, Figure 3): levels of the pyramid (B, channels, h, w) by
+    name -> logits (B, classes, h, w) at the size of p2.
+
+    Each level is brought to that size by stages of a 3 x 3 convolution, group norm, ReLU and 2 x bilinear upsampling, p2 by one
+    stage without it; their sum goes through a 1 x 1 convolution.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        width = max(1, int(channels * WIDTH))
+        self.levels = nn.ModuleDict(
+            {name: _upsampled(channels, width, times) for times, name in enumerate(("p2", "p3", "p4", "p5"))}
+        )
+        self.classes = nn.Conv2d(width, classes, 1)
+
+    def forward(self, levels: dict[str, Tensor]) -> Tensor:
+        return self.classes(sum(stages(levels[name]) for name, stages in self.levels.items()))
+
+
+def _upsampled(channels: int, width: int, times: int) -> nn.Sequential:
+    stages = []
+    for stage in range(max(1, times)):
+        stages += [
+            nn.Conv2d(width if stage else channels, width, 3, padding=1, bias=False),
+            nn.GroupNorm(math.gcd(width, 32), width),
+            nn.ReLU(),
+        ]
+        stages += [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)] * bool(times)
+    return nn.Sequential(*stages)
+
+
+def label_maps(images: Images) -> Tensor:
+    """The class of each pixel, (N, H, W) uint8."""
+    kinds = (1 + images.mask_labels).to(torch.uint8)
+    return (images.masks * kinds[:, :, None, None]).amax(1)
+
+
+def confusion(truth: Tensor, found: Tensor, *, classes: int) -> Tensor:
+    """How many pixels of each class (rows, `truth`) were given which (columns, `found`); those whose truth is `VOID` not at all.
+
+    truth, found: integers of one shape. Returns (classes, classes) int64.
+    """
+    counted = truth != VOID
+    pairs = truth[counted].long() * classes + found[counted].long()
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+def scores(confusion: Tensor) -> dict[str, float]:
+    """From the summed counts (classes, classes) of a test set, in %.
+
+    miou: intersection over union, a mean over classes; one that neither truth nor prediction has is left out. pixel: the share
+    of the pixels that have the right class.
+    """
+    counts = confusion.double()
+    right, union = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
+    there = union > 0
+    return {"miou": 100 * (right[there] / union[there]).mean().item(), "pixel": 100 * (right.sum() / counts.sum()).item()}

@@ -39,9 +39,10 @@ PETS = "oxford-iiit-pet-masks"
 
 @dataclass(frozen=True)
 class Annotation:
-    """The objects of one image. `boxes` (x0, y0, x1, y1) count pixels from 0, x1 and y1 exclusive; `labels` and `difficult` are
-    theirs. Objects may have a box and no mask, or a mask and no box."""
+    """The objects of one image of `size` (width, height). `boxes` (x0, y0, x1, y1) count pixels from 0, x1 and y1 exclusive;
+    `labels` and `difficult` are theirs. Objects may have a box and no mask, or a mask and no box."""
 
+    size: tuple[int, int]
     labels: tuple[int, ...] = ()
     boxes: tuple[tuple[int, int, int, int], ...] = ()
     difficult: tuple[bool, ...] = ()
@@ -156,7 +157,7 @@ def _annotation(year: Path, name: str, image: Path, *, masks: bool) -> Annotatio
     there = [year / kind for kind in ("SegmentationClass", "SegmentationObject") if masks and (year / kind).is_dir()]
     for folder in there:
         _require_size(folder / f"{name}.png", size, image)
-    return Annotation(*boxes, *(folder / f"{name}.png" for folder in there))
+    return Annotation(size, *boxes, *(folder / f"{name}.png" for folder in there))
 
 
 def _boxes(xml: Path, tree: ElementTree.Element, size: tuple[int, int]) -> Iterator[tuple[int, tuple, bool]]:
@@ -182,8 +183,9 @@ def _read_pets(folder: Path, split: str) -> AnnotatedSplit:
     files, annotations = [], []
     for name, number, *_ in lines:
         files.append(folder / "images" / f"{name}.jpg")
-        annotations.append(Annotation(class_mask=trimaps / f"{name}.png", trimap_of=int(number) - 1))
-        _require_size(annotations[-1].class_mask, _size(files[-1]), files[-1])
+        one = Annotation(_size(files[-1]), class_mask=trimaps / f"{name}.png", trimap_of=int(number) - 1)
+        _require_size(one.class_mask, one.size, files[-1])
+        annotations.append(one)
     classes = tuple(breeds.get(number, "") for number in range(1, max(breeds) + 1))
     return _split(classes, files, annotations, [each.trimap_of for each in annotations])
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sarlib.config import require
 from sarlib.data import augment
-from sarlib.data.images import Images, to_device
+from sarlib.data.images import Images, in_memory, to_device
 from sarlib.data.loader import TrainBatches
 from sarlib.run import Run
 from sarlib.tasks.masks import map_metrics
@@ -31,7 +31,7 @@ class MultiLabel(Task):
         return self.with_regularizers(binary_cross_entropy(output.logits.float(), targets).mean(), output)
 
     def batches(self, images: Images, run: Run, **placement: Any) -> TrainBatches:
-        shown = presence(images, torch.arange(len(images)))
+        shown, images = presence(images, torch.arange(len(images))), in_memory(images, run.data.image_size)
 
         def targets(index: Tensor, plan: augment.Plan) -> Tensor:
             return augment.mixed_labels(to_device(shown[index], torch.device(placement["device"])), plan.mixing)
@@ -58,9 +58,18 @@ def presence(images: Images, indices: Tensor) -> Tensor:
 
     NaN for a class of which an image has *difficult* objects alone (Pascal VOC): it is neither learned nor scored there.
     """
-    require(images.mask_labels is not None, "the labels of several objects are needed, and these images have one label each")
-    kinds, classes = images.mask_labels[indices], len(images.classes)
-    return F.one_hot(kinds.where(kinds >= 0, classes), classes + 1)[..., :classes].amax(1).float()
+    shown = torch.zeros(len(indices), len(images.classes))
+    if images.annotations is None:
+        require(images.mask_labels is not None, "these images have one label each: choose a set with objects")
+        image, instance = (images.mask_labels[indices] >= 0).nonzero(as_tuple=True)
+        shown[image, images.mask_labels[indices][image, instance]] = 1
+        return shown
+    for row, index in zip(shown, indices.tolist(), strict=True):
+        one = images.annotations[index]
+        labels, difficult = torch.tensor(one.labels).long(), torch.tensor(one.difficult).bool()
+        row[labels] = torch.nan
+        row[labels[~difficult]] = 1
+    return shown
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

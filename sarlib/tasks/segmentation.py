@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from typing import Any, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
+from sarlib.config import require
 from sarlib.data import augment
-from sarlib.data.images import Images, to_device
+from sarlib.data.images import Images, central_view, in_memory, to_device
 from sarlib.data.loader import TrainBatches
+from sarlib.data.voc import BACKGROUND, VOID
 from sarlib.run import Run
 from sarlib.tasks.on_vitdet import OnViTDet
 
-VOID = 255  # pixels that are neither learned nor counted
 WIDTH = 0.5  # channels of the head, of the pyramid's: 128 of 256 as published
 
 
 class Segmentation(OnViTDet):
-    """Classes of pixels: 0 is background, 1 + i the i-th class of the set. Images are seen as squares, and scored at their size.
+    """Classes of pixels: 0 is background, 1 + i the i-th class of the set. Images are seen as squares and scored at
+    their own size.
 
     The loss is the cross entropy in nats, a mean over all pixels of a batch to which void ones add nothing: so it is the mean
     of what equal parts of the batch give. Metrics: miou and pixel, both in % (`scores`).
@@ -49,21 +52,25 @@ class Segmentation(OnViTDet):
         return each.mean()[None]
 
     def batches(self, images: Images, run: Run, **placement: Any) -> TrainBatches:
-        device, labels = torch.device(placement["device"]), label_maps(images)
+        device, size = torch.device(placement["device"]), run.data.image_size
+        labels = torch.stack([label_map(images, index, size) for index in range(len(images))])
 
         def targets(index: Tensor, plan: augment.Plan) -> Tensor:
             return augment.crop_and_flip_labels(to_device(labels[index], device), plan.to(device))
 
-        return super().batches(images, run, targets=targets, **placement)
+        return super().batches(in_memory(images, size), run, targets=targets, **placement)
 
     def example_batch(self, images: int, image_size: int) -> tuple[Tensor, Tensor]:
         square = (images, image_size, image_size)
         return torch.rand(images, 3, image_size, image_size), torch.zeros(square, dtype=torch.uint8)
 
     def measure_batch(self, pixels: Tensor, images: Images, indices: Tensor) -> dict[str, Tensor]:
-        found = self.logits(pixels).argmax(1)
-        truth = label_maps(images.subset(indices)).to(found.device)
-        return {"confusion": torch.stack([confusion(*pair, classes=self.classes) for pair in zip(truth, found, strict=True)])}
+        counts = []
+        for logits, index in zip(self.logits(pixels), indices.tolist(), strict=True):
+            truth = label_map(images, index).to(pixels.device)
+            found = F.interpolate(logits[None], size=truth.shape, mode="bilinear", align_corners=False)[0].argmax(0)
+            counts.append(confusion(truth, found, classes=self.classes))
+        return {"confusion": torch.stack(counts)}
 
     def summarize(self, measured: dict[str, Tensor]) -> dict[str, float]:
         return scores(measured["confusion"].sum(0))
@@ -101,10 +108,22 @@ def _upsampled(channels: int, width: int, times: int) -> nn.Sequential:
     return nn.Sequential(*stages)
 
 
-def label_maps(images: Images) -> Tensor:
-    """The class of each pixel, (N, H, W) uint8."""
-    kinds = (1 + images.mask_labels).to(torch.uint8)
-    return (images.masks * kinds[:, :, None, None]).amax(1)
+def label_map(images: Images, index: int, size: int | None = None) -> Tensor:
+    """The class of each pixel of image `index` at its own size, or as `view` shows it at `size` px, (H, W) uint8.
+
+    Of the pets all breeds are one class. `ConfigError` for images without masks, and for a mask that does not decode or holds
+    what is no class.
+    """
+    if images.annotations is None:
+        require(images.masks is not None, "these images have no masks: choose a set with objects")
+        return (images.masks[index] * (1 + images.mask_labels[index])[:, None, None]).amax(0).to(torch.uint8)
+    classes, _ = images.annotations[index].maps()
+    if images.annotations[index].trimap_of is not None:
+        classes = np.where((classes == BACKGROUND) | (classes == VOID), classes, 1)
+    if size is not None:
+        nearest = Image.Resampling.NEAREST
+        classes = np.array(central_view(Image.fromarray(classes), size, crop=images.crop, resample=nearest))
+    return torch.from_numpy(classes)
 
 
 def confusion(truth: Tensor, found: Tensor, *, classes: int) -> Tensor:

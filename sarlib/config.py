@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TASKS = ("classification", "multilabel", "segmentation")
+TASKS = ("classification", "detection", "multilabel", "segmentation")
 #: Tasks whose network is a ViT without its class token below a pyramid (`sarlib.models.vitdet`).
 ON_VITDET = ("detection", "segmentation")
 #: What an augmentation may not do to the images of a task, because its targets could not follow.
 TARGETS_LOSE = {
     "multilabel": ("cutmix", "label_smoothing"),
-    "segmentation": ("rand_augment", "erasing", "mixup", "cutmix", "label_smoothing"),
+    "segmentation": ("erasing",),
 }
 VARIANTS = ("A", "B", "C", "D")
 ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
@@ -266,6 +266,9 @@ class Task:
     Those of `ON_VITDET` look at a pyramid of `channels` on the map of the last block, or of an earlier one with
     `blocks_left_out`. All blocks attend in windows of `window` tokens a side but for `global_blocks`, evenly spaced; each
     layer's learning rate is that of the next one times `layer_decay`.
+
+    Detection has anchors of so many pixels a side, one size a level, and per image up to `proposals` regions, of which `regions`
+    are trained on; a region's map of `region_size` a side goes through `convolutions` and the layers `hidden`.
     """
 
     name: str = "classification"
@@ -274,13 +277,21 @@ class Task:
     global_blocks: int = 4
     layer_decay: float = 0.7
     blocks_left_out: int = 0
+    anchors: tuple[int, ...] = (32, 64, 128, 256, 512)
+    proposals: int = 1000
+    regions: int = 512
+    region_size: int = 7
+    convolutions: int = 4
+    hidden: tuple[int, ...] = (1024,)
 
     def __post_init__(self) -> None:
         require(self.name in TASKS, f"unknown task {self.name!r}; choose from {', '.join(TASKS)}")
-        for what in ("channels", "window", "global_blocks"):
+        for what in ("channels", "window", "global_blocks", "proposals", "regions", "region_size"):
             require(getattr(self, what) > 0, f"{what} must be 1 or more, got {getattr(self, what)}")
         require(0 < self.layer_decay <= 1, f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
         require(self.blocks_left_out >= 0, f"blocks_left_out must not be negative, got {self.blocks_left_out}")
+        sizes = f"anchors are a size for each of 1 to 5 levels, hidden layers one or more, got {self.anchors}, {self.hidden}"
+        require(1 <= len(self.anchors) <= 5 and min(self.anchors + self.hidden) > 0 < len(self.hidden), sizes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,7 @@ _ORDER, _BATCH, _PICTURE = 0, 1, 2  # what a random stream is for
 
 
 class Batch(NamedTuple):
-    """`images` (B, 3, S, S), normalised, float32, and `targets`, on the device: by default (B, classes) float32, soft labels
-    that sum to 1."""
+    """`images` (B, 3, S, S), normalised, and `targets` (B, classes), soft labels that sum to 1; float32, on the device."""
 
     images: Tensor
     targets: Tensor
@@ -53,10 +52,8 @@ class TrainBatches:
     """Augmented batches of a training set, and the order they come in; `source` says where they come from.
 
     The last images of an epoch that fill no batch are dropped; a set smaller than a batch is one batch. With several ranks each
-    yields its slice of the global batch. `targets` makes a task's own from the indices (n,) of images and what is planned for
-    them: a tensor on the device with a row an image. Raises `ConfigError` if images in memory are not image_size x image_size,
-    ranks do not divide the batch, or a source is forced that the images cannot have; while iterating `TrainingError` if a data
-    worker dies.
+    yields its slice of the global batch. Raises `ConfigError` if images in memory are not image_size x image_size, ranks do not
+    divide the batch, or a source is forced that the images cannot have; while iterating `TrainingError` if a data worker dies.
     """
 
     def __init__(
@@ -71,10 +68,8 @@ class TrainBatches:
         data_workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        targets: Callable[[Tensor, augment.Plan], Tensor] | None = None,
     ) -> None:
         _require_size(images, image_size)
-        self._targets = targets or self._soft_labels
         self._images, self._seed, self._size, self._data_workers = images, seed, image_size, data_workers
         self._device, self._batch = torch.device(device), min(batch_size, len(images))
         uneven = f"a batch of {self._batch} images cannot be shared by {world_size} ranks: choose a multiple"
@@ -97,7 +92,7 @@ class TrainBatches:
         # keeps what a chunk frees for the next one, which saves a fifth of the time.
         torch.empty(2**25 - 2**20, dtype=torch.uint8)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, ...]]:
         """Batches `start`, start + 1, ... of an epoch."""
         order = torch.randperm(len(self._images), generator=torch.Generator().manual_seed(self._stream(_ORDER, epoch)))
         steps = range(start, self.steps_per_epoch)
@@ -106,7 +101,14 @@ class TrainBatches:
             generator = torch.Generator().manual_seed(self._stream(_BATCH, epoch, step))
             plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
             plan = plan.rows(self._rows)
-            yield Batch(self._augmented(pixels, plan)[self._own], self._targets(index, plan)[self._own])
+            yield self._with_targets(self._augmented(pixels, plan), index, plan)
+
+    def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> tuple[Tensor, ...]:
+        """This rank's rows, with their targets, of the augmented `images` that are the ones at `index`."""
+        labels = to_device(self._images.labels[index], self._device)
+        classes, smoothing = len(self._images.classes), self._augmentation.label_smoothing
+        targets = augment.soft_labels(labels, classes=classes, smoothing=smoothing, mixing=plan.mixing)
+        return Batch(images[self._own], targets[self._own])
 
     def _stream(self, purpose: int, epoch: int, index: int = 0) -> int:
         """The seed of a random stream: 63 bits that differ for every argument."""
@@ -134,11 +136,6 @@ class TrainBatches:
         step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
         _in_chunks(work, len(pixels), step=step)
         return images
-
-    def _soft_labels(self, index: Tensor, plan: augment.Plan) -> Tensor:
-        labels, classes = to_device(self._images.labels[index], self._device), len(self._images.classes)
-        smoothing = self._augmentation.label_smoothing
-        return augment.soft_labels(labels, classes=classes, smoothing=smoothing, mixing=plan.mixing)
 
 
 def evaluation_batches(

@@ -1,8 +1,8 @@
 """The appendix's images with several labels: which classes an image shows, with and without SAR.
 
 The text names neither set nor metric. Here: embedded images from scratch, as Table 1 is trained; photographs from the networks
-of Table 4, at `paper` on VOC2007; the mean average precision over classes. Row C (SAR's block without its loss) has no network in
-Table 4: its own is trained there.
+of Table 4, at `paper` on VOC2007; the mean average precision over classes. Row C (SAR's block without its loss)
+has no network in Table 4: its own is trained there.
 """
 
 from __future__ import annotations

@@ -47,15 +47,18 @@ def declare(sets: Sets) -> Table:
 
 
 def _rows(parent: Setting, child: Setting) -> dict[str, Run]:
-    """The runs of a data set (seed 0) by the name of their row: each has the last block of the network that it starts from."""
-    networks, sar = table4.rows(parent), child.row("C")
+    """The runs of a data set (seed 0) by the name of their row: each has the last block of the network that it starts from.
+    Without one, all layers learn at the whole rate."""
+    networks = table4.rows(parent)
     rows = {
         BASELINE: dataclasses.replace(child.baseline, pretrained=networks[BASELINE]),
-        SAR: dataclasses.replace(sar, pretrained=networks[SAR]),
-        SCRATCH: child.baseline,
+        SAR: dataclasses.replace(child.row("C"), pretrained=networks[SAR]),
     }
-    earlier = dataclasses.replace(sar.task, blocks_left_out=1)
-    return rows | {EARLIER: dataclasses.replace(rows[SAR], task=earlier)}
+    task = child.baseline.task
+    return rows | {
+        SCRATCH: dataclasses.replace(child.baseline, task=dataclasses.replace(task, layer_decay=1.0)),
+        EARLIER: dataclasses.replace(rows[SAR], task=dataclasses.replace(task, blocks_left_out=1)),
+    }
 
 
 def _protocols(sets: Sets, child: Setting) -> list[Setting]:

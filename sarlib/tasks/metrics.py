@@ -21,6 +21,10 @@ _ALL = (
     Metric("top1", "%", 2, "higher"),
     Metric("top5", "%", 2, "higher"),
     Metric("loss", "nats", better="lower"),
+    # boxes: Pascal VOC's mean average precision at an overlap of .5, 11-point and area, and COCO's over .50 to .95
+    Metric("map07", "%", 2, "higher"),
+    Metric("map50", "%", 2, "higher"),
+    Metric("map", "%", 2, "higher"),
     # several classes an image; classes of pixels
     Metric("mlmap", "%", 2, "higher"),
     Metric("miou", "%", 2, "higher"),

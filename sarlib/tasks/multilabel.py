@@ -11,10 +11,21 @@ from torch import Tensor
 from sarlib.config import require
 from sarlib.data import augment
 from sarlib.data.images import Images, in_memory, to_device
-from sarlib.data.loader import TrainBatches
-from sarlib.run import Run
+from sarlib.data.loader import Batch, TrainBatches
 from sarlib.tasks.masks import map_metrics
 from sarlib.tasks.task import Task
+
+
+class PresenceBatches(TrainBatches):
+    """Batches of images and of the `presence` of their classes; mixup mixes both."""
+
+    def __init__(self, images: Images, *, image_size: int, **rest: Any) -> None:
+        super().__init__(in_memory(images, image_size), image_size=image_size, **rest)
+        self._presence = presence(images, torch.arange(len(images)))
+
+    def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> Batch:
+        targets = augment.mixed_labels(self._presence[index], plan.mixing)
+        return Batch(images[self._own], to_device(targets[self._own], self._device))
 
 
 class MultiLabel(Task):
@@ -24,19 +35,12 @@ class MultiLabel(Task):
     """
 
     own_loss = "binary cross entropy"
+    batch_type = PresenceBatches
 
     def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """pixels (B, 3, H, W), targets (B, classes) in 0..1, NaN where unknown -> losses (1 + regularizers,)."""
         output = self.output(pixels, tokens=self.tokens)
         return self.with_regularizers(binary_cross_entropy(output.logits.float(), targets).mean(), output)
-
-    def batches(self, images: Images, run: Run, **placement: Any) -> TrainBatches:
-        shown, images = presence(images, torch.arange(len(images))), in_memory(images, run.data.image_size)
-
-        def targets(index: Tensor, plan: augment.Plan) -> Tensor:
-            return augment.mixed_labels(to_device(shown[index], torch.device(placement["device"])), plan.mixing)
-
-        return super().batches(images, run, targets=targets, **placement)
 
     def example_batch(self, images: int, image_size: int) -> tuple[Tensor, Tensor]:
         return torch.rand(images, 3, image_size, image_size), torch.zeros(images, self.model.num_classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -13,11 +13,15 @@ from sarlib.tasks.task import Task
 
 
 class OnViTDet(Task):
-    """A task whose `model` is a `ViTDet`, on which it builds what it needs (heads). It has no regularizers."""
+    """A task whose `model` is a `ViTDet`, on which it builds heads for so many `classes`. It has no regularizers."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, classes: int) -> None:
         super().__init__(vitdet(run.model, run.task, image_size=run.data.image_size))
         self.blocks, self.layer_decay = run.model.depth, run.task.layer_decay
+
+    @classmethod
+    def of(cls, run: Run, classes: int) -> Self:
+        return cls(run, classes)
 
     def levels(self, pixels: Tensor) -> dict[str, Tensor]:
         """The pyramid of pixels (B, 3, H, W), float32; on a GPU the backbone works in bfloat16."""

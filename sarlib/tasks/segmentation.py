@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +14,24 @@ from torch import Tensor, nn
 from sarlib.config import require
 from sarlib.data import augment
 from sarlib.data.images import Images, central_view, in_memory, to_device
-from sarlib.data.loader import TrainBatches
+from sarlib.data.loader import Batch, TrainBatches
 from sarlib.data.voc import BACKGROUND, VOID
 from sarlib.run import Run
 from sarlib.tasks.on_vitdet import OnViTDet
 
 WIDTH = 0.5  # channels of the head, of the pyramid's: 128 of 256 as published
+
+
+class LabelMapBatches(TrainBatches):
+    """Batches of images and of the classes of their pixels, (B, S, S) uint8, which are cropped and flipped together."""
+
+    def __init__(self, images: Images, *, image_size: int, **rest: Any) -> None:
+        super().__init__(in_memory(images, image_size), image_size=image_size, **rest)
+        self._labels = torch.stack([label_map(images, index, image_size) for index in range(len(images))])
+
+    def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> Batch:
+        labels, device = to_device(self._labels[index], self._device), self._device
+        return Batch(images[self._own], augment.crop_and_flip_labels(labels, plan.to(device))[self._own])
 
 
 class Segmentation(OnViTDet):
@@ -31,34 +43,23 @@ class Segmentation(OnViTDet):
     """
 
     own_loss = "cross entropy"
+    batch_type = LabelMapBatches
 
     def __init__(self, run: Run, classes: int) -> None:
-        super().__init__(run)
+        super().__init__(run, classes)
         self.classes = 1 + classes
         self.head = SemanticFPN(run.task.channels, self.classes)
 
-    @classmethod
-    def of(cls, run: Run, classes: int) -> Self:
-        return cls(run, classes)
-
     def logits(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, H, W) -> (B, 1 + classes, H, W) float32."""
-        logits = self.head(self.levels(pixels))
-        return F.interpolate(logits, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
+        with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=pixels.is_cuda):
+            logits = self.head(self.model(pixels))
+        return F.interpolate(logits.float(), size=pixels.shape[-2:], mode="bilinear", align_corners=False)
 
     def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
         """pixels (B, 3, H, W), targets (B, H, W) uint8 -> losses (1,)."""
         each = F.cross_entropy(self.logits(pixels), targets.long(), ignore_index=VOID, reduction="none")
         return each.mean()[None]
-
-    def batches(self, images: Images, run: Run, **placement: Any) -> TrainBatches:
-        device, size = torch.device(placement["device"]), run.data.image_size
-        labels = torch.stack([label_map(images, index, size) for index in range(len(images))])
-
-        def targets(index: Tensor, plan: augment.Plan) -> Tensor:
-            return augment.crop_and_flip_labels(to_device(labels[index], device), plan.to(device))
-
-        return super().batches(in_memory(images, size), run, targets=targets, **placement)
 
     def example_batch(self, images: int, image_size: int) -> tuple[Tensor, Tensor]:
         square = (images, image_size, image_size)
@@ -127,7 +128,7 @@ def label_map(images: Images, index: int, size: int | None = None) -> Tensor:
 
 
 def confusion(truth: Tensor, found: Tensor, *, classes: int) -> Tensor:
-    """How many pixels of each class (rows, `truth`) were given which (columns, `found`); those whose truth is `VOID` not at all.
+    """How many pixels of each class (rows, `truth`) were given which (columns, `found`), those that are not void.
 
     truth, found: integers of one shape. Returns (classes, classes) int64.
     """

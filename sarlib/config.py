@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TASKS = ("classification", "detection")
+TASKS = ("classification", "detection", "multilabel", "segmentation")
 #: Tasks whose network is a ViT without its class token below a pyramid (`sarlib.models.vitdet`).
 ON_VITDET = ("detection", "segmentation")
+#: What an augmentation may not do to the images of a task, because its targets could not follow.
+TARGETS_LOSE = {
+    "multilabel": ("cutmix", "label_smoothing"),
+    "segmentation": ("erasing",),
+}
 VARIANTS = ("A", "B", "C", "D")
 ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
 #: Sizes in pixels that T2T's soft splits can make a token of.

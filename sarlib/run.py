@@ -13,6 +13,7 @@ from typing import Any
 
 from sarlib.config import (
     ON_VITDET,
+    TARGETS_LOSE,
     Augmentation,
     ConfigError,
     Data,
@@ -51,6 +52,7 @@ class Run:
         require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         self.model.require_size(self.data.image_size)
         self._check_regularizers()
+        self._check_augmentation()
         if self.task.name in ON_VITDET:
             self._check_vitdet()
         if isinstance(self.pretrained, Run):
@@ -67,6 +69,11 @@ class Run:
             "disagreement" not in names or self.model.heads > 1,
             f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more",
         )
+
+    def _check_augmentation(self) -> None:
+        for what in TARGETS_LOSE.get(self.task.name, ()):
+            found = getattr(self.augmentation, what)
+            require(not found, f"the targets of {self.task.name} cannot follow {what}, got {found!r}: leave it out")
 
     def _check_vitdet(self) -> None:
         what, model = self.task.name, self.model

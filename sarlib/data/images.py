@@ -57,7 +57,7 @@ class Images:
     masks: Tensor | None = None  # (N, M, H, W) bool, the visible pixels of up to M object instances; only beside `pixels`
     mask_labels: Tensor | None = None  # (N, M) int64, the class of each instance, -1 where there is none
     boxes: Tensor | None = None  # (N, M, 4) int64, x0 y0 x1 y1 around each mask, x1 and y1 exclusive; zeros where there is none
-    annotations: tuple[Annotation, ...] | None = None  # N, the objects of each image; only beside `files`
+    annotations: tuple[Annotation, ...] | None = None  # N, the objects of each image, read on demand
     crop: float | None = 1.0  # what a square view shows of the shorter side, from the centre; None: the whole image, squeezed
 
     def __post_init__(self) -> None:
@@ -70,12 +70,11 @@ class Images:
         if pixels is None:
             require(len(self.files) == n, f"{len(self.files)} files for {n} labels")
             require(masks is None, "masks belong to images held in memory")
-            fit = self.annotations is None or len(self.annotations) == n
-            require(fit, f"{len(self.annotations or ())} annotations for {n} files")
         else:
-            require(self.annotations is None, "annotations belong to files")
             fit = pixels.dtype == torch.uint8 and pixels.ndim == 4 and pixels.shape[:2] == (n, 3)
             require(fit, f"pixels must be uint8 of shape ({n}, 3, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
+        fit = self.annotations is None or (masks is None and len(self.annotations) == n)
+        require(fit, f"{len(self.annotations or ())} annotations for {n} images, beside which there may be no masks")
         together = len({part is None for part in (masks, kinds, self.boxes)}) == 1
         require(together, "masks, mask_labels and boxes come together")
         if masks is not None:
@@ -113,7 +112,8 @@ class Images:
         return central_view(self.picture(index), size, crop=self.crop)
 
     def objects(self, index: int, size: int | None = None) -> Objects:
-        """The objects of image `index` at its own size, or as `view` shows them at `size` px: masks by nearest neighbours.
+        """The objects of image `index` as `view` shows them at `size` px, masks by nearest neighbours; by default at the size
+        of the pixels, or of the file.
 
         `ConfigError` for a set without boxes and masks, and for a mask that does not decode or holds what is no class.
         """
@@ -124,14 +124,12 @@ class Images:
             labels, masks, boxes = (part[index][there] for part in (self.mask_labels, self.masks, self.boxes))
             void = torch.zeros(self.image_size, dtype=torch.bool)
             return Objects(labels, boxes.float(), torch.zeros(len(labels), dtype=torch.bool), masks, labels, void)
-        one = self.annotations[index]
+        one, size = self.annotations[index], size or (self.image_size and self.image_size[0])
         boxes, masks, mask_labels, void = torch.tensor(one.boxes).float().reshape(-1, 4), None, None, None
         if size is not None:
-            with Image.open(self.files[index]) as picture:
-                own = picture.size
-            (width, height), corner = _placed(own, size, self.crop)
-            boxes = boxes * torch.tensor([width / own[0], height / own[1]]).repeat(2) - torch.tensor(corner).repeat(2)
-            boxes = boxes.clamp(0, size)
+            (width, height), corner = _placed(one.size, size, self.crop)
+            scale = torch.tensor([width / one.size[0], height / one.size[1]])
+            boxes = (boxes * scale.repeat(2) - torch.tensor(corner).repeat(2)).clamp(0, size)
         if one.class_mask is not None:
             maps = [Image.fromarray(each) for each in one.maps()]
             if size is not None:
@@ -149,6 +147,14 @@ def from_split(split: Split) -> Images:
     if isinstance(split, AnnotatedSplit):  # masks and boxes are scored on whole images
         images = dataclasses.replace(images, annotations=split.annotations, crop=None)
     return images
+
+
+def in_memory(images: Images, size: int) -> Images:
+    """The same images as pixels, as `view` shows them at `size` px; annotations stay."""
+    if images.files is None:
+        return images
+    pixels = torch.stack([to_bytes(images.view(index, size)) for index in range(len(images))])
+    return dataclasses.replace(images, files=None, pixels=pixels)
 
 
 def decode(path: Path) -> Image.Image:

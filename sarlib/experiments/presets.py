@@ -9,12 +9,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer, Stage
+from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer, Stage, Task
 from sarlib.models import CVT_13, PVT_SMALL, T2T_VIT_14
 from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, LIU_RECIPE, PROTOCOLS, Protocol
 
 #: What stands in for the four sets of Table 2: one world of objects, four ways of rendering it.
 STYLES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
+#: What networks trained on the first of them go on with: the same classes in another look, and other images.
+ANOTHER_STYLE = "shapes-painting"
 #: SAR's loss at `paper`. (DRLoc's perceptron, 512 wide on tokens of 384 there, would be most of the training on tokens of 48.)
 SAR = Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=10)
 VIT = "ViT"
@@ -30,6 +32,15 @@ class Training:
     recipe: Recipe | None = None
     epochs: int | None = None
     warmup_epochs: float | None = None  # of the learning rate, of lambda and of DRLoc's weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense:
+    """What networks of Table 4 are trained further for, boxes or classes of pixels; `training` names the recipe."""
+
+    training: Training
+    task: Task
+    augmentation: Augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +101,8 @@ class Preset:
     small_sets: tuple[Training, ...]  # Table 2
     in1k: Training  # Table 4 and Figure 3: more images than anywhere else, each of them seen less often
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
+    segmentation: Dense  # Table 6
+    multilabel: Training  # of the appendix
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
@@ -102,7 +115,7 @@ class Preset:
         return {VIT: vit} | self.hybrids(vit)
 
 
-def _shapes(image_size: int, train_size: int, test_size: int, *, name: str = STYLES[0], **training: float) -> Training:
+def _shapes(image_size: int, train_size: int, test_size: int, *, name: str = STYLES[0], **training: object) -> Training:
     return Training(data=Data(name=name, image_size=image_size, train_size=train_size, test_size=test_size), **training)
 
 
@@ -119,6 +132,12 @@ TINY = Preset(
     small_sets=tuple(_shapes(32, 48, 40, name=name) for name in (*STYLES, "digits")),
     in1k=_shapes(32, 96, 40),
     many_images=_shapes(32, 96, 40),
+    segmentation=Dense(
+        training=_shapes(32, 48, 40, name=ANOTHER_STYLE, recipe=Recipe(epochs=2, batch_size=16, lr=1e-3, warmup_epochs=1)),
+        task=Task(name="segmentation", channels=8),
+        augmentation=Augmentation(flip=0.5),
+    ),
+    multilabel=_shapes(32, 48, 40),
     real=RealSets(subsets=((48, 2, 1.0),), tokens=4, pixels=32, test_images=40),
 )
 
@@ -142,6 +161,16 @@ LAPTOP = Preset(
     ),
     in1k=_shapes(64, 3000, 2000, epochs=36, warmup_epochs=4.0),
     many_images=_LAPTOP_MANY,
+    segmentation=Dense(
+        training=_shapes(
+            *(64, 128, 1000),
+            name=ANOTHER_STYLE,
+            recipe=Recipe(epochs=250, batch_size=16, lr=1e-3, warmup_epochs=12, weight_decay=0.1, clip=1.0),
+        ),
+        task=Task(name="segmentation", channels=32),
+        augmentation=Augmentation(flip=0.5),
+    ),
+    multilabel=_shapes(64, 500, 2000),
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),
 )
@@ -159,6 +188,16 @@ GPU = Preset(
     small_sets=tuple(_shapes(112, 5000, 5000, name=name) for name in STYLES),
     in1k=_shapes(112, 30000, 5000, epochs=36, warmup_epochs=4.0),
     many_images=_shapes(112, 20000, 5000, epochs=30, warmup_epochs=3.0),
+    segmentation=Dense(
+        training=_shapes(
+            *(112, 4000, 2000),
+            name=ANOTHER_STYLE,
+            recipe=Recipe(epochs=40, batch_size=64, lr=1e-3, warmup_epochs=2, weight_decay=0.1, clip=1.0),
+        ),
+        task=Task(name="segmentation", channels=128),
+        augmentation=Augmentation(crop="resized", crop_scale=(0.3, 1.0), flip=0.5),
+    ),
+    multilabel=_shapes(112, 5000, 5000),
     real=RealSets(subsets=((500, 2000, 200.0), (5000, 120, 12.0), (50000, 20, 2.0)), tokens=14, pixels=112),
 )
 
@@ -167,6 +206,7 @@ GPU = Preset(
 _IN1K = Training(
     data=Data(name="imagenet", image_size=224), label="IN-1K", recipe=dataclasses.replace(DEIT_RECIPE, evaluations=6)
 )
+_WITHOUT_EMA = dataclasses.replace(DEIT_RECIPE, ema=None)
 PAPER = Preset(
     name="paper",
     about="the paper's data sets and protocol; days on several GPUs",
@@ -183,6 +223,21 @@ PAPER = Preset(
     ),
     in1k=_IN1K,
     many_images=_IN1K,
+    # The text names neither size nor length of the segmentation: ViTDet's own rate and weight decay, at 512 px for 80 epochs.
+    # Of several labels an image it names no set either: VOC2007, fine-tuned as in Table 7.
+    segmentation=Dense(
+        training=Training(
+            data=Data(name="voc12-07-masks", image_size=512),
+            recipe=Recipe(epochs=80, batch_size=64, lr=1e-4, warmup_epochs=6, weight_decay=0.1, clip=1.0),
+        ),
+        task=Task(name="segmentation"),
+        augmentation=Augmentation(crop="resized", crop_scale=(0.25, 1.0), flip=0.5),
+    ),
+    multilabel=Training(
+        data=Data(name="voc2007", image_size=224),
+        label="VOC07",
+        recipe=dataclasses.replace(_WITHOUT_EMA, epochs=100, batch_size=512, lr=5e-4, warmup_epochs=3),
+    ),
     hybrids=published_hybrids,
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
     test_crop=224 / 256,

@@ -25,6 +25,10 @@ _ALL = (
     Metric("map07", "%", 2, "higher"),
     Metric("map50", "%", 2, "higher"),
     Metric("map", "%", 2, "higher"),
+    # several classes an image; classes of pixels
+    Metric("mlmap", "%", 2, "higher"),
+    Metric("miou", "%", 2, "higher"),
+    Metric("pixel", "%", 2, "higher"),
     # maps of the last block: Equation 7, Equation 6, and their overlap with objects as in Table 11
     Metric("entropy", "nats"),
     Metric("components", "per map", 2),

@@ -35,6 +35,7 @@ SETS = {
     "voc12-07-masks": ("Segmentation", ("2012/trainval",), "2007/test"),
 }
 PETS = "oxford-iiit-pet-masks"
+WITH_MASKS = ("voc2007-masks", "voc2012-masks", PETS)  # by themselves, to measure on
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class Preset:
     small_sets: tuple[Training, ...]  # Table 2
     in1k: Training  # Table 4 and Figure 3: more images than anywhere else, each of them seen less often
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
+    with_masks: tuple[Data, ...]  # Table 11: what the networks of `in1k` are measured on
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
@@ -100,6 +101,10 @@ class Preset:
         """Models with a stock last block, by name, for tokens of `patch_size` pixels (default: the ViT's)."""
         vit = dataclasses.replace(self.model, patch_size=patch_size or self.model.patch_size)
         return {VIT: vit} | self.hybrids(vit)
+
+
+def _styles(image_size: int, train_size: int, test_size: int) -> tuple[Data, ...]:
+    return tuple(_shapes(image_size, train_size, test_size, name=name).data for name in STYLES)
 
 
 def _shapes(image_size: int, train_size: int, test_size: int, *, name: str = STYLES[0], **training: float) -> Training:
@@ -119,6 +124,7 @@ TINY = Preset(
     small_sets=tuple(_shapes(32, 48, 40, name=name) for name in (*STYLES, "digits")),
     in1k=_shapes(32, 96, 40),
     many_images=_shapes(32, 96, 40),
+    with_masks=_styles(32, 48, 40),
     real=RealSets(subsets=((48, 2, 1.0),), tokens=4, pixels=32, test_images=40),
 )
 
@@ -142,6 +148,7 @@ LAPTOP = Preset(
     ),
     in1k=_shapes(64, 3000, 2000, epochs=36, warmup_epochs=4.0),
     many_images=_LAPTOP_MANY,
+    with_masks=_styles(64, 500, 2000),
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),
 )
@@ -159,6 +166,7 @@ GPU = Preset(
     small_sets=tuple(_shapes(112, 5000, 5000, name=name) for name in STYLES),
     in1k=_shapes(112, 30000, 5000, epochs=36, warmup_epochs=4.0),
     many_images=_shapes(112, 20000, 5000, epochs=30, warmup_epochs=3.0),
+    with_masks=_styles(112, 5000, 5000),
     real=RealSets(subsets=((500, 2000, 200.0), (5000, 120, 12.0), (50000, 20, 2.0)), tokens=14, pixels=112),
 )
 
@@ -183,6 +191,7 @@ PAPER = Preset(
     ),
     in1k=_IN1K,
     many_images=_IN1K,
+    with_masks=(Data(name="voc2012-masks", image_size=480),),
     hybrids=published_hybrids,
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
     test_crop=224 / 256,

@@ -13,7 +13,7 @@ from sarlib.experiments.settings import Sets
 from sarlib.experiments.table4 import BASELINE, SAR, rows, settings
 from sarlib.run import Measurement
 
-#: The released evaluation shows VOC's images at 480 px to networks that were trained at 224: a grid of 30 x 30 instead of 14 x 14.
+#: The released evaluation shows VOC at 480 px to networks that were trained at 224: a grid of 30 x 30 instead of 14 x 14.
 LARGER = Fraction(480, 224)
 
 

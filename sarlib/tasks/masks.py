@@ -105,7 +105,7 @@ def object_cells(masks: Tensor, labels: Tensor, grid: tuple[int, int], *, void: 
     """
     n = len(masks)
     if void is None:
-        valid = _count(torch.ones_like(masks[:1, 0]), grid).expand(n, *grid)
+        valid = _count(masks.new_ones(1, *masks.shape[2:]), grid).expand(n, *grid)
     else:
         masks, valid = masks & ~void[:, None], _count(~void, grid)
     same_class = labels[:, :, None] == labels[:, None, :]

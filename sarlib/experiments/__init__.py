@@ -34,14 +34,18 @@ TABLES = (
     "table2",
     "table3",
     "table4",
+    "table6",
     "table9",
     "table10",
+    "table11",
+    "figure1",
+    "figure2",
     "figure3",
+    "figure4",
     "appendix",
+    "multilabel",
     "dose",
     "headline",
-    "table6",
-    "multilabel",
 )
 
 

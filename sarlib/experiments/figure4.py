@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from sarlib.experiments.claims import ClaimTest, Contrast, difference
 from sarlib.experiments.declaration import Cell, Setting, Table
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.table4 import BASELINE, SAR, rows, settings
-from sarlib.run import Measurement
+from sarlib.run import Measurement, Run
 
 IMAGES = 3  # that are drawn, the first of the test set
 
@@ -23,15 +25,15 @@ def declare(sets: Sets) -> Table:
         title="The maps of the last block",
         cells=tuple(cells),
         tests=(ClaimTest("fig4", contrasts, note=note),),
-        drawn=drawn(compared("figure4", chosen[0])),
+        drawn=drawn(compared("figure4", chosen[0], sets.published(chosen[0]))),
         leads=("components", "entropy"),
     )
 
 
-def compared(table: str, setting: Setting) -> list[Cell]:
-    """The networks whose maps the paper sets beside each other."""
+def compared(table: str, setting: Setting, published: Mapping[str, Run] = MappingProxyType({})) -> list[Cell]:
+    """The networks whose maps the paper sets beside each other, and `published` ones between them."""
     trained = rows(setting)
-    return setting.cells(table, {row: trained[row] for row in (BASELINE, SAR)})
+    return setting.cells(table, {BASELINE: trained[BASELINE], **published, SAR: trained[SAR]})
 
 
 def drawn(cells: list[Cell]) -> tuple[Cell, ...]:

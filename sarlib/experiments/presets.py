@@ -107,6 +107,7 @@ class Preset:
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
+    published: Mapping[str, str] = field(default_factory=dict)  # rows of networks that timm has under such names
     test_crop: float = 1.0  # the share of a test image's shorter side that is shown
     same_steps: bool = True  # the shares of Table 3 are trained for as many steps as the whole, else for as many epochs
 
@@ -249,6 +250,7 @@ PAPER = Preset(
     with_masks=(Data(name="voc2012-masks", image_size=480),),
     hybrids=published_hybrids,
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
+    published={"DeiT-S/16, published": "deit_small_patch16_224.fb_in1k", "DINO ViT-S/16": "vit_small_patch16_224.dino"},
     test_crop=224 / 256,
     same_steps=False,
 )

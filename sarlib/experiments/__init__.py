@@ -29,7 +29,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Each is a file of this folder.
-TABLES = ("table1", "table2", "table3", "table4", "table9", "table10", "figure3", "appendix", "dose", "headline", "table6", "multilabel")
+TABLES = (
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "table5",
+    "table9",
+    "table10",
+    "figure3",
+    "appendix",
+    "dose",
+    "headline",
+    "table6",
+    "multilabel",
+)
 
 
 def declare(

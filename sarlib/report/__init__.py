@@ -16,6 +16,7 @@ _HOME = {
     **dict.fromkeys(("curves", "figure", "maps"), "sarlib.report.figures"),
     **dict.fromkeys(("agreement", "agreement_in_words"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
+    "boxes": "sarlib.report.boxes",
     "verdicts": "sarlib.report.judgement",
 }
 __all__ = list(_HOME)

@@ -6,18 +6,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from sarlib import config, data, last_block, models
+from sarlib import config, data, last_block, models, tasks
 from sarlib.config import ConfigError, require
 from sarlib.data.images import Images, to_bytes
 from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import excess, map_entropy
 from sarlib.regularizers import attention
 from sarlib.run import Measurement, Run
+
+if TYPE_CHECKING:
+    from sarlib.tasks.detection import Detection
+    from sarlib.tasks.task import Task
 
 
 def take(
@@ -30,8 +34,18 @@ def take(
     """
     require(measurement.name in MEASURES, f"unknown measurement {measurement.name!r}; choose from {', '.join(MEASURES)}")
     images = first_images(measurement.data, measurement.images, root=root)
-    model = network(run, weights, image_size=measurement.data.image_size).to(device)
+    if run.task.name in config.ON_VITDET:
+        model = trained(run, weights, classes=len(images.classes)).to(device)
+    else:
+        model = network(run, weights, image_size=measurement.data.image_size).to(device)
     return MEASURES[measurement.name](model, images, batch_size=run.recipe.evaluation_batch_size)
+
+
+def trained(run: Run, weights: dict[str, Tensor], *, classes: int) -> Task:
+    """The task of `run`, heads and all, with these weights, in evaluation mode."""
+    task = tasks.create(run, classes)
+    task.load_state_dict(weights)
+    return task.eval()
 
 
 def network(run: Run, weights: dict[str, Tensor], *, image_size: int | None = None) -> nn.Module:
@@ -101,4 +115,12 @@ def _maps(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any
     return {"metrics": {}, "arrays": {"attention": shares.round(decimals=4).tolist()}}
 
 
-MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps}
+def _boxes(task: Detection, images: Images, *, batch_size: int) -> dict[str, Any]:
+    """The boxes found in each image, [x0, y0, x1, y1, score, class], the best first, for pages that draw them without the
+    weights."""
+    size, device = images.image_size[0], next(task.parameters()).device
+    found = task.measure(images, batch_size=batch_size, image_size=size, device=device)["detections"].round(decimals=2)
+    return {"metrics": {}, "arrays": {"boxes": [[row.tolist() for row in image if row[5] >= 0] for image in found]}}
+
+
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps, "boxes": _boxes}

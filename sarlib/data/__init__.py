@@ -13,7 +13,7 @@ from sarlib.data.folders import EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
 if TYPE_CHECKING:
     from sarlib.data.images import Images
 
-__all__ = ["EMBEDDED", "IN_FOLDERS", "SHAPES", "Images", "discover", "fingerprint", "inspect", "load", "summary"]
+__all__ = ["EMBEDDED", "IN_FOLDERS", "SHAPES", "Images", "discover", "fingerprint", "inspect", "load", "summary", "with_masks"]
 
 
 def __getattr__(name: str) -> type:
@@ -50,6 +50,12 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
         return train, test
     test = dataclasses.replace(test, crop=spec.test_crop)
     return cache.decoded_if_small(train, spec.image_size), cache.decoded_if_small(test, spec.image_size)
+
+
+def with_masks(root: Path | None) -> tuple[str, ...]:
+    """Names of the sets below `root` of which every image has object masks (see `sarlib.data.voc`)."""
+    found = () if root is None else voc.discover(root)
+    return tuple(name for name in found if name.rpartition("/")[2] in voc.WITH_MASKS)
 
 
 def fingerprint(name: str, *, root: Path | None = None) -> str:

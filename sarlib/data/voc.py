@@ -39,6 +39,7 @@ SETS = {
 #: unless the name of the set ends in `LITERAL`.
 LEAKY, LITERAL = "voc12-07-masks", "-literal"
 PETS = "oxford-iiit-pet-masks"
+WITH_MASKS = ("voc2007-masks", "voc2012-masks", PETS)  # by themselves, to measure on
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,18 @@ TABLES = (
     "table3",
     "table4",
     "table5",
+    "table6",
     "table9",
     "table10",
+    "table11",
+    "figure1",
+    "figure2",
     "figure3",
+    "figure4",
     "appendix",
+    "multilabel",
     "dose",
     "headline",
-    "table6",
-    "multilabel",
 )
 
 

@@ -104,6 +104,7 @@ class Preset:
     detection: Dense  # Table 5
     segmentation: Dense  # Table 6
     multilabel: Training  # of the appendix
+    with_masks: tuple[Data, ...]  # Table 11: what the networks of `in1k` are measured on
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
@@ -114,6 +115,10 @@ class Preset:
         """Models with a stock last block, by name, for tokens of `patch_size` pixels (default: the ViT's)."""
         vit = dataclasses.replace(self.model, patch_size=patch_size or self.model.patch_size)
         return {VIT: vit} | self.hybrids(vit)
+
+
+def _styles(image_size: int, train_size: int, test_size: int) -> tuple[Data, ...]:
+    return tuple(_shapes(image_size, train_size, test_size, name=name).data for name in STYLES)
 
 
 def _shapes(image_size: int, train_size: int, test_size: int, *, name: str = STYLES[0], **training: object) -> Training:
@@ -156,6 +161,7 @@ TINY = Preset(
         augmentation=Augmentation(flip=0.5),
     ),
     multilabel=_shapes(32, 48, 40),
+    with_masks=_styles(32, 48, 40),
     real=RealSets(subsets=((48, 2, 1.0),), tokens=4, pixels=32, test_images=40),
 )
 
@@ -198,6 +204,7 @@ LAPTOP = Preset(
         augmentation=Augmentation(flip=0.5),
     ),
     multilabel=_shapes(64, 500, 2000),
+    with_masks=_styles(64, 500, 2000),
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),
 )
@@ -235,6 +242,7 @@ GPU = Preset(
         augmentation=Augmentation(crop="resized", crop_scale=(0.3, 1.0), flip=0.5),
     ),
     multilabel=_shapes(112, 5000, 5000),
+    with_masks=_styles(112, 5000, 5000),
     real=RealSets(subsets=((500, 2000, 200.0), (5000, 120, 12.0), (50000, 20, 2.0)), tokens=14, pixels=112),
 )
 
@@ -280,6 +288,7 @@ PAPER = Preset(
         label="VOC07",
         recipe=dataclasses.replace(_WITHOUT_EMA, epochs=100, batch_size=512, lr=5e-4, warmup_epochs=3),
     ),
+    with_masks=(Data(name="voc2012-masks", image_size=480),),
     hybrids=published_hybrids,
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
     test_crop=224 / 256,

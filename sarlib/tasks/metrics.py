@@ -33,11 +33,16 @@ _ALL = (
     Metric("entropy", "nats"),
     Metric("components", "per map", 2),
     Metric("jaccard", "1", better="higher"),
-    # what masks score there that look at no model
+    Metric("jaccard_released", "1", better="higher"),  # void pixels as background
+    Metric("jaccard_gain", "1", better="higher"),  # above random cells
+    Metric("kept", "%", 1),  # of the tokens, by the masks
+    # what masks score there that look at no model, and maps of white noise
     Metric("jaccard_all", "1"),
     Metric("jaccard_random", "1"),
     Metric("jaccard_centre", "1"),
     Metric("jaccard_best", "1"),
+    Metric("entropy_noise", "nats"),
+    Metric("components_noise", "per map", 2),
     # how collapsed softmax(S) is
     Metric("peak", "1"),
     Metric("single", "%"),
@@ -51,6 +56,17 @@ _ALL = (
 )
 METRICS = {each.name: each for each in _ALL}
 
+#: What is measured beside a metric without looking at a model: by the metric, how it is called there.
+REFERENCES = {
+    "jaccard": {
+        "jaccard_random": "random cells",
+        "jaccard_all": "all cells",
+        "jaccard_centre": "centre disc",
+        "jaccard_best": "grid's best",
+    },
+    "entropy": {"entropy_noise": "white noise"},
+    "components": {"components_noise": "white noise"},
+}
 #: Of the machine as much as of the run: no two trainings agree in them.
 MACHINE_METRICS = ("seconds", "images_per_second")
 #: What a table leads with: accuracy alone hides what SAR does to the attention maps.

@@ -10,6 +10,7 @@ TASKS = ("classification", "detection", "multilabel", "segmentation")
 ON_VITDET = ("detection", "segmentation")
 #: What an augmentation may not do to the images of a task, because its targets could not follow.
 TARGETS_LOSE = {
+    "detection": ("rand_augment", "mixup", "cutmix", "label_smoothing"),
     "multilabel": ("cutmix", "label_smoothing"),
     "segmentation": ("erasing",),
 }
@@ -268,7 +269,7 @@ class Task:
     `blocks_left_out`. All blocks attend in windows of `window` tokens a side but for `global_blocks`, evenly spaced; each
     layer's learning rate is that of the next one times `layer_decay`.
 
-    Detection has anchors of so many pixels a side, one size a level, and per image up to `proposals` regions, of which `regions`
+    Detection has anchors of so many pixels a side, one size a level, and up to `proposals` regions an image, of which `regions`
     are trained on; a region's map of `region_size` a side goes through `convolutions` and the layers `hidden`.
     """
 

@@ -83,9 +83,6 @@ class Run:
         require(not self.regularizers, f"{what} has no class token, whose attention the regularizers look at: leave them out")
         left = f"{what} without {self.task.blocks_left_out} of {model.depth} blocks: leave at least one"
         require(self.task.blocks_left_out < model.depth, left)
-        moving = self.augmentation.rand_augment or self.augmentation.mixup or self.augmentation.cutmix
-        follow = f"{what} follows a crop and a flip: leave RandAugment, mixup, cutmix and label smoothing out"
-        require(not moving and not self.augmentation.label_smoothing, follow)
         require(model.dim >= 4, f"the pyramid of {what} halves the {model.dim} channels twice: choose 4 or more")
 
     def _check_pretrained(self, parent: Run) -> None:

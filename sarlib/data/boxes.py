@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sarlib.config import Augmentation, require
 from sarlib.data.augment import Plan
-from sarlib.data.images import Images, central_view, to_device
+from sarlib.data.cache import MEMORY_LIMIT
+from sarlib.data.images import Images, central_view, in_memory, to_device
 from sarlib.data.loader import TrainBatches, _Pictures
 
 #: Boxes an image: as many as COCO's metric counts detections. (VOC's and COCO's images have fewer objects.)
@@ -43,8 +44,10 @@ def padded(images: Images, indices: Tensor, *, size: int) -> Boxes:
 
 
 def moved(boxes: Tensor, labels: Tensor, plan: Plan, *, size: int) -> tuple[Tensor, Tensor]:
-    """boxes (n, M, 4) and labels (n, M) of images of `size` px after a plan's crop and flip, cut off at the image's borders. One
-    of which less than a pixel a side is left gets the label -1: torchvision refuses boxes without extent."""
+    """boxes (n, M, 4) and labels (n, M) of images of `size` px after a plan's crop and flip, cut off at the image's borders.
+
+    One of which less than a pixel a side is left gets the label -1: torchvision refuses boxes without extent.
+    """
     if plan.window is not None:
         x, y, width, height = plan.window.float()[:, None].unbind(-1)
         boxes = (boxes - torch.stack([x, y, x, y], -1)) * (size / torch.stack([width, height, width, height], -1))
@@ -56,13 +59,15 @@ def moved(boxes: Tensor, labels: Tensor, plan: Plan, *, size: int) -> tuple[Tens
 
 
 class BoxBatches(TrainBatches):
-    """Batches of images, boxes (B, MOST, 4) and labels (B, MOST), -1 where there is none; images that are files are seen whole.
+    """Batches of images, boxes (B, MOST, 4) and labels (B, MOST), -1 where there is none; `ConfigError` if no image has a box.
 
-    Further errors: `ConfigError` if no image has a box.
+    Images that are files are decoded once where that makes no more bytes than `MEMORY_LIMIT`.
     """
 
     def __init__(self, images: Images, *, augmentation: Augmentation, image_size: int, **rest: Any) -> None:
-        super().__init__(images, augmentation=augmentation, image_size=image_size, **rest)
+        small = len(images) * 3 * image_size**2 <= MEMORY_LIMIT
+        shown = in_memory(images, image_size) if small else images
+        super().__init__(shown, augmentation=augmentation, image_size=image_size, **rest)
         if self.source == "files":
             self._pictures = _Pictures(images, [partial(central_view, size=image_size, crop=images.crop)])
             self._augmentation = augmentation  # whose crop and flip are not left to the pictures' transforms

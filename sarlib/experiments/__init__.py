@@ -34,6 +34,7 @@ TABLES = (
     "table2",
     "table3",
     "table4",
+    "table5",
     "table6",
     "table9",
     "table10",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer, Stage, Task
 from sarlib.models import CVT_13, PVT_SMALL, T2T_VIT_14
-from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, LIU_RECIPE, PROTOCOLS, Protocol
+from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, LIU_RECIPE, PROTOCOLS, VITDET, Protocol
 
 #: What stands in for the four sets of Table 2: one world of objects, four ways of rendering it.
 STYLES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
@@ -101,6 +101,7 @@ class Preset:
     small_sets: tuple[Training, ...]  # Table 2
     in1k: Training  # Table 4 and Figure 3: more images than anywhere else, each of them seen less often
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
+    detection: Dense  # Table 5
     segmentation: Dense  # Table 6
     multilabel: Training  # of the appendix
     with_masks: tuple[Data, ...]  # Table 11: what the networks of `in1k` are measured on
@@ -125,6 +126,18 @@ def _shapes(image_size: int, train_size: int, test_size: int, *, name: str = STY
     return Training(data=Data(name=name, image_size=image_size, train_size=train_size, test_size=test_size), **training)
 
 
+#: Objects of 64 px images take up a quarter to three quarters of a side; tokens of 8 px make strides of 2 to 16 px.
+_SMALL_DETECTOR = Task(
+    name="detection",
+    channels=32,
+    anchors=(8, 16, 32, 48),
+    proposals=100,
+    regions=32,
+    region_size=4,
+    convolutions=0,
+    hidden=(128,),
+)
+
 TINY = Preset(
     name="tiny",
     about="a few dozen embedded images, two epochs: shows that everything works, not what it gives",
@@ -138,6 +151,11 @@ TINY = Preset(
     small_sets=tuple(_shapes(32, 48, 40, name=name) for name in (*STYLES, "digits")),
     in1k=_shapes(32, 96, 40),
     many_images=_shapes(32, 96, 40),
+    detection=Dense(
+        training=_shapes(32, 48, 40, name=ANOTHER_STYLE, recipe=Recipe(epochs=2, batch_size=16, lr=1e-3, warmup_epochs=1)),
+        task=dataclasses.replace(_SMALL_DETECTOR, channels=8, anchors=(4, 8, 16), proposals=20, regions=16, hidden=(16,)),
+        augmentation=Augmentation(flip=0.5),
+    ),
     segmentation=Dense(
         training=_shapes(32, 48, 40, name=ANOTHER_STYLE, recipe=Recipe(epochs=2, batch_size=16, lr=1e-3, warmup_epochs=1)),
         task=Task(name="segmentation", channels=8),
@@ -168,6 +186,15 @@ LAPTOP = Preset(
     ),
     in1k=_shapes(64, 3000, 2000, epochs=36, warmup_epochs=4.0),
     many_images=_LAPTOP_MANY,
+    detection=Dense(
+        training=_shapes(
+            *(64, 500, 1000),
+            name=ANOTHER_STYLE,
+            recipe=Recipe(epochs=20, batch_size=16, lr=1e-3, warmup_epochs=1, weight_decay=0.1, clip=1.0),
+        ),
+        task=_SMALL_DETECTOR,
+        augmentation=Augmentation(flip=0.5),
+    ),
     segmentation=Dense(
         training=_shapes(
             *(64, 128, 1000),
@@ -196,6 +223,16 @@ GPU = Preset(
     small_sets=tuple(_shapes(112, 5000, 5000, name=name) for name in STYLES),
     in1k=_shapes(112, 30000, 5000, epochs=36, warmup_epochs=4.0),
     many_images=_shapes(112, 20000, 5000, epochs=30, warmup_epochs=3.0),
+    # torchvision's loops over images take as long on any GPU: few images, few epochs
+    detection=Dense(
+        training=_shapes(
+            *(112, 2000, 2000),
+            name=ANOTHER_STYLE,
+            recipe=Recipe(epochs=12, batch_size=32, lr=5e-4, warmup_epochs=1, weight_decay=0.1, clip=1.0),
+        ),
+        task=dataclasses.replace(_SMALL_DETECTOR, channels=128, anchors=(12, 24, 48, 72), hidden=(512,)),
+        augmentation=Augmentation(crop="resized", crop_scale=(0.3, 1.0), flip=0.5),
+    ),
     segmentation=Dense(
         training=_shapes(
             *(112, 4000, 2000),
@@ -232,6 +269,11 @@ PAPER = Preset(
     ),
     in1k=_IN1K,
     many_images=_IN1K,
+    detection=Dense(
+        training=Training(data=Data(name="voc0712", image_size=1024), label="VOC07+12", recipe=VITDET.recipe),
+        task=Task(name="detection"),
+        augmentation=VITDET.augmentation,
+    ),
     # The text names neither size nor length of the segmentation: ViTDet's own rate and weight decay, at 512 px for 80 epochs.
     # Of several labels an image it names no set either: VOC2007, fine-tuned as in Table 7.
     segmentation=Dense(

@@ -31,7 +31,7 @@ def declare(sets: Sets) -> Table:
     pairs = [(parent, each.with_parts(**fine_tuning)) for parent, child in pairs for each in _protocols(sets, child)]
     first, better = pairs[0][1], functools.partial(difference, table="table6", metric="miou")
     on_first = functools.partial(better, dataset=first.dataset)
-    cells = [cell for parent, child in pairs for cell in child.cells("table6", _rows(parent, child))]
+    cells = [cell for parent, child in pairs for cell in child.cells("table6", rows(parent, child))]
     return Table(
         title="Semantic segmentation",
         cells=tuple(cells),
@@ -46,7 +46,7 @@ def declare(sets: Sets) -> Table:
     )
 
 
-def _rows(parent: Setting, child: Setting) -> dict[str, Run]:
+def rows(parent: Setting, child: Setting) -> dict[str, Run]:
     """The runs of a data set (seed 0) by the name of their row: each has the last block of the network that it starts from.
     Without one, all layers learn at the whole rate."""
     networks = table4.rows(parent)

@@ -17,6 +17,7 @@ _HOME = {
     **dict.fromkeys(("blobs", "heads", "masks"), "sarlib.report.attention"),
     **dict.fromkeys(("agreement", "agreement_in_words"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
+    "boxes": "sarlib.report.boxes",
     "segments": "sarlib.report.segments",
     "verdicts": "sarlib.report.judgement",
 }

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from sarlib.tasks.segmentation import Segmentation
     from sarlib.tasks.task import Task
 
+if TYPE_CHECKING:
+    from sarlib.tasks.detection import Detection
+    from sarlib.tasks.task import Task
+
 
 def take(
     run: Run, measurement: Measurement, *, weights: dict[str, Tensor], root: Path | None, device: str | torch.device
@@ -163,6 +167,14 @@ def _segments(task: Segmentation, images: Images, *, batch_size: int) -> dict[st
     return {"metrics": {}, "arrays": {"classes": found.tolist()}}
 
 
+def _boxes(task: Detection, images: Images, *, batch_size: int) -> dict[str, Any]:
+    """The boxes found in each image, [x0, y0, x1, y1, score, class], the best first, for pages that draw them without the
+    weights."""
+    size, device = images.image_size[0], next(task.parameters()).device
+    found = task.measure(images, batch_size=batch_size, image_size=size, device=device)["detections"].round(decimals=2)
+    return {"metrics": {}, "arrays": {"boxes": [[row.tolist() for row in image if row[5] >= 0] for image in found]}}
+
+
 #: A process measures one run after the other on the same images.
 object_cells_of = functools.lru_cache(maxsize=1)(read_object_cells)
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
@@ -171,4 +183,5 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "heads": _heads,
     "objects": _objects,
     "segments": _segments,
+    "boxes": _boxes,
 }

@@ -21,9 +21,9 @@ INSTALL = "COCO's mAP needs torchmetrics and faster-coco-eval: pip install 'sarl
 def voc(detections: ArrayLike, objects: ArrayLike) -> dict[str, float]:
     """map07 (11-point, VOC 2007's) and map50 (area, VOC 2010's), in %, at an overlap of .5: means over classes with objects.
 
-    By the devkit's rule (Everingham et al., 2010, section 4.2): in the order of their scores detections take the object of their
-    class that they overlap most with; one that takes an object twice is wrong, and one that takes a difficult object counts
-    neither for nor against. A class whose objects are all difficult has none. NaN where no class has any.
+    By the devkit's rule (Everingham et al., 2010, section 4.2): in the order of their scores detections take the object of
+    their class that they overlap most with; one that takes an object again is wrong, and one that takes a difficult object
+    counts neither for nor against. A class whose objects are all difficult has none. NaN where no class has any.
     """
     detections, objects = np.asarray(detections, dtype=np.float64), np.asarray(objects, dtype=np.float64)
     kinds = np.unique(objects[(objects[..., 4] >= 0) & (objects[..., 5] == 0), 4])

@@ -1,4 +1,4 @@
-"""Boxes around objects: torchvision's Faster R-CNN on ViTDet's backbone (Table 5), and VOC's and COCO's mean average precision."""
+"""Boxes around objects: torchvision's Faster R-CNN on ViTDet's backbone (Table 5), with VOC's and COCO's metrics."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Detection(OnViTDet):
     """
 
     own_loss = "detection loss"
+    batch_type = BoxBatches
 
     def __init__(self, run: Run, classes: int) -> None:
         super().__init__(run, classes)
@@ -76,8 +77,7 @@ class Detection(OnViTDet):
     def batches(self, images: Images, run: Run, **placement: Any) -> BoxBatches:
         if not average_precision.has_coco():
             print(f"{average_precision.INSTALL} (left out here)", file=sys.stderr)
-        settings = {"batch_size": run.recipe.batch_size, "image_size": run.data.image_size, "seed": run.seed}
-        return BoxBatches(images, augmentation=run.augmentation, **settings, **placement)
+        return super().batches(images, run, **placement)
 
     def example_batch(self, images: int, image_size: int) -> tuple[Tensor, ...]:
         box = torch.tensor([0.25, 0.25, 0.75, 0.75]) * image_size

@@ -24,11 +24,8 @@ from sarlib.run import Measurement, Run
 from sarlib.tasks.masks import jaccard, mass_mask, mean_over_objects, read_object_cells, references
 
 if TYPE_CHECKING:
-    from sarlib.tasks.segmentation import Segmentation
-    from sarlib.tasks.task import Task
-
-if TYPE_CHECKING:
     from sarlib.tasks.detection import Detection
+    from sarlib.tasks.segmentation import Segmentation
     from sarlib.tasks.task import Task
 
 

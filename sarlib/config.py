@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TASKS = ("classification",)
+TASKS = ("classification", "detection", "multilabel", "segmentation")
+#: Tasks whose network is a ViT without its class token below a pyramid (`sarlib.models.vitdet`).
+ON_VITDET = ("detection", "segmentation")
+#: What an augmentation may not do to the images of a task, because its targets could not follow.
+TARGETS_LOSE = {
+    "detection": ("rand_augment", "mixup", "cutmix", "label_smoothing"),
+    "multilabel": ("cutmix", "label_smoothing"),
+    "segmentation": ("erasing",),
+}
 VARIANTS = ("A", "B", "C", "D")
 ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
 #: Sizes in pixels that T2T's soft splits can make a token of.
@@ -190,7 +198,7 @@ class Recipe:
     """How long and how fast. `lr` is the peak learning rate at `batch_size` (scaling rules are applied where a recipe
     is declared)."""
 
-    epochs: int
+    epochs: int  # 0, with 0 evaluations: the network that the run starts from, as it is
     batch_size: int
     lr: float
     warmup_epochs: float = 0.0
@@ -203,12 +211,13 @@ class Recipe:
     evaluations: int = 1  # evenly spaced evaluations over training, the last one at its end
 
     def __post_init__(self) -> None:
+        untouched = self.epochs == self.evaluations == 0
         require(
-            self.epochs > 0 and self.batch_size > 0,
+            (self.epochs > 0 or untouched) and self.batch_size > 0,
             f"epochs and batch size must be positive, got {self.epochs}, {self.batch_size}",
         )
         require(
-            1 <= self.evaluations <= self.epochs,
+            1 <= self.evaluations <= self.epochs or untouched,
             f"evaluations must be between 1 and {self.epochs} epochs, got {self.evaluations}",
         )
         require(self.lr > 0, f"learning rate must be positive, got {self.lr}")
@@ -254,12 +263,37 @@ class Regularizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is learned: the name of a file in `sarlib/tasks/`."""
+    """What is learned: the name of a file in `sarlib/tasks/`.
+
+    Those of `ON_VITDET` look at a pyramid of `channels` on the map of the last block, or of an earlier one with
+    `blocks_left_out`. All blocks attend in windows of `window` tokens a side but for `global_blocks`, evenly spaced; each
+    layer's learning rate is that of the next one times `layer_decay`.
+
+    Detection has anchors of so many pixels a side, one size a level, and up to `proposals` regions an image, of which `regions`
+    are trained on; a region's map of `region_size` a side goes through `convolutions` and the layers `hidden`.
+    """
 
     name: str = "classification"
+    channels: int = 256
+    window: int = 14
+    global_blocks: int = 4
+    layer_decay: float = 0.7
+    blocks_left_out: int = 0
+    anchors: tuple[int, ...] = (32, 64, 128, 256, 512)
+    proposals: int = 1000
+    regions: int = 512
+    region_size: int = 7
+    convolutions: int = 4
+    hidden: tuple[int, ...] = (1024,)
 
     def __post_init__(self) -> None:
         require(self.name in TASKS, f"unknown task {self.name!r}; choose from {', '.join(TASKS)}")
+        for what in ("channels", "window", "global_blocks", "proposals", "regions", "region_size"):
+            require(getattr(self, what) > 0, f"{what} must be 1 or more, got {getattr(self, what)}")
+        require(0 < self.layer_decay <= 1, f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
+        require(self.blocks_left_out >= 0, f"blocks_left_out must not be negative, got {self.blocks_left_out}")
+        sizes = f"anchors are a size for each of 1 to 5 levels, hidden layers one or more, got {self.anchors}, {self.hidden}"
+        require(1 <= len(self.anchors) <= 5 and min(self.anchors + self.hidden) > 0 < len(self.hidden), sizes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,8 @@ def discover(root: Path) -> tuple[str, ...]:
         require(sayable, f"rename the image set {name!a} in {root}: names are UTF-8, without ';', and not {reserved}")
     others = [layout.split("/")[1] for layout in TORCHVISION.values()]
     others += [f"{base}{name}_train.txt" for name in DOMAINNET for base in ("", "domainnet/")]
-    nothing = not names and not any((root / other).exists() for other in others)
+    devkits = [*root.glob("VOCdevkit"), *root.glob("*/VOCdevkit")]  # sets with objects, see `sarlib.data.voc`
+    nothing = not names and not devkits and not any((root / other).exists() for other in others)
     require(not nothing, f"no image set in {root}, which holds {_holds(root)}: expected {expected_layout('<set>')}")
     return names
 

@@ -29,7 +29,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Each is a file of this folder.
-TABLES = ("table1", "table2", "table3", "table4", "table9", "table10", "figure3", "appendix", "dose", "headline")
+TABLES = (
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "table5",
+    "table6",
+    "table9",
+    "table10",
+    "table11",
+    "figure1",
+    "figure2",
+    "figure3",
+    "figure4",
+    "appendix",
+    "multilabel",
+    "dose",
+    "headline",
+)
 
 
 def declare(

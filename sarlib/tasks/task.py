@@ -32,6 +32,8 @@ class Task(nn.Module):
 
     #: What messages call the task's own loss.
     own_loss = "loss"
+    #: What its training batches are made by.
+    batch_type = TrainBatches
 
     def __init__(self, model: nn.Module, regularizers: Mapping[str, nn.Module] | None = None) -> None:
         """model: answers `sarlib.last_block.forward`. regularizers: by name; some have parameters of their own, as DRLoc."""
@@ -62,7 +64,7 @@ class Task(nn.Module):
         """Training batches of `run`; `placement` is what `TrainBatches` takes beside: device, data_workers, rank and
         world_size."""
         settings = {"batch_size": run.recipe.batch_size, "image_size": run.data.image_size, "seed": run.seed}
-        return TrainBatches(images, augmentation=run.augmentation, **settings, **placement)
+        return self.batch_type(images, augmentation=run.augmentation, **settings, **placement)
 
     def example_batch(self, images: int, image_size: int) -> tuple[Tensor, ...]:
         """A batch of noise of `images` images, to count operations with."""

@@ -94,6 +94,7 @@ class Preset:
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
     test_crop: float = 1.0  # the share of a test image's shorter side that is shown
+    doses: str = ""  # whose search in `doses.yml` the matched doses are from; none at the paper's own size
     same_steps: bool = True  # the shares of Table 3 are trained for as many steps as the whole, else for as many epochs
 
     def architectures(self, patch_size: int | None = None) -> dict[str, Model]:
@@ -142,6 +143,7 @@ LAPTOP = Preset(
     ),
     in1k=_shapes(64, 3000, 2000, epochs=36, warmup_epochs=4.0),
     many_images=_LAPTOP_MANY,
+    doses="laptop",
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),
 )
@@ -159,6 +161,7 @@ GPU = Preset(
     small_sets=tuple(_shapes(112, 5000, 5000, name=name) for name in STYLES),
     in1k=_shapes(112, 30000, 5000, epochs=36, warmup_epochs=4.0),
     many_images=_shapes(112, 20000, 5000, epochs=30, warmup_epochs=3.0),
+    doses="gpu",
     real=RealSets(subsets=((500, 2000, 200.0), (5000, 120, 12.0), (50000, 20, 2.0)), tokens=14, pixels=112),
 )
 

@@ -110,6 +110,7 @@ class Preset:
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
     published: Mapping[str, str] = field(default_factory=dict)  # rows of networks that timm has under such names
     test_crop: float = 1.0  # the share of a test image's shorter side that is shown
+    doses: str = ""  # whose search in `doses.yml` the matched doses are from; none at the paper's own size
     same_steps: bool = True  # the shares of Table 3 are trained for as many steps as the whole, else for as many epochs
 
     def architectures(self, patch_size: int | None = None) -> dict[str, Model]:
@@ -206,6 +207,7 @@ LAPTOP = Preset(
     ),
     multilabel=_shapes(64, 500, 2000),
     with_masks=_styles(64, 500, 2000),
+    doses="laptop",
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),
 )
@@ -244,6 +246,7 @@ GPU = Preset(
     ),
     multilabel=_shapes(112, 5000, 5000),
     with_masks=_styles(112, 5000, 5000),
+    doses="gpu",
     real=RealSets(subsets=((500, 2000, 200.0), (5000, 120, 12.0), (50000, 20, 2.0)), tokens=14, pixels=112),
 )
 

@@ -15,7 +15,7 @@ _HOME = {
     **dict.fromkeys(("contrasts", "differences", "epochs_to_reach", "table", "text"), "sarlib.report.tables"),
     **dict.fromkeys(("curves", "figure", "maps"), "sarlib.report.figures"),
     **dict.fromkeys(("blobs", "heads", "masks"), "sarlib.report.attention"),
-    **dict.fromkeys(("agreement", "agreement_in_words"), "sarlib.report.reference"),
+    **dict.fromkeys(("agreement", "agreement_in_words", "of_earlier"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
     "boxes": "sarlib.report.boxes",
     "segments": "sarlib.report.segments",

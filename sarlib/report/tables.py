@@ -190,8 +190,7 @@ def _verdicts(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:
         ours = f"ours {line['ours']} {line['interval']}, {line['n']} seeds; " if line["n"] else ""
         magnitude = f" ({line['magnitude']})" if line["magnitude"] != GAP else ""
         yield f"  {line['verdict'].upper()}: {ours}paper {line['paper']}{magnitude}"
-        if line["note"]:
-            yield f"  {line['note']}"
+        yield from (f"  {label}{line[name]}" for name, label in (("note", ""), ("each set", "on each set: ")) if line[name])
 
 
 def _laid_out(block: str | pd.DataFrame, encoding: str) -> str:

@@ -37,6 +37,10 @@ def take(
     In evaluation mode and float32 whatever the device; weights at the end of training, not their average. `ConfigError` for an
     unknown measurement, images that are not there, or of another size than the architecture can take.
     """
+    if measurement.name == "floors":
+        from sarlib.runner.floors import floors
+
+        return floors(run, network(run, weights).to(device), root=root)
     require(measurement.name in MEASURES, f"unknown measurement {measurement.name!r}; choose from {', '.join(MEASURES)}")
     images = first_images(measurement.data, measurement.images, root=root)
     if run.task.name in config.ON_VITDET:

@@ -29,6 +29,13 @@ _ALL = (
     Metric("mlmap", "%", 2, "higher"),
     Metric("miou", "%", 2, "higher"),
     Metric("pixel", "%", 2, "higher"),
+    # of the training images: the mean loss of the last epoch, as trained; and at the end, as tested
+    Metric("train_loss", "nats", better="lower"),
+    Metric("train_top1", "%", 2, "higher"),
+    # what pixels alone give away, and the loss of a network that has learned nothing
+    Metric("nearest_neighbour", "%", 2, "higher"),
+    Metric("logistic", "%", 2, "higher"),
+    Metric("chance_loss", "nats"),
     # maps of the last block: Equation 7, Equation 6, and their overlap with objects as in Table 11
     Metric("entropy", "nats"),
     Metric("components", "per map", 2),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from sarlib.config import ConfigError, Data
 from sarlib.data import cache, folders, voc
 from sarlib.data.folders import EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
+from sarlib.data import cache, folders
+from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
 
 if TYPE_CHECKING:
     from sarlib.data.images import Images
@@ -37,7 +39,7 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     """
     from sarlib.data import images, shapes
 
-    if spec.name in SHAPES:
+    if spec.name.removesuffix(CONFLICT) in SHAPES:
         return shapes.load(spec, seed=seed)
     if spec.name == "digits":
         return images.digits(spec, seed=seed)

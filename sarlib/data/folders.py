@@ -24,6 +24,8 @@ from filelock import FileLock
 from sarlib.config import ConfigError, require
 
 SHAPES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
+#: Ends the names of embedded sets whose objects have the shape of one class and the look of another.
+CONFLICT = "-conflict"
 EMBEDDED = (*SHAPES, "digits")
 DOMAINNET = ("clipart", "painting", "sketch")
 
@@ -172,6 +174,12 @@ def _read_tree(folder: Path, *, only: tuple[str, ...] = ()) -> tuple[Split, Spli
         require(not missing, f"{split} lacks {some}")
     names = tuple(train[name] for name in classes)
     return tuple(_read_split(split, names, [there[name] for name in classes]) for split, there in zip(splits, (train, test)))
+
+
+def read_classes(folder: Path) -> Split:
+    """Images of one split alone: a folder a class."""
+    below = _class_folders(folder)
+    return _read_split(folder, tuple(below), list(below.values()))
 
 
 def _class_folders(split: Path) -> dict[str, str]:

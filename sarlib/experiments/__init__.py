@@ -48,6 +48,12 @@ TABLES = (
     "figure4",
     "appendix",
     "multilabel",
+    "table7",
+    "table8",
+    "table9",
+    "table10",
+    "figure3",
+    "appendix",
     "dose",
     "headline",
 )

@@ -19,6 +19,7 @@ _HOME = {
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
     "boxes": "sarlib.report.boxes",
     "segments": "sarlib.report.segments",
+    "severities": "sarlib.report.shifts",
     "verdicts": "sarlib.report.judgement",
 }
 __all__ = list(_HOME)

@@ -8,6 +8,9 @@ import dataclasses
 import functools
 import io
 from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,9 @@ from torch import Tensor, nn
 
 from sarlib import config, data, last_block, models, tasks
 from sarlib.config import ConfigError, require
-from sarlib.data.images import Images, to_bytes
+from sarlib.data import corruptions, released
+from sarlib.data.folders import read_classes
+from sarlib.data.images import Images, from_split, to_bytes
 from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import component_counts, excess, map_entropy
 from sarlib.regularizers import attention
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from sarlib.tasks.detection import Detection
     from sarlib.tasks.segmentation import Segmentation
     from sarlib.tasks.task import Task
+from sarlib.runner import shifted
 
 
 def take(
@@ -48,6 +54,23 @@ def take(
     else:
         model = network(run, weights, image_size=measurement.data.image_size).to(device)
     return MEASURES[measurement.name](model, images, batch_size=run.recipe.evaluation_batch_size)
+    model = network(run, weights, image_size=measurement.data.image_size).to(device)
+    settings = {"batch_size": run.recipe.evaluation_batch_size}
+    if measurement.name in shifted.MEASURES:
+        settings["image_size"] = measurement.data.image_size
+    return MEASURES[measurement.name](model, shown(measurement, root=root), **settings)
+
+
+def shown(measurement: Measurement, *, root: Path | None) -> Images | Iterator[tuple[str, Images]]:
+    """What is looked at: the first images of a set, in memory; of a released test set its files; and where they are corrupted,
+    corruption and images, by ascending severity."""
+    spec = measurement.data
+    if spec.name == released.IMAGENET_A:
+        return dataclasses.replace(from_split(read_classes(root / spec.name)), crop=spec.test_crop)
+    if spec.name == released.IMAGENET_C:
+        return ((place.split("/")[1], from_split(read_classes(root / place))) for place in released.places(spec.name))
+    images = first_images(spec, measurement.images, root=root)
+    return corruptions.each(images) if measurement.name == "corrupted" else images
 
 
 def trained(run: Run, weights: dict[str, Tensor], *, classes: int) -> Task:
@@ -186,3 +209,4 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "segments": _segments,
     "boxes": _boxes,
 }
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps, **shifted.MEASURES}

@@ -56,6 +56,10 @@ _ALL = (
     Metric("tokens", "1"),
     Metric("softmax_entropy", "nats"),
     Metric("spread", "1"),
+    # Table 8: top-1 on natural adversarial images or cue conflicts; errors on corrupted images, over AlexNet's in mce
+    Metric("natural", "%", 2, "higher"),
+    Metric("corrupted", "%", 2, "lower"),
+    Metric("mce", "%", 2, "lower"),
     # what a training costs
     Metric("seconds", "s", 1, "lower"),
     Metric("images_per_second", "images/s", 0, "higher"),

@@ -57,7 +57,18 @@ class Protocol:
     drop_path: float = 0.1
 
 
-#: By name: the architecture's own protocol, and `liu`, under which all were trained on IN-100 for 100 epochs.
+#: Fine-tuning (Table 7) on eight GPUs of 64 images. Loop, optimizer and augmentation are those of a training from scratch: the
+#: network is in training mode, its head and the optimizer are new.
+FINE_TUNING = Protocol(
+    recipe=dataclasses.replace(_WITHOUT_EMA, epochs=100, batch_size=512, lr=5e-4 * 512 / 512, warmup_epochs=3),
+    source="github.com/helia95/SAR: README.md, main.py (after github.com/facebookresearch/moco-v3: transfer/README.md)",
+    departures=(
+        "the released command resumes a checkpoint with another head and its optimizer, which cannot run; as in MoCo v3's "
+        "transfer, from which it comes, both are new here",
+    ),
+)
+
+#: By name: the architecture's own protocol; `liu`, under which all were trained on IN-100 for 100 epochs; and `fine-tuning`.
 PROTOCOLS = {
     "deit": Protocol(recipe=DEIT_RECIPE, source="github.com/helia95/SAR: main.py, README.md (a DeiT trainer)"),
     "liu": Protocol(
@@ -89,6 +100,7 @@ PROTOCOLS = {
         source="github.com/microsoft/CvT: experiments/imagenet/cvt/cvt-13-224x224.yaml, lib/config/default.py",
         departures=("only the last of the three stages has stochastic depth there",),
     ),
+    "fine-tuning": FINE_TUNING,
 }
 
 #: ViTDet's fine-tuning of a ViT-B on COCO, for VOC's 16,551 images, about eight times fewer.

@@ -19,6 +19,7 @@ from sarlib.config import (
     Published,
     Recipe,
     Regularizer,
+    SelfSupervision,
     Stage,
     Task,
     require,
@@ -50,6 +51,8 @@ class Run:
         require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         self.model.require_size(self.data.image_size)
         self._check_regularizers()
+        if self.task.self_supervision is not None:
+            self._check_views(self.task.self_supervision)
         if isinstance(self.pretrained, Run):
             self._check_pretrained(self.pretrained)
 
@@ -63,6 +66,15 @@ class Run:
         require(
             "disagreement" not in names or self.model.heads > 1,
             f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more",
+        )
+
+    def _check_views(self, views: SelfSupervision) -> None:
+        require(self.model.name == "vit", f"{self.task.name} is there for vit, not for {self.model.name}")
+        unused = f"{self.task.name} makes views of its own: leave the run's augmentation at its default"
+        require(self.augmentation == Augmentation(), unused)
+        require(
+            not views.local_crops or 2 <= views.local_tokens <= self.grid,
+            f"a local crop of {views.local_tokens} tokens a side is no part of {self.grid}: choose 2 to {self.grid}",
         )
 
     def _check_pretrained(self, parent: Run) -> None:
@@ -183,6 +195,8 @@ def _build(kind: type, fields: dict[str, Any]) -> Any:
 
 
 def _from_json(name: str, value: Any) -> Any:
+    if name == "self_supervision":
+        return value and _build(SelfSupervision, value)
     if name == "stages":
         return tuple(stage if isinstance(stage, Stage) else Stage(**stage) for stage in value)
     return tuple(value) if isinstance(value, list) else value

@@ -29,7 +29,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Each is a file of this folder.
-TABLES = ("table1", "table2", "table3", "table4", "table9", "table10", "figure3", "appendix", "dose", "headline")
+TABLES = (
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "table9",
+    "table10",
+    "figure3",
+    "appendix",
+    "self_supervised",
+    "dose",
+    "headline",
+)
 
 
 def declare(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer, Stage
 from sarlib.models import CVT_13, PVT_SMALL, T2T_VIT_14
-from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, LIU_RECIPE, PROTOCOLS, Protocol
+from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, HOSTS, LIU_RECIPE, PROTOCOLS, Protocol, host
 
 #: What stands in for the four sets of Table 2: one world of objects, four ways of rendering it.
 STYLES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
@@ -90,6 +90,8 @@ class Preset:
     small_sets: tuple[Training, ...]  # Table 2
     in1k: Training  # Table 4 and Figure 3: more images than anywhere else, each of them seen less often
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
+    self_supervised: Training  # of the hosts; its warm-up is that of SAR's loss
+    hosts: Mapping[str, Protocol]  # by name
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
@@ -119,6 +121,15 @@ TINY = Preset(
     small_sets=tuple(_shapes(32, 48, 40, name=name) for name in (*STYLES, "digits")),
     in1k=_shapes(32, 96, 40),
     many_images=_shapes(32, 96, 40),
+    self_supervised=_shapes(32, 48, 40, warmup_epochs=1.0),
+    hosts={
+        "DINO": host(
+            "DINO",
+            {"out_dim": 64, "hidden": 32, "bottleneck": 16, "local_crops": 2, "local_tokens": 2},
+            **{"epochs": 2, "batch_size": 16, "lr": 1e-3, "warmup_epochs": 1},
+        ),
+        "MoCo-v3": host("MoCo-v3", {"out_dim": 16, "hidden": 32}, epochs=2, batch_size=16, lr=1e-3, warmup_epochs=1),
+    },
     real=RealSets(subsets=((48, 2, 1.0),), tokens=4, pixels=32, test_images=40),
 )
 
@@ -142,6 +153,15 @@ LAPTOP = Preset(
     ),
     in1k=_shapes(64, 3000, 2000, epochs=36, warmup_epochs=4.0),
     many_images=_LAPTOP_MANY,
+    self_supervised=_shapes(64, 1500, 2000, warmup_epochs=2.0),
+    hosts={
+        "DINO": host(
+            "DINO",
+            {"out_dim": 1024, "hidden": 192, "bottleneck": 64, "momentum": 0.99, "local_crops": 4, "local_tokens": 4},
+            **{"epochs": 16, "batch_size": 50, "lr": 2e-3, "warmup_epochs": 2},
+        ),
+        "MoCo-v3": host("MoCo-v3", {"hidden": 192}, epochs=16, batch_size=50, lr=2e-3, warmup_epochs=2),
+    },
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),
 )
@@ -159,6 +179,15 @@ GPU = Preset(
     small_sets=tuple(_shapes(112, 5000, 5000, name=name) for name in STYLES),
     in1k=_shapes(112, 30000, 5000, epochs=36, warmup_epochs=4.0),
     many_images=_shapes(112, 20000, 5000, epochs=30, warmup_epochs=3.0),
+    self_supervised=_shapes(112, 20000, 5000, warmup_epochs=6.0),
+    hosts={
+        "DINO": host(
+            "DINO",
+            {"out_dim": 4096, "hidden": 1024, "bottleneck": 128, "local_crops": 6, "local_tokens": 6},
+            **{"epochs": 60, "batch_size": 256, "lr": 5e-4, "warmup_epochs": 6},
+        ),
+        "MoCo-v3": host("MoCo-v3", {"hidden": 1024}, epochs=60, batch_size=512, lr=5e-4, warmup_epochs=6),
+    },
     real=RealSets(subsets=((500, 2000, 200.0), (5000, 120, 12.0), (50000, 20, 2.0)), tokens=14, pixels=112),
 )
 
@@ -183,6 +212,8 @@ PAPER = Preset(
     ),
     in1k=_IN1K,
     many_images=_IN1K,
+    self_supervised=Training(data=Data(name="imagenet", image_size=224), label="IN-1K"),
+    hosts=HOSTS,
     hybrids=published_hybrids,
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
     test_crop=224 / 256,

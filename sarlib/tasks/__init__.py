@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sarlib.tasks.task import Task
 
 #: By `config.Task.name`, which is also the name of the file: the class in it.
-TASKS = {"classification": "Classification"}
+TASKS = {"classification": "Classification", "dino": "DINO", "moco": "MoCo"}
 
 
 def create(run: Run, classes: int) -> Task:

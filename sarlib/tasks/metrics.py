@@ -25,6 +25,9 @@ _ALL = (
     Metric("entropy", "nats"),
     Metric("components", "per map", 2),
     Metric("jaccard", "1", better="higher"),
+    # what features are worth without labels, by neighbours and by a linear classifier
+    Metric("knn", "%", 2, "higher"),
+    Metric("linear", "%", 2, "higher"),
     # what masks score there that look at no model
     Metric("jaccard_all", "1"),
     Metric("jaccard_random", "1"),

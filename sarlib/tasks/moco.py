@@ -38,7 +38,7 @@ class MoCo(SelfSupervised):
         projection, positions = self.model.patch_embed.proj, self.model.pos_embed
         nn.init.xavier_uniform_(projection.weight.data.flatten(1))
         nn.init.zeros_(projection.bias)
-        grid = build_sincos2d_pos_embed(self.model.patch_embed.grid_size, dim, reverse_coord=True)
+        grid = build_sincos2d_pos_embed(self.model.patch_embed.grid_size, dim)
         positions.data = F.pad(grid, (0, 0, 1, 0))[None]  # the class token has no position
         for fixed in (positions, *projection.parameters()):
             fixed.requires_grad_(False)

@@ -22,6 +22,8 @@ ROWS = {
     "table4": ["ViT", "ViT + DRLoc", "ViT + SAR"],
     "table3": ["ViT", "ViT + DRLoc", "ViT + SAR", "ViT + SAR + DRLoc"],
     "table9": ["ViT", "ViT + SAR", "T2T", "T2T + SAR", "PVT", "PVT + SAR", "CvT", "CvT + SAR"],
+    "self_supervised": ["raw pixels", "random weights of DINO", "random weights of MoCo-v3"]
+    + ["DINO", "DINO + SAR", "MoCo-v3", "MoCo-v3 + SAR"],
     "figure3": ["ViT", "ViT + DRLoc", "ViT + SAR"],
     "dose": ["0", "0.01", "0.03", "0.1", "0.3", "1"],
     "headline": ["ViT", "SAR's block", "ViT + SAR"],

@@ -14,6 +14,9 @@ TARGETS_LOSE = {
     "multilabel": ("cutmix", "label_smoothing"),
     "segmentation": ("erasing",),
 }
+TASKS = ("classification", "dino", "moco")
+#: Tasks that learn from views of an image, without labels.
+SELF_SUPERVISED = ("dino", "moco")
 VARIANTS = ("A", "B", "C", "D")
 ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
 #: Sizes in pixels that T2T's soft splits can make a token of.
@@ -262,6 +265,40 @@ class Regularizer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelfSupervision:
+    """How a student learns from what a slowly moving teacher makes of other views; published values: `trainer/recipes.py`.
+
+    Views are two random crops of `global_scale` of the image's area at the run's size, and `local_crops` smaller ones of
+    `local_scale`, `local_tokens` tokens a side, which the student alone sees. The teacher's `momentum` rises to 1 in half a
+    cosine. Of DINO alone: its sharpness goes from `teacher_temperatures[0]` to [1] in the first `sharpening` of the training,
+    the weight decay from the recipe's to `final_weight_decay`, and the last layer stands still for `frozen_epochs`.
+    """
+
+    out_dim: int  # of the heads
+    hidden: int
+    temperature: float  # the student's
+    momentum: float
+    bottleneck: int = 256  # width before DINO's last layer
+    global_scale: tuple[float, float] = (0.4, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    local_crops: int = 0
+    local_tokens: int = 6
+    teacher_temperatures: tuple[float, float] = (0.04, 0.04)
+    sharpening: float = 0.0
+    final_weight_decay: float | None = None
+    frozen_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        widths = (self.out_dim, self.hidden, self.bottleneck, self.local_tokens)
+        require(min(widths) > 0 and self.local_crops >= 0, f"widths and sizes must be positive, got {widths}")
+        require(0 <= self.momentum <= 1, f"the teacher's momentum is between 0 and 1, got {self.momentum}")
+        temperatures = (self.temperature, *self.teacher_temperatures)
+        require(min(temperatures) > 0, f"temperatures must be positive, got {temperatures}")
+        for low, high in (self.global_scale, self.local_scale):
+            require(0 < low <= high <= 1, f"the scale of a crop is a range of shares of the area, got {low} to {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """What is learned: the name of a file in `sarlib/tasks/`.
 
@@ -294,6 +331,16 @@ class Task:
         require(self.blocks_left_out >= 0, f"blocks_left_out must not be negative, got {self.blocks_left_out}")
         sizes = f"anchors are a size for each of 1 to 5 levels, hidden layers one or more, got {self.anchors}, {self.hidden}"
         require(1 <= len(self.anchors) <= 5 and min(self.anchors + self.hidden) > 0 < len(self.hidden), sizes)
+    """What is learned: the name of a file in `sarlib/tasks/`, and how, where it is learned from views of an image."""
+
+    name: str = "classification"
+    self_supervision: SelfSupervision | None = None
+
+    def __post_init__(self) -> None:
+        require(self.name in TASKS, f"unknown task {self.name!r}; choose from {', '.join(TASKS)}")
+        has = "no" if self.self_supervision is None else "a"
+        suits = (self.self_supervision is not None) == (self.name in SELF_SUPERVISED)
+        require(suits, f"{' and '.join(SELF_SUPERVISED)} have a self_supervision; {self.name} has {has} one")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,6 +109,12 @@ class TrainBatches:
         classes, smoothing = len(self._images.classes), self._augmentation.label_smoothing
         targets = augment.soft_labels(labels, classes=classes, smoothing=smoothing, mixing=plan.mixing)
         return Batch(images[self._own], targets[self._own])
+            yield self._made(pixels, index, generator)
+
+    def _made(self, pixels: Tensor, index: Tensor, generator: torch.Generator) -> Batch:
+        """The batch of the images at `index`, `pixels` (n, 3, S, S) uint8 on the device, drawn from `generator`."""
+        plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
+        return self._augmented(pixels, to_device(self._images.labels[index], self._device), plan.rows(self._rows))
 
     def _stream(self, purpose: int, epoch: int, index: int = 0) -> int:
         """The seed of a random stream: 63 bits that differ for every argument."""
@@ -128,6 +134,8 @@ class TrainBatches:
         on_cpu = self._device.type == "cpu"
         # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
         images = torch.from_numpy(np.empty(pixels.shape, np.float32)) if on_cpu else torch.empty_like(pixels, dtype=torch.float)
+    def _augmented(self, pixels: Tensor, labels: Tensor, plan: augment.Plan) -> Batch:
+        images = self._empty(*pixels.shape)
 
         def work(rows: slice) -> None:
             augment.apply(pixels[rows], plan.rows(rows).to(self._device), out=images[rows])
@@ -136,6 +144,21 @@ class TrainBatches:
         step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
         _in_chunks(work, len(pixels), step=step)
         return images
+        self._in_chunks(work, pixels)
+        classes, smoothing = len(self._images.classes), self._augmentation.label_smoothing
+        targets = augment.soft_labels(labels, classes=classes, smoothing=smoothing, mixing=plan.mixing)
+        return Batch(images[self._own], targets[self._own])
+
+    def _empty(self, *shape: int) -> Tensor:
+        # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
+        on_cpu = self._device.type == "cpu"
+        return torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else torch.empty(shape, device=self._device)
+
+    def _in_chunks(self, work: Callable[[slice], None], pixels: Tensor) -> None:
+        # chunks are even, so that mixing partners are in one
+        on_cpu = self._device.type == "cpu"
+        step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
+        _in_chunks(work, len(pixels), step=step)
 
 
 def evaluation_batches(

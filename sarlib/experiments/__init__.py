@@ -54,6 +54,7 @@ TABLES = (
     "table10",
     "figure3",
     "appendix",
+    "self_supervised",
     "dose",
     "headline",
 )

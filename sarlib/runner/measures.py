@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from sarlib.tasks.segmentation import Segmentation
     from sarlib.tasks.task import Task
 from sarlib.runner import shifted
+from sarlib.runner.features import probe
+from sarlib.trainer.step import untrained
 
 
 def take(
@@ -48,6 +50,10 @@ def take(
 
         return floors(run, network(run, weights).to(device), root=root)
     require(measurement.name in MEASURES, f"unknown measurement {measurement.name!r}; choose from {', '.join(MEASURES)}")
+    known = (*MEASURES, *PROBED)
+    require(measurement.name in known, f"unknown measurement {measurement.name!r}; choose from {', '.join(known)}")
+    if measurement.name in PROBED:
+        return _probed(run, measurement, weights=weights, root=root, device=torch.device(device))
     images = first_images(measurement.data, measurement.images, root=root)
     if run.task.name in config.ON_VITDET:
         model = trained(run, weights, classes=len(images.classes)).to(device)
@@ -81,8 +87,9 @@ def trained(run: Run, weights: dict[str, Tensor], *, classes: int) -> Task:
 
 
 def network(run: Run, weights: dict[str, Tensor], *, image_size: int | None = None) -> nn.Module:
-    """The network of `run` with these weights, in evaluation mode, for images of its own size or of another one in pixels."""
-    model = models.create(run.model, classes=len(weights["head.weight"]), image_size=run.data.image_size)
+    """The network of `run` with these weights, without classifier if they have none, in evaluation mode, for images of its own
+    size or of another one in pixels."""
+    model = models.create(run.model, classes=len(weights.get("head.weight", ())), image_size=run.data.image_size)
     model.load_state_dict(weights)
     if image_size not in (None, run.data.image_size):
         require(hasattr(model, "set_input_size"), f"{run.model.name} is measured at its own {run.data.image_size} px only")
@@ -210,3 +217,23 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "boxes": _boxes,
 }
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps, **shifted.MEASURES}
+#: Whose features are probed: of the finished run, of the same network before its training, or the pixels themselves.
+PROBED = ("features", "untrained_features", "pixels")
+
+
+def _probed(
+    run: Run, measurement: Measurement, *, weights: dict[str, Tensor], root: Path | None, device: torch.device
+) -> dict[str, Any]:
+    """`probe` on the run's own training images, or those of another set that its seed draws."""
+    spec, model = measurement.data, None
+    train, test = data.load(spec, seed=run.seed, root=root)
+    if measurement.name == "untrained_features":
+        weights = untrained(run, classes=len(train.classes), device=device).kept()
+    if measurement.name != "pixels":
+        model = network(run, weights, image_size=spec.image_size).to(device)
+    shown = test.subset(range(min(measurement.images or len(test), len(test))))
+    sizes = {"image_size": spec.image_size, "batch_size": run.recipe.evaluation_batch_size}
+    return probe(model, train, shown, **sizes, device=device)
+
+
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps}

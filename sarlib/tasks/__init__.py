@@ -16,6 +16,7 @@ TASKS = {
     "multilabel": "MultiLabel",
     "segmentation": "Segmentation",
 }
+TASKS = {"classification": "Classification", "dino": "DINO", "moco": "MoCo"}
 
 
 def create(run: Run, classes: int) -> Task:

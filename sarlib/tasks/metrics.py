@@ -44,6 +44,10 @@ _ALL = (
     Metric("jaccard_gain", "1", better="higher"),  # above random cells
     Metric("kept", "%", 1),  # of the tokens, by the masks
     # what masks score there that look at no model, and maps of white noise
+    # what features are worth without labels, by neighbours and by a linear classifier
+    Metric("knn", "%", 2, "higher"),
+    Metric("linear", "%", 2, "higher"),
+    # what masks score there that look at no model
     Metric("jaccard_all", "1"),
     Metric("jaccard_random", "1"),
     Metric("jaccard_centre", "1"),

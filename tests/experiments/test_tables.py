@@ -31,6 +31,8 @@ ROWS = {
         "SAR in pre-training (stock block)",
     ],
     "table8": ["ViT", "ViT + DRLoc", "ViT + SAR"],
+    "self_supervised": ["raw pixels", "random weights of DINO", "random weights of MoCo-v3"]
+    + ["DINO", "DINO + SAR", "MoCo-v3", "MoCo-v3 + SAR"],
     "figure3": ["ViT", "ViT + DRLoc", "ViT + SAR"],
     "dose": ["0", "0.01", "0.03", "0.1", "0.3", "1"],
     "headline": ["ViT", "SAR's block", "ViT + SAR"],

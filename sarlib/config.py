@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TASKS = ("classification", "detection", "multilabel", "segmentation")
+TASKS = ("classification", "detection", "multilabel", "segmentation", "dino", "moco")
 #: Tasks whose network is a ViT without its class token below a pyramid (`sarlib.models.vitdet`).
 ON_VITDET = ("detection", "segmentation")
 #: What an augmentation may not do to the images of a task, because its targets could not follow.
@@ -14,7 +14,6 @@ TARGETS_LOSE = {
     "multilabel": ("cutmix", "label_smoothing"),
     "segmentation": ("erasing",),
 }
-TASKS = ("classification", "dino", "moco")
 #: Tasks that learn from views of an image, without labels.
 SELF_SUPERVISED = ("dino", "moco")
 VARIANTS = ("A", "B", "C", "D")
@@ -322,18 +321,6 @@ class Task:
     region_size: int = 7
     convolutions: int = 4
     hidden: tuple[int, ...] = (1024,)
-
-    def __post_init__(self) -> None:
-        require(self.name in TASKS, f"unknown task {self.name!r}; choose from {', '.join(TASKS)}")
-        for what in ("channels", "window", "global_blocks", "proposals", "regions", "region_size"):
-            require(getattr(self, what) > 0, f"{what} must be 1 or more, got {getattr(self, what)}")
-        require(0 < self.layer_decay <= 1, f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
-        require(self.blocks_left_out >= 0, f"blocks_left_out must not be negative, got {self.blocks_left_out}")
-        sizes = f"anchors are a size for each of 1 to 5 levels, hidden layers one or more, got {self.anchors}, {self.hidden}"
-        require(1 <= len(self.anchors) <= 5 and min(self.anchors + self.hidden) > 0 < len(self.hidden), sizes)
-    """What is learned: the name of a file in `sarlib/tasks/`, and how, where it is learned from views of an image."""
-
-    name: str = "classification"
     self_supervision: SelfSupervision | None = None
 
     def __post_init__(self) -> None:
@@ -341,6 +328,12 @@ class Task:
         has = "no" if self.self_supervision is None else "a"
         suits = (self.self_supervision is not None) == (self.name in SELF_SUPERVISED)
         require(suits, f"{' and '.join(SELF_SUPERVISED)} have a self_supervision; {self.name} has {has} one")
+        for what in ("channels", "window", "global_blocks", "proposals", "regions", "region_size"):
+            require(getattr(self, what) > 0, f"{what} must be 1 or more, got {getattr(self, what)}")
+        require(0 < self.layer_decay <= 1, f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
+        require(self.blocks_left_out >= 0, f"blocks_left_out must not be negative, got {self.blocks_left_out}")
+        sizes = f"anchors are a size for each of 1 to 5 levels, hidden layers one or more, got {self.anchors}, {self.hidden}"
+        require(1 <= len(self.anchors) <= 5 and min(self.anchors + self.hidden) > 0 < len(self.hidden), sizes)
 
 
 @dataclass(frozen=True, kw_only=True)

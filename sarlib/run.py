@@ -87,6 +87,7 @@ class Run:
         left = f"{what} without {self.task.blocks_left_out} of {model.depth} blocks: leave at least one"
         require(self.task.blocks_left_out < model.depth, left)
         require(model.dim >= 4, f"the pyramid of {what} halves the {model.dim} channels twice: choose 4 or more")
+
     def _check_views(self, views: SelfSupervision) -> None:
         require(self.model.name == "vit", f"{self.task.name} is there for vit, not for {self.model.name}")
         unused = f"{self.task.name} makes views of its own: leave the run's augmentation at its default"

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from sarlib.config import ConfigError, Data
 from sarlib.data import cache, folders, voc
-from sarlib.data.folders import EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
-from sarlib.data import cache, folders
 from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
 
 if TYPE_CHECKING:

@@ -157,19 +157,9 @@ def crop_and_flip(pixels: Tensor, plan: Plan) -> Tensor:
     return pixels.flatten(2).gather(2, at.expand(n, channels, size * size)).view_as(pixels)
 
 
-def _sampled(pixels: Tensor, plan: Plan, *, mode: str = "bicubic") -> Tensor:
-    """Each image's window as the whole image, float32 in 0..255, bicubically from the 16 pixels around each point, or by
-    grid_sample's other modes."""
-    x, y, width, height = (plan.window.float() / pixels.shape[-1]).unbind(1)
-    across = width if plan.flip is None else torch.where(plan.flip, -width, width)
-    zero = torch.zeros_like(x)
-    # normalised output coordinates -> normalised source coordinates, both from -1 to 1 over the image
-    affine = torch.stack([across, zero, 2 * x + width - 1, zero, height, 2 * y + height - 1], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(affine, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels.float(), grid, mode=mode, padding_mode="border", align_corners=False).clamp_(0, 255)
-def sampled(pixels: Tensor, window: Tensor, flip: Tensor | None, *, size: int | None = None) -> Tensor:
+def sampled(pixels: Tensor, window: Tensor, flip: Tensor | None, *, size: int | None = None, mode: str = "bicubic") -> Tensor:
     """Each image's window as a whole image, (n, 3, size, size) float32 in 0..255, bicubically from the 16 pixels around each
-    point; without a `size` as large as the source."""
+    point, or by grid_sample's other modes; without a `size` as large as the source."""
     side = pixels.shape[-1]
     x, y, width, height = (window.float() / side).unbind(1)
     across = width if flip is None else torch.where(flip, -width, width)
@@ -177,7 +167,7 @@ def sampled(pixels: Tensor, window: Tensor, flip: Tensor | None, *, size: int | 
     # normalised output coordinates -> normalised source coordinates, both from -1 to 1 over the image
     affine = torch.stack([across, zero, 2 * x + width - 1, zero, height, 2 * y + height - 1], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(affine, [*pixels.shape[:2], size or side, size or side], align_corners=False)
-    return F.grid_sample(pixels.float(), grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 255)
+    return F.grid_sample(pixels.float(), grid, mode=mode, padding_mode="border", align_corners=False).clamp_(0, 255)
 
 
 def one_by_one(pixels: Tensor, window: Tensor, flip: Tensor) -> Tensor:
@@ -279,7 +269,7 @@ def crop_and_flip_labels(labels: Tensor, plan: Plan) -> Tensor:
     """Classes of pixels (n, S, S) uint8 -> what the windows of the plan show of them, mirrored where planned; resized ones
     by nearest neighbours."""
     if plan.resized:
-        return _sampled(labels[:, None], plan, mode="nearest")[:, 0].to(torch.uint8)
+        return sampled(labels[:, None], plan.window, plan.flip, mode="nearest")[:, 0].to(torch.uint8)
     return crop_and_flip(labels[:, None], plan)[:, 0]
 
 

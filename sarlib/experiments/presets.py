@@ -11,9 +11,18 @@ from dataclasses import dataclass, field
 
 from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer, Stage, Task
 from sarlib.models import CVT_13, PVT_SMALL, T2T_VIT_14
-from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, LIU_RECIPE, PROTOCOLS, VITDET, Protocol
-from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, FINE_TUNING, LIU_RECIPE, PROTOCOLS, Protocol
-from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, HOSTS, LIU_RECIPE, PROTOCOLS, Protocol, host
+from sarlib.trainer.recipes import (
+    DEIT_AUGMENTATION,
+    DEIT_RECIPE,
+    DRLOC,
+    FINE_TUNING,
+    HOSTS,
+    LIU_RECIPE,
+    PROTOCOLS,
+    VITDET,
+    Protocol,
+    host,
+)
 
 #: What stands in for the four sets of Table 2: one world of objects, four ways of rendering it.
 STYLES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
@@ -115,6 +124,7 @@ class Preset:
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
     detection: Dense  # Table 5
     segmentation: Dense  # Table 6
+    fine_tuning: FineTuning  # Table 7
     multilabel: Training  # of the appendix
     with_masks: tuple[Data, ...]  # Table 11: what the networks of `in1k` are measured on
     self_supervised: Training  # of the hosts; its warm-up is that of SAR's loss
@@ -123,10 +133,6 @@ class Preset:
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
     published: Mapping[str, str] = field(default_factory=dict)  # rows of networks that timm has under such names
-    fine_tuning: FineTuning  # Table 7
-    real: RealSets | None = None  # None where all sets are real
-    hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
-    protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
     natural: Data | None = None  # Table 8's released test sets; None: the run's own images with cues in conflict,
     corrupted: Data | None = None  # and corrupted by us,
     shifted_images: int | None = None  # so many at most

@@ -7,9 +7,6 @@ import base64
 import dataclasses
 import functools
 import io
-from collections.abc import Callable
-import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,15 +23,15 @@ from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import component_counts, excess, map_entropy
 from sarlib.regularizers import attention
 from sarlib.run import Measurement, Run
+from sarlib.runner import shifted
+from sarlib.runner.features import probe
 from sarlib.tasks.masks import jaccard, mass_mask, mean_over_objects, read_object_cells, references
+from sarlib.trainer.step import untrained
 
 if TYPE_CHECKING:
     from sarlib.tasks.detection import Detection
     from sarlib.tasks.segmentation import Segmentation
     from sarlib.tasks.task import Task
-from sarlib.runner import shifted
-from sarlib.runner.features import probe
-from sarlib.trainer.step import untrained
 
 
 def take(
@@ -49,22 +46,18 @@ def take(
         from sarlib.runner.floors import floors
 
         return floors(run, network(run, weights).to(device), root=root)
-    require(measurement.name in MEASURES, f"unknown measurement {measurement.name!r}; choose from {', '.join(MEASURES)}")
-    known = (*MEASURES, *PROBED)
+    known = (*MEASURES, *PROBED, "floors")
     require(measurement.name in known, f"unknown measurement {measurement.name!r}; choose from {', '.join(known)}")
     if measurement.name in PROBED:
         return _probed(run, measurement, weights=weights, root=root, device=torch.device(device))
-    images = first_images(measurement.data, measurement.images, root=root)
+    images, settings = shown(measurement, root=root), {"batch_size": run.recipe.evaluation_batch_size}
+    if measurement.name in shifted.MEASURES:
+        settings["image_size"] = measurement.data.image_size
     if run.task.name in config.ON_VITDET:
         model = trained(run, weights, classes=len(images.classes)).to(device)
     else:
         model = network(run, weights, image_size=measurement.data.image_size).to(device)
-    return MEASURES[measurement.name](model, images, batch_size=run.recipe.evaluation_batch_size)
-    model = network(run, weights, image_size=measurement.data.image_size).to(device)
-    settings = {"batch_size": run.recipe.evaluation_batch_size}
-    if measurement.name in shifted.MEASURES:
-        settings["image_size"] = measurement.data.image_size
-    return MEASURES[measurement.name](model, shown(measurement, root=root), **settings)
+    return MEASURES[measurement.name](model, images, **settings)
 
 
 def shown(measurement: Measurement, *, root: Path | None) -> Images | Iterator[tuple[str, Images]]:
@@ -215,8 +208,8 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "objects": _objects,
     "segments": _segments,
     "boxes": _boxes,
+    **shifted.MEASURES,
 }
-MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps, **shifted.MEASURES}
 #: Whose features are probed: of the finished run, of the same network before its training, or the pixels themselves.
 PROBED = ("features", "untrained_features", "pixels")
 
@@ -234,6 +227,3 @@ def _probed(
     shown = test.subset(range(min(measurement.images or len(test), len(test))))
     sizes = {"image_size": spec.image_size, "batch_size": run.recipe.evaluation_batch_size}
     return probe(model, train, shown, **sizes, device=device)
-
-
-MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps}

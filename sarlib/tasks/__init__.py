@@ -15,8 +15,9 @@ TASKS = {
     "detection": "Detection",
     "multilabel": "MultiLabel",
     "segmentation": "Segmentation",
+    "dino": "DINO",
+    "moco": "MoCo",
 }
-TASKS = {"classification": "Classification", "dino": "DINO", "moco": "MoCo"}
 
 
 def create(run: Run, classes: int) -> Task:

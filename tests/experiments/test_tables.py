@@ -45,8 +45,6 @@ PARTS = {
     "table1": {"table1a", "table1b", "table1c"},
     "table10": {"table10", "table9"},  # the gain on few images, which that on many is to be smaller than
     "dose": {"dose", "dose-others"},
-PARTS = {
-    "table1": {"table1a", "table1b", "table1c"},
     "table8": {"table8a", "table8c"},
     "appendix": {"appendix-losses", "appendix-collapse", "appendix-maps"},
 }

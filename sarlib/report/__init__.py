@@ -18,7 +18,7 @@ _HOME = {
     **dict.fromkeys(("agreement", "agreement_in_words"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
     "boxes": "sarlib.report.boxes",
-    "segments": "sarlib.report.segments",
+    "segments": "sarlib.report.pixels",
     "verdicts": "sarlib.report.judgement",
 }
 __all__ = list(_HOME)

@@ -20,8 +20,9 @@ def imagenet(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def paper_sets(imagenet: Path) -> Path:
-    """The same, the small sets of Table 2 and VOC 2012."""
+    """The same, the small sets of Table 2, VOC 2012 and VOC 2007."""
     write_year(imagenet / "VOCdevkit" / "VOC2012")
+    write_year(imagenet / "VOCdevkit" / "VOC2007", colour=(10, 10, 200))
     for training in PRESETS["paper"].small_sets:
         _tree(imagenet, training.data.name, ["a", "b"])
     return imagenet

@@ -198,7 +198,7 @@ class Recipe:
     """How long and how fast. `lr` is the peak learning rate at `batch_size` (scaling rules are applied where a recipe
     is declared)."""
 
-    epochs: int
+    epochs: int  # 0, with 0 evaluations: the network that the run starts from, as it is
     batch_size: int
     lr: float
     warmup_epochs: float = 0.0
@@ -211,12 +211,13 @@ class Recipe:
     evaluations: int = 1  # evenly spaced evaluations over training, the last one at its end
 
     def __post_init__(self) -> None:
+        untouched = self.epochs == self.evaluations == 0
         require(
-            self.epochs > 0 and self.batch_size > 0,
+            (self.epochs > 0 or untouched) and self.batch_size > 0,
             f"epochs and batch size must be positive, got {self.epochs}, {self.batch_size}",
         )
         require(
-            1 <= self.evaluations <= self.epochs,
+            1 <= self.evaluations <= self.epochs or untouched,
             f"evaluations must be between 1 and {self.epochs} epochs, got {self.evaluations}",
         )
         require(self.lr > 0, f"learning rate must be positive, got {self.lr}")

@@ -51,6 +51,8 @@ class Run:
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         self.model.require_size(self.data.image_size)
+        untrained = "only a published network is measured after 0 epochs: say 1 epoch or more"
+        require(self.recipe.epochs > 0 or isinstance(self.pretrained, Published), untrained)
         self._check_regularizers()
         self._check_augmentation()
         if self.task.name in ON_VITDET:

@@ -108,6 +108,7 @@ class Preset:
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
+    published: Mapping[str, str] = field(default_factory=dict)  # rows of networks that timm has under such names
     test_crop: float = 1.0  # the share of a test image's shorter side that is shown
     same_steps: bool = True  # the shares of Table 3 are trained for as many steps as the whole, else for as many epochs
 
@@ -278,6 +279,7 @@ PAPER = Preset(
     segmentation=Dense(
         training=Training(
             data=Data(name="voc12-07-masks", image_size=512),
+            label="VOC12 to VOC07",
             recipe=Recipe(epochs=80, batch_size=64, lr=1e-4, warmup_epochs=6, weight_decay=0.1, clip=1.0),
         ),
         task=Task(name="segmentation"),
@@ -291,6 +293,7 @@ PAPER = Preset(
     with_masks=(Data(name="voc2012-masks", image_size=480),),
     hybrids=published_hybrids,
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
+    published={"DeiT-S/16, published": "deit_small_patch16_224.fb_in1k", "DINO ViT-S/16": "vit_small_patch16_224.dino"},
     test_crop=224 / 256,
     same_steps=False,
 )

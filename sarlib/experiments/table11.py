@@ -11,7 +11,7 @@ from sarlib.experiments.claims import ClaimTest, Contrast, difference
 from sarlib.experiments.declaration import Cell, Setting, Table
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.table4 import BASELINE, SAR, rows, settings
-from sarlib.run import Measurement
+from sarlib.run import Measurement, Run
 
 #: The released evaluation shows VOC at 480 px to networks that were trained at 224: a grid of 30 x 30 instead of 14 x 14.
 LARGER = Fraction(480, 224)
@@ -21,11 +21,15 @@ def declare(sets: Sets) -> Table:
     """Networks trained on embedded images see embedded images, in all styles; those trained on photographs, all sets of
     photographs with masks below DATA. The images that are measured on are the same for every run and seed."""
     first, *real = settings(sets)
-    cells = [cell for data in sets.preset.with_masks for cell in _cells(first, _identified(data, sets), data.name)]
+    cells = [
+        cell
+        for data in sets.preset.with_masks
+        for cell in _cells(rows(first) | sets.published(first), first, _identified(data, sets), data.name)
+    ]
     for setting in real:
         for name in datasets.with_masks(sets.root):
             data = _identified(Data(name=name, image_size=_larger(setting)), sets)
-            cells += _cells(setting, data, f"{name}, trained on {setting.baseline.data.name}")
+            cells += _cells(rows(setting), setting, data, f"{name}, trained on {setting.baseline.data.name}")
     names = list(dict.fromkeys(cell.dataset for cell in cells))
     above = [
         Contrast(f"{BASELINE} - random cells, {name}", ((1, "table11", BASELINE, name),), "jaccard_gain") for name in names
@@ -40,9 +44,9 @@ def declare(sets: Sets) -> Table:
     )
 
 
-def _cells(setting: Setting, data: Data, label: str) -> list[Cell]:
+def _cells(runs: dict[str, Run], setting: Setting, data: Data, label: str) -> list[Cell]:
     measurement = Measurement(name="objects", data=data)
-    cells = dataclasses.replace(setting, dataset=label).cells("table11", rows(setting))
+    cells = dataclasses.replace(setting, dataset=label).cells("table11", runs)
     return [dataclasses.replace(cell, measurement=measurement) for cell in cells]
 
 

@@ -14,10 +14,11 @@ from typing import Any
 _HOME = {
     **dict.fromkeys(("contrasts", "differences", "epochs_to_reach", "table", "text"), "sarlib.report.tables"),
     **dict.fromkeys(("curves", "figure", "maps"), "sarlib.report.figures"),
+    **dict.fromkeys(("blobs", "heads", "masks"), "sarlib.report.attention"),
     **dict.fromkeys(("agreement", "agreement_in_words"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
     "boxes": "sarlib.report.boxes",
-    "segments": "sarlib.report.segments",
+    "segments": "sarlib.report.pixels",
     "verdicts": "sarlib.report.judgement",
 }
 __all__ = list(_HOME)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +24,8 @@ from sarlib.run import Measurement, Run
 from sarlib.tasks.masks import jaccard, mass_mask, mean_over_objects, read_object_cells, references
 
 if TYPE_CHECKING:
-    from sarlib.tasks.segmentation import Segmentation
-    from sarlib.tasks.task import Task
-
-if TYPE_CHECKING:
     from sarlib.tasks.detection import Detection
+    from sarlib.tasks.segmentation import Segmentation
     from sarlib.tasks.task import Task
 
 
@@ -121,6 +120,20 @@ def _maps(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any
     return {"metrics": {}, "arrays": {"attention": shares.round(decimals=4).tolist()}}
 
 
+def _heads(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any]:
+    """S of every head (n, H, k, k), to 4 digits, and the images as PNG in base64: all that a figure of them needs."""
+    maps = similarity(model, images, batch_size=batch_size)
+    means = {"entropy": map_entropy(maps), "components": component_counts(maps)}
+    arrays = {"similarity": maps.double().round(decimals=4).tolist(), "pictures": [_png(images, i) for i in range(len(images))]}
+    return {"metrics": {name: each.double().mean().item() for name, each in means.items()}, "arrays": arrays}
+
+
+def _png(images: Images, index: int) -> str:
+    file = io.BytesIO()
+    images.picture(index).save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
 def _objects(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any]:
     """Table 11: do the maps, cut to 60 % of their mass, lie on objects? Of every head, at the size of the images.
 
@@ -164,6 +177,7 @@ object_cells_of = functools.lru_cache(maxsize=1)(read_object_cells)
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "collapse": _collapse,
     "maps": _maps,
+    "heads": _heads,
     "objects": _objects,
     "segments": _segments,
     "boxes": _boxes,

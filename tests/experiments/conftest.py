@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from voc_layout import write_year
 
 from sarlib import data
 from sarlib.experiments.presets import PRESETS
@@ -19,7 +20,9 @@ def imagenet(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def paper_sets(imagenet: Path) -> Path:
-    """The same, and the small sets of Table 2."""
+    """The same, the small sets of Table 2, VOC 2012 and VOC 2007."""
+    write_year(imagenet / "VOCdevkit" / "VOC2012")
+    write_year(imagenet / "VOCdevkit" / "VOC2007", colour=(10, 10, 200))
     for training in PRESETS["paper"].small_sets:
         _tree(imagenet, training.data.name, ["a", "b"])
     return imagenet

@@ -356,6 +356,7 @@ PAPER = Preset(
     segmentation=Dense(
         training=Training(
             data=Data(name="voc12-07-masks", image_size=512),
+            label="VOC12 to VOC07",
             recipe=Recipe(epochs=80, batch_size=64, lr=1e-4, warmup_epochs=6, weight_decay=0.1, clip=1.0),
         ),
         task=Task(name="segmentation"),

@@ -13,7 +13,7 @@ import functools
 from sarlib.experiments.claims import ClaimTest, difference
 from sarlib.experiments.declaration import Cell, Table
 from sarlib.experiments.settings import Sets
-from sarlib.experiments.table6 import BASELINE, EARLIER, SAR, SCRATCH, rows
+from sarlib.experiments.table6 import BASELINE, EARLIER, SAR, SCRATCH, SHOWN, rows
 from sarlib.experiments.with_objects import settings
 from sarlib.run import Measurement
 
@@ -33,7 +33,6 @@ def declare(sets: Sets) -> Table:
         [cell for pair in pairs for cell in pair[1].cells("table5", rows(*pair))],
     )
     better = functools.partial(difference, table="table5", metric="map07")
-    shown = ((BASELINE, SCRATCH), (SAR, BASELINE), (EARLIER, SAR))
     return Table(
         title="Object detection",
         cells=tuple(cells),
@@ -44,7 +43,7 @@ def declare(sets: Sets) -> Table:
                 requires=tuple(better(BASELINE, SCRATCH, dataset=name, note=f", {name}") for name in names),
             ),
         ),
-        contrasts=tuple(better(row, than, dataset=name) for name in names for row, than in shown),
+        contrasts=tuple(better(row, than, dataset=name) for name in names for row, than in SHOWN),
         drawn=tuple(_drawn(cell) for cell in cells if cell.dataset == names[0] and cell.row != EARLIER),
         leads=("map07", "map50", "map"),
     )

@@ -18,8 +18,8 @@ _HOME = {
     **dict.fromkeys(("agreement", "agreement_in_words", "of_earlier"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
     "boxes": "sarlib.report.boxes",
-    "segments": "sarlib.report.segments",
     "severities": "sarlib.report.shifts",
+    "segments": "sarlib.report.pixels",
     "verdicts": "sarlib.report.judgement",
 }
 __all__ = list(_HOME)

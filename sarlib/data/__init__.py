@@ -30,6 +30,7 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     `seed` draws the training subset (for procedural shapes, the training images); the test set never depends on it. Sets in
     files come as pixels of the declared size where `sarlib.data.cache` decodes them: shorter side resized, centre cropped (of
     test images the share `spec.test_crop`); a random resized crop then cuts from that square, not from the whole photograph.
+    Where `spec.crop_from` says photograph, the training images stay files.
 
     Raises `ConfigError` for an unknown name, data that are missing, misplaced or not those of `spec.fingerprint`, sizes beyond
     the set's, classes that differ between training and test, and files that cannot be decoded or kept decoded.
@@ -46,7 +47,9 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
         raise ConfigError(f"{changed}: declare it anew")
     train, test = images.subsets(*map(images.from_split, whole), spec=spec, seed=seed)
     test = dataclasses.replace(test, crop=spec.test_crop)
-    return cache.decoded_if_small(train, spec.image_size), cache.decoded_if_small(test, spec.image_size)
+    if spec.crop_from == "square" or train.files is None:
+        train = cache.decoded_if_small(train, spec.image_size)
+    return train, cache.decoded_if_small(test, spec.image_size)
 
 
 def fingerprint(name: str, *, root: Path | None = None) -> str:

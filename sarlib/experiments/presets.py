@@ -94,6 +94,7 @@ class Preset:
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
     test_crop: float = 1.0  # the share of a test image's shorter side that is shown
+    crop_from: str = "square"  # what random resized crops of training images cut from, as in `config.Data`
     doses: str = ""  # whose search in `doses.yml` the matched doses are from; none at the paper's own size
     same_steps: bool = True  # the shares of Table 3 are trained for as many steps as the whole, else for as many epochs
 
@@ -189,6 +190,7 @@ PAPER = Preset(
     hybrids=published_hybrids,
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
     test_crop=224 / 256,
+    crop_from="photograph",
     same_steps=False,
 )
 

@@ -24,6 +24,7 @@ REGULARIZERS = ("none", "spatial_entropy", "drloc", "total_variation", "disagree
 DRLOC_MODES = ("l1", "cross_entropy", "cycle_back")
 WEIGHT_SCHEDULES = ("constant", "warmup-cosine", "warmup-linear")
 CROPS = ("none", "pad", "resized")
+CROPPED_FROM = ("square", "photograph")
 
 
 class ConfigError(ValueError):
@@ -46,7 +47,8 @@ class Data:
     A training subset is drawn by the run's seed, class by class in equal shares as far as they go; the test set never depends
     on the seed. `fingerprint` identifies the files of a real set (empty for embedded ones), so that changed files are another
     run. `test_crop` is the share of a test image's shorter side that is shown, from its centre: 0.875 resizes to 256 and
-    shows 224 pixels.
+    shows 224 pixels. `crop_from` says what a random resized crop cuts from: the central square at `image_size`, which a set
+    that fits into memory is decoded to once, or the photograph as it is stored, decoded each time, as in published protocols.
     """
 
     name: str
@@ -55,8 +57,11 @@ class Data:
     test_size: int | None = None
     fingerprint: str = ""
     test_crop: float = 1.0
+    crop_from: str = "square"
 
     def __post_init__(self) -> None:
+        known = ", ".join(CROPPED_FROM)
+        require(self.crop_from in CROPPED_FROM, f"unknown crop_from {self.crop_from!r}; choose from {known}")
         require(0 < self.test_crop <= 1, f"test_crop is a share of the image, above 0 and at most 1, got {self.test_crop}")
         require(self.image_size > 0, f"image size must be positive, got {self.image_size}")
         for what in ("train_size", "test_size"):

@@ -53,10 +53,10 @@ def search_matched(entropies: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {
         dataset.partition(",")[0]: {
             "weight": next((float(row) for row, share in changes.items() if share <= LOWERED), None),
-            "change": {row: round(share, 4) for row, share in changes.items()},
+            "change": changes,
         }
         for dataset, means in _means(entropies)
-        for changes in [{row: mean / means[NO_LOSS] - 1 for row, mean in sorted(means.items(), key=_weight) if row != NO_LOSS}]
+        for changes in [{row: round(mean / means[NO_LOSS] - 1, 4) for row, mean in _by_weight(means)}]
     }
 
 
@@ -65,18 +65,17 @@ def search_harmless(losses: pd.DataFrame) -> dict[str, dict[str, Any]]:
     training losses of part "dose-others", whose rows are "<regulariser> <weight>"."""
     found: dict[str, dict[str, Any]] = {}
     for _, means in _means(losses):
-        for row, mean in sorted(means.items(), key=_weight):
-            if row != NO_LOSS:
-                name, weight = row.split(" ")
-                change = mean - means[NO_LOSS]
-                own = found.setdefault(name, {"weight": None, "change": {}})
-                own["change"][weight] = round(change, 4)
-                own["weight"] = float(weight) if change <= HARMLESS else own["weight"]
+        for row, mean in _by_weight(means):
+            name, weight = row.split(" ")
+            own = found.setdefault(name, {"weight": None, "change": {}})
+            own["change"][weight] = round(mean - means[NO_LOSS], 4)
+            own["weight"] = float(weight) if own["change"][weight] <= HARMLESS else own["weight"]
     return found
 
 
-def _weight(line: tuple[str, float]) -> float:
-    return float(line[0].split(" ")[-1])
+def _by_weight(means: dict[str, float]) -> list[tuple[str, float]]:
+    """The rows with a loss and their means, the smallest weight first."""
+    return sorted((line for line in means.items() if line[0] != NO_LOSS), key=lambda line: float(line[0].split(" ")[-1]))
 
 
 def _means(found: pd.DataFrame) -> list[tuple[str, dict[str, float]]]:

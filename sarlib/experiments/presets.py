@@ -137,6 +137,7 @@ class Preset:
     corrupted: Data | None = None  # and corrupted by us,
     shifted_images: int | None = None  # so many at most
     test_crop: float = 1.0  # the share of a test image's shorter side that is shown
+    crop_from: str = "square"  # what random resized crops of training images cut from, as in `config.Data`
     doses: str = ""  # whose search in `doses.yml` the matched doses are from; none at the paper's own size
     same_steps: bool = True  # the shares of Table 3 are trained for as many steps as the whole, else for as many epochs
 
@@ -377,6 +378,7 @@ PAPER = Preset(
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
     published={"DeiT-S/16, published": "deit_small_patch16_224.fb_in1k", "DINO ViT-S/16": "vit_small_patch16_224.dino"},
     test_crop=224 / 256,
+    crop_from="photograph",
     same_steps=False,
 )
 

@@ -44,7 +44,7 @@ class Sets:
         *_, known = self.known.get(data.name, ("",))
         fingerprint = data.fingerprint or known or datasets.fingerprint(data.name, root=self.root)
         baseline = Run(
-            data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=preset.test_crop),
+            data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=preset.test_crop, crop_from=preset.crop_from),
             model=dataclasses.replace(preset.model, patch_size=chosen.patch_size or preset.model.patch_size),
             recipe=recipe,
             augmentation=preset.augmentation,

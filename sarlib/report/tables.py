@@ -12,6 +12,7 @@ import pandas as pd
 
 from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell, Experiment
+from sarlib.report.checks import unlearned
 from sarlib.report.judgement import verdicts
 from sarlib.report.notation import GAP, encodable, heading, number, plus_minus
 from sarlib.report.statistics import from_baselines, groups, leading, mean_interval, paired_values, part, values
@@ -153,6 +154,7 @@ def _blocks(results: pd.DataFrame, experiment: Experiment) -> Iterator[str | pd.
         yield from ("", "difference from the baseline, paired by seed", *_differences(compared, by_seed=True))
     if len(named := _compared(results, experiment, experiment.contrasts)):
         yield from ("", "other differences, paired by seed", *_differences(named, by_seed=False))
+    yield from unlearned(results, experiment)
     if len(experiment.tests):
         yield from ("", "what the paper claims", *_verdicts(results, experiment))
 

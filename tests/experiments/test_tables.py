@@ -152,7 +152,7 @@ def test_claims_are_about_the_rows_that_the_text_compares() -> None:
 
 
 def test_marginal_comparable_and_smaller_are_contrasts_too() -> None:
-    """t1c-E and t10: "not worse" leaves the margin of the smallest effect; a smaller gain is a difference of gains."""
+    """t1c-E and t10: "not worse" leaves a margin, the smallest effect of interest; a smaller gain is a difference."""
     tests = {test.claim_id: test for name in ("table1", "table10") for test in experiments.declare(name, preset="laptop").tests}
     assert [one.margin for one in tests["t1c-E"].contrasts] == [1.0, 0.0]
     margins = [(one.label, one.margin) for one in tests["t10"].contrasts if one.margin]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from voc_layout import write_year
 
 from sarlib import data
 from sarlib.data import released
@@ -20,7 +21,9 @@ def imagenet(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def paper_sets(imagenet: Path) -> Path:
-    """The same, the sets of Tables 2 and 7, and the released test sets of Table 8."""
+    """The same, the sets of Tables 2 and 7, the released test sets of Table 8, VOC 2012 and VOC 2007."""
+    write_year(imagenet / "VOCdevkit" / "VOC2012")
+    write_year(imagenet / "VOCdevkit" / "VOC2007", colour=(10, 10, 200))
     paper = PRESETS["paper"]
     for name in (*(training.data.name for training in paper.small_sets), *paper.fine_tuning.sets):
         _tree(imagenet, name, ["a", "b"])

@@ -12,7 +12,7 @@ from sarlib import data as datasets
 from sarlib.config import Data
 from sarlib.data import CONFLICT, SHAPES, released
 from sarlib.experiments import table4
-from sarlib.experiments.claims import ClaimTest, Contrast, difference
+from sarlib.experiments.claims import ClaimTest, Contrast, at_both_doses, difference
 from sarlib.experiments.declaration import Cell, Setting, Table
 from sarlib.experiments.settings import Sets
 from sarlib.run import Measurement
@@ -24,21 +24,17 @@ def declare(sets: Sets) -> Table:
     """Measurements of Table 4's runs on each of its sets; in photographs we can set no cues in conflict."""
     preset, chosen = sets.preset, table4.settings(sets)
     conflicting = [each for each in chosen if preset.natural or each.baseline.data.name in SHAPES]
+    cells = [cell for each in conflicting for cell in _cells(NATURAL, each, _natural(sets, each))]
+    cells += [cell for each in chosen for cell in _cells(CORRUPTED, each, _corrupted(sets, each))]
+    better = [_better(table4.SAR, table4.BASELINE, NATURAL, each, "natural") for each in conflicting]
     error = "mce" if preset.corrupted else "corrupted"
+    fewer = [_better(table4.BASELINE, table4.SAR, CORRUPTED, each, error) for each in chosen]
+    note = "the contrast is ViT - SAR: the claim says that SAR has the smaller error"
+    tests = (ClaimTest("t8-a", tuple(better)), ClaimTest("t8-c", tuple(fewer), note=note))
     return Table(
         title="Natural adversarial images and common corruptions",
-        cells=(
-            *(cell for each in conflicting for cell in _cells(NATURAL, each, _natural(sets, each))),
-            *(cell for each in chosen for cell in _cells(CORRUPTED, each, _corrupted(sets, each))),
-        ),
-        tests=(
-            ClaimTest("t8-a", tuple(_better(table4.SAR, table4.BASELINE, NATURAL, each, "natural") for each in conflicting)),
-            ClaimTest(
-                "t8-c",
-                tuple(_better(table4.BASELINE, table4.SAR, CORRUPTED, each, error) for each in chosen),
-                note="the contrast is ViT - SAR: the claim says that SAR has the smaller error",
-            ),
-        ),
+        cells=tuple(cells),
+        tests=at_both_doses(tests, cells),
         leads=("natural", "mce", "corrupted"),
     )
 

@@ -8,6 +8,7 @@ import pytest
 
 from sarlib import data, experiments
 from sarlib.__main__ import main
+from sarlib.experiments import doses
 from sarlib.tasks.metrics import METRICS
 
 
@@ -54,6 +55,19 @@ def test_a_missing_folder_is_one_line_and_exit_2(paper_sets: Path, place: str, c
     assert main(["table8", "--preset", "paper", "--data", str(paper_sets), "--check"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and f"among them {place}/<wnid>/*.JPEG" in told
+
+
+def test_the_matched_dose_has_its_own_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Table 4 has a row at that dose: measured like the others, and judged apart."""
+    monkeypatch.setattr(doses, "matched", lambda name, preset: 0.3)
+    experiment = experiments.declare("table8", preset="tiny")
+    assert {cell.row for cell in experiment.cells} == {"ViT", "ViT + DRLoc", "ViT + SAR", "ViT + SAR, matched dose"}
+    assert [(test.claim_id, test.dose) for test in experiment.tests] == [
+        ("t8-a", ""),
+        ("t8-a", "matched dose"),
+        ("t8-c", ""),
+        ("t8-c", "matched dose"),
+    ]
 
 
 def test_units_and_directions() -> None:

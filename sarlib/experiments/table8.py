@@ -49,22 +49,21 @@ def _cells(table: str, setting: Setting, measurement: Measurement) -> list[Cell]
 
 
 def _natural(sets: Sets, setting: Setting) -> Measurement:
-    data = _fewer(sets, setting)
-    conflict = dataclasses.replace(data, name=data.name + CONFLICT)
-    return Measurement(name="natural", data=_released(sets, sets.preset.natural) or conflict)
+    data = _test_set(sets, setting, sets.preset.natural)
+    return Measurement(
+        name="natural", data=dataclasses.replace(data, name=data.name + ("" if sets.preset.natural else CONFLICT))
+    )
 
 
 def _corrupted(sets: Sets, setting: Setting) -> Measurement:
-    return Measurement(name="corrupted", data=_released(sets, sets.preset.corrupted) or _fewer(sets, setting))
+    return Measurement(name="corrupted", data=_test_set(sets, setting, sets.preset.corrupted))
 
 
-def _released(sets: Sets, data: Data | None) -> Data | None:
-    """A released set with its fingerprint. `ConfigError` if it is not there."""
-    return data and dataclasses.replace(data, fingerprint=released.fingerprint(data.name, root=sets.root))
-
-
-def _fewer(sets: Sets, setting: Setting) -> Data:
-    """The run's own test images, of each class equally many, at most as many as the preset looks at."""
+def _test_set(sets: Sets, setting: Setting, other: Data | None) -> Data:
+    """The run's own test images, of each class equally many, at most as many as the preset looks at; or the released set that
+    it names instead, with its fingerprint. `ConfigError` if that is not there."""
+    if other is not None:
+        return dataclasses.replace(other, fingerprint=released.fingerprint(other.name, root=sets.root))
     data, most = setting.baseline.data, sets.preset.shifted_images
     tested = data.test_size or datasets.inspect(data.name, root=sets.root)[1]
     return dataclasses.replace(data, test_size=min(most or tested, tested))

@@ -50,9 +50,8 @@ def _cells(table: str, setting: Setting, measurement: Measurement) -> list[Cell]
 
 def _natural(sets: Sets, setting: Setting) -> Measurement:
     data = _test_set(sets, setting, sets.preset.natural)
-    return Measurement(
-        name="natural", data=dataclasses.replace(data, name=data.name + ("" if sets.preset.natural else CONFLICT))
-    )
+    name = data.name if sets.preset.natural else data.name + CONFLICT
+    return Measurement(name="natural", data=dataclasses.replace(data, name=name))
 
 
 def _corrupted(sets: Sets, setting: Setting) -> Measurement:
@@ -65,5 +64,5 @@ def _test_set(sets: Sets, setting: Setting, other: Data | None) -> Data:
     if other is not None:
         return dataclasses.replace(other, fingerprint=released.fingerprint(other.name, root=sets.root))
     data, most = setting.baseline.data, sets.preset.shifted_images
-    tested = data.test_size or datasets.inspect(data.name, root=sets.root)[1]
+    tested = data.test_size or (sets.known.get(data.name) or datasets.inspect(data.name, root=sets.root))[1] or most
     return dataclasses.replace(data, test_size=min(most or tested, tested))

@@ -15,12 +15,11 @@ from sarlib.experiments.claims import ClaimTest, Contrast, difference
 from sarlib.experiments.declaration import Setting, Table
 from sarlib.experiments.presets import Training
 from sarlib.experiments.settings import Sets
+from sarlib.experiments.with_objects import PHOTOGRAPHS
 from sarlib.run import Run
 
 NEITHER, BEFORE, AFTER, BOTH = "SAR in neither", "SAR in pre-training", "SAR in fine-tuning", "SAR in both"
 SCRATCH, STOCK = "no pre-training", "SAR in pre-training (stock block)"
-#: Of the real sets below DATA the one whose networks the others start from; without it they start from the embedded set's.
-PARENT = "imagenette"
 
 
 def declare(sets: Sets) -> Table:
@@ -42,12 +41,15 @@ def declare(sets: Sets) -> Table:
 
 
 def _pairs(sets: Sets) -> list[tuple[Setting, Setting]]:
-    """A setting of Table 4 and one to fine-tune its networks in, for each of the preset's sets and each real one below DATA."""
+    """A setting of Table 4 and one to fine-tune its networks in, for each of the preset's sets and each real one below DATA.
+
+    Real sets start from networks that saw photographs if these are there, else from those that saw the embedded set.
+    """
     first, *others = table4.settings(sets)
     tuning, real = sets.preset.fine_tuning, {each.baseline.data.name: each for each in others}
     whole = dataclasses.replace(first.baseline.data, train_size=tuning.train_size, test_size=tuning.test_size, fingerprint="")
     pairs = [(first, dataclasses.replace(whole, name=name)) for name in tuning.sets]
-    parent = real.pop(PARENT, first)
+    parent = real.pop(PHOTOGRAPHS, first)
     for data in (each.baseline.data for each in real.values()):
         pairs.append((parent, dataclasses.replace(data, train_size=min(tuning.train_size or data.train_size, data.train_size))))
     return [(parent, _child(sets, parent, data)) for parent, data in pairs]

@@ -23,6 +23,8 @@ from execute import NOTEBOOKS, ROOT, digest, failed
 from nbformat import NotebookNode
 from record import Record, read_record
 
+from sarlib import report
+
 BOOK = ROOT / "book"
 MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
 #: A cell of a frame that holds sentences; book.css lets these wrap and keeps numbers in one piece.
@@ -63,6 +65,7 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS) -> list[Page]:
         for path in BOOK.glob(pattern):
             shutil.copy(path, out)
     shutil.copytree(BOOK / "_assets", out / "_assets")
+    report.blobs().savefig(out / "_assets" / "blobs.svg", metadata={"Date": None})
     for folder, to in QUOTED.items():
         shutil.copytree(ROOT / folder, out / to, ignore=shutil.ignore_patterns("__pycache__"))
     _vendor_mathjax(out / "_assets" / "mathjax")

@@ -26,8 +26,8 @@ def palette(path: Path, values) -> None:
     picture.save(path)
 
 
-def write_year(year: Path) -> Path:
-    """VOC2012 at `year`, both images in every list."""
+def write_year(year: Path, colour: tuple[int, int, int] = (200, 10, 10)) -> Path:
+    """VOC2012 or VOC2007 at `year`, both images in every list."""
     for folder in (
         "JPEGImages",
         "Annotations",
@@ -41,11 +41,11 @@ def write_year(year: Path) -> Path:
         ("a", CLASS_MASK, OBJECT_MASK, OBJECTS),
         ("b", np.zeros((4, 6)), np.zeros((4, 6)), []),
     ):
-        Image.new("RGB", (6, 4), (200, 10, 10)).save(year / "JPEGImages" / f"{name}.jpg")
+        Image.new("RGB", (6, 4), colour).save(year / "JPEGImages" / f"{name}.jpg")
         (year / "Annotations" / f"{name}.xml").write_text(xml(found))
         palette(year / "SegmentationClass" / f"{name}.png", classes)
         palette(year / "SegmentationObject" / f"{name}.png", objects)
     for kind in ("Main", "Segmentation"):
-        for split in ("train", "val", "trainval"):
+        for split in ("train", "val", "trainval", "test"):
             (year / "ImageSets" / kind / f"{split}.txt").write_text("a\nb\n")
     return year

@@ -149,6 +149,14 @@ def from_split(split: Split) -> Images:
     return images
 
 
+def in_memory(images: Images, size: int) -> Images:
+    """The same images as pixels, as `view` shows them at `size` px; annotations stay."""
+    if images.files is None:
+        return images
+    pixels = torch.stack([to_bytes(images.view(index, size)) for index in range(len(images))])
+    return dataclasses.replace(images, files=None, pixels=pixels)
+
+
 def decode(path: Path) -> Image.Image:
     """The file at `path` as an RGB picture; grey of 16 bits is scaled to 8, EXIF's orientation is ignored, as in torchvision.
 

@@ -8,6 +8,7 @@ Importing this needs no torch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ SETS = {
     "voc2012-masks": ("Segmentation", ("2012/train",), "2012/val"),
     "voc12-07-masks": ("Segmentation", ("2012/trainval",), "2007/test"),
 }
+#: VOC2012 holds the images of VOC2007 that have masks, its test images among them: they are left out of what is trained on,
+#: unless the name of the set ends in `LITERAL`.
+LEAKY, LITERAL = "voc12-07-masks", "-literal"
 PETS = "oxford-iiit-pet-masks"
 WITH_MASKS = ("voc2007-masks", "voc2012-masks", PETS)  # by themselves, to measure on
 
@@ -87,7 +91,7 @@ def instances(classes: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.
 
 def known(name: str) -> bool:
     """Whether `name` is that of a set with objects, wherever it lies."""
-    return name.rpartition("/")[2] in (*SETS, PETS)
+    return name.rpartition("/")[2] in (*SETS, LEAKY + LITERAL, PETS)
 
 
 def discover(root: Path) -> tuple[str, ...]:
@@ -108,10 +112,29 @@ def read(root: Path, name: str) -> tuple[AnnotatedSplit, AnnotatedSplit]:
     if own == PETS:
         folder = root / base / "oxford-iiit-pet"
         return _read_pets(folder, "trainval"), _read_pets(folder, "test")
-    kind, train, test = SETS[own]
+    kind, train, test = SETS[own.removesuffix(LITERAL)]
     devkit = root / base / "VOCdevkit"
     require(devkit.is_dir(), f"{name} is not below {root}: expected {devkit}/VOC{test[:4]}/JPEGImages, Annotations, ImageSets")
-    return _read_voc(devkit, kind, train), _read_voc(devkit, kind, (test,))
+    train, test = _read_voc(devkit, kind, train), _read_voc(devkit, kind, (test,))
+    return (_without(train, set().union(*repeated(train, test))) if own == LEAKY else train), test
+
+
+def digest(image: Path) -> bytes:
+    return hashlib.sha256(image.read_bytes()).digest()
+
+
+def repeated(train: AnnotatedSplit, test: AnnotatedSplit) -> tuple[list[int], list[int]]:
+    """Which training images are test images: by name (image 000032 of VOC2007 is 2007_000032 in VOC2012), and by content."""
+    tested, contents = {f"2007_{file.stem}" for file in test.files}, {digest(file) for file in test.files}
+    named = [index for index, file in enumerate(train.files) if file.stem in tested]
+    return named, [index for index, file in enumerate(train.files) if digest(file) in contents]
+
+
+def _without(split: AnnotatedSplit, left_out: set[int]) -> AnnotatedSplit:
+    rest = [index for index in range(len(split)) if index not in left_out]
+    require(rest != [], "every training image is a test image")
+    files, annotations = ([part[index] for index in rest] for part in (split.files, split.annotations))
+    return _split(split.classes, files, annotations, split.labels[rest].tolist())
 
 
 def _list(devkit: Path, kind: str, place: str) -> Path:

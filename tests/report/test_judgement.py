@@ -325,3 +325,12 @@ def test_a_contrast_with_a_margin_is_never_too_small_to_matter() -> None:
     judgement = judge(test, results_of([NOTHING]))
     assert judgement.verdict == SUPPORTED and judgement.intervals[0].mean == pytest.approx(0.9975)
     assert judge(test, results_of([ACROSS])).verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(("metric", "verdict"), [("top1", NO_EFFECT), ("top5", UNDECIDED)])
+def test_the_smallest_effect_counts_in_the_unit_of_the_first_contrast(metric: str, verdict: str) -> None:
+    """Figure 4's claim is about components and about nats: what is small in the one says nothing about the other."""
+    results = results_of([ABOVE, NOTHING])
+    results.loc[results["dataset"] == "set1", "metric"] = metric
+    first, second = gains(2).contrasts
+    assert judge(ClaimTest("t1c-B", (first, dataclasses.replace(second, metric=metric))), results).verdict == verdict

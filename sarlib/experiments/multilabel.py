@@ -24,10 +24,9 @@ ROWS = {BASELINE: "A", BLOCK: "C", SAR: "F"}  # of Table 1c
 
 def declare(sets: Sets) -> Table:
     mixing = dataclasses.replace(sets.preset.augmentation, cutmix=0.0, label_smoothing=0.0)
-    pairs = settings(sets, sets.preset.multilabel, ("voc2007", "voc2012"))
     pairs = [
         (parent, child.with_parts(task=Task(name="multilabel"), augmentation=mixing))
-        for parent, child in pairs
+        for parent, child in settings(sets, sets.preset.multilabel, ("voc2007", "voc2012"))
         if _several(sets, child)
     ]
     names = [child.dataset for _, child in pairs]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from declared import key
 from voc_layout import add_image, write_year
 
-from sarlib import experiments, report
+from sarlib import data, experiments, report
 from sarlib.config import ConfigError
+from sarlib.report.pixels import coloured
 from sarlib.run import Run
+from sarlib.tasks.segmentation import label_map
 
 PRETRAINED = ("ViT", "ViT + SAR", "ViT + SAR, last block left out")
 
@@ -129,10 +132,20 @@ def test_found_classes_are_drawn_beside_the_truth(runs_folder: Path) -> None:
     with pytest.raises(ConfigError, match="run the table first"):
         report.segments(None, six, store=store)
     results = experiments.run(six, workers=1, device="cpu")
-    figure = report.segments(results, six, store=store)
-    pictures = [axes for axes in figure.axes if axes.images]
-    assert len(pictures) == 5 * 6
+    pictures = [axes for axes in report.segments(results, six, store=store).axes if axes.images]
     labels = [axes.get_ylabel() for axes in pictures[::6]]
     assert labels[:2] == ["test images", "truth"] and labels[2].startswith("ViT\nmIoU ")
-    drawn = [axes.images[0].get_array() for axes in pictures]
-    assert all((one == other).any() and not (one == other).all() for one, other in zip(drawn[:6], drawn[6:12]))
+    rows = np.array([axes.images[0].get_array() for axes in pictures[6:]]).reshape(4, 6, 32, 32, 3)
+    _, test = data.load(six.drawn[0].run.data, seed=0)
+    found = [store.read_measured(cell.run, cell.measurement)["arrays"]["classes"] for cell in six.drawn]
+    for index in range(6):
+        image = np.asarray(test.view(index, 32))
+        assert (pictures[index].images[0].get_array() == image).all()
+        for row, classes in zip(rows, [label_map(test, index), *(each[index] for each in found)], strict=True):
+            np.testing.assert_allclose(row[index], coloured(image, np.asarray(classes)))
+
+
+def test_a_class_has_a_colour_void_is_white_and_the_background_is_the_image() -> None:
+    image = np.full((2, 2, 3), (0, 51, 102), dtype=np.uint8)
+    (background, one), (void, again) = coloured(image, np.array([[0, 1], [255, 1]]))
+    assert np.allclose(background, 0.2) and np.allclose(void, 0.4 * 0.2 + 0.6) and np.ptp(one) > 0.1 and (one == again).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TASKS = ("classification", "detection", "multilabel", "segmentation")
+TASKS = ("classification", "detection", "multilabel", "segmentation", "dino", "moco")
 #: Tasks whose network is a ViT without its class token below a pyramid (`sarlib.models.vitdet`).
 ON_VITDET = ("detection", "segmentation")
 #: What an augmentation may not do to the images of a task, because its targets could not follow.
@@ -14,6 +14,8 @@ TARGETS_LOSE = {
     "multilabel": ("cutmix", "label_smoothing"),
     "segmentation": ("erasing",),
 }
+#: Tasks that learn from views of an image, without labels.
+SELF_SUPERVISED = ("dino", "moco")
 VARIANTS = ("A", "B", "C", "D")
 ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
 #: Sizes in pixels that T2T's soft splits can make a token of.
@@ -22,6 +24,7 @@ REGULARIZERS = ("none", "spatial_entropy", "drloc", "total_variation", "disagree
 DRLOC_MODES = ("l1", "cross_entropy", "cycle_back")
 WEIGHT_SCHEDULES = ("constant", "warmup-cosine", "warmup-linear")
 CROPS = ("none", "pad", "resized")
+CROPPED_FROM = ("square", "photograph")
 
 
 class ConfigError(ValueError):
@@ -44,7 +47,8 @@ class Data:
     A training subset is drawn by the run's seed, class by class in equal shares as far as they go; the test set never depends
     on the seed. `fingerprint` identifies the files of a real set (empty for embedded ones), so that changed files are another
     run. `test_crop` is the share of a test image's shorter side that is shown, from its centre: 0.875 resizes to 256 and
-    shows 224 pixels.
+    shows 224 pixels. `crop_from` says what a random resized crop cuts from: the central square at `image_size`, which a set
+    that fits into memory is decoded to once, or the photograph as it is stored, decoded each time, as in published protocols.
     """
 
     name: str
@@ -53,8 +57,11 @@ class Data:
     test_size: int | None = None
     fingerprint: str = ""
     test_crop: float = 1.0
+    crop_from: str = "square"
 
     def __post_init__(self) -> None:
+        known = ", ".join(CROPPED_FROM)
+        require(self.crop_from in CROPPED_FROM, f"unknown crop_from {self.crop_from!r}; choose from {known}")
         require(0 < self.test_crop <= 1, f"test_crop is a share of the image, above 0 and at most 1, got {self.test_crop}")
         require(self.image_size > 0, f"image size must be positive, got {self.image_size}")
         for what in ("train_size", "test_size"):
@@ -262,6 +269,40 @@ class Regularizer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelfSupervision:
+    """How a student learns from what a slowly moving teacher makes of other views; published values: `trainer/recipes.py`.
+
+    Views are two random crops of `global_scale` of the image's area at the run's size, and `local_crops` smaller ones of
+    `local_scale`, `local_tokens` tokens a side, which the student alone sees. The teacher's `momentum` rises to 1 in half a
+    cosine. Of DINO alone: its sharpness goes from `teacher_temperatures[0]` to [1] in the first `sharpening` of the training,
+    the weight decay from the recipe's to `final_weight_decay`, and the last layer stands still for `frozen_epochs`.
+    """
+
+    out_dim: int  # of the heads
+    hidden: int
+    temperature: float  # the student's
+    momentum: float
+    bottleneck: int = 256  # width before DINO's last layer
+    global_scale: tuple[float, float] = (0.4, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    local_crops: int = 0
+    local_tokens: int = 6
+    teacher_temperatures: tuple[float, float] = (0.04, 0.04)
+    sharpening: float = 0.0
+    final_weight_decay: float | None = None
+    frozen_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        widths = (self.out_dim, self.hidden, self.bottleneck, self.local_tokens)
+        require(min(widths) > 0 and self.local_crops >= 0, f"widths and sizes must be positive, got {widths}")
+        require(0 <= self.momentum <= 1, f"the teacher's momentum is between 0 and 1, got {self.momentum}")
+        temperatures = (self.temperature, *self.teacher_temperatures)
+        require(min(temperatures) > 0, f"temperatures must be positive, got {temperatures}")
+        for low, high in (self.global_scale, self.local_scale):
+            require(0 < low <= high <= 1, f"the scale of a crop is a range of shares of the area, got {low} to {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """What is learned: the name of a file in `sarlib/tasks/`.
 
@@ -285,9 +326,13 @@ class Task:
     region_size: int = 7
     convolutions: int = 4
     hidden: tuple[int, ...] = (1024,)
+    self_supervision: SelfSupervision | None = None
 
     def __post_init__(self) -> None:
         require(self.name in TASKS, f"unknown task {self.name!r}; choose from {', '.join(TASKS)}")
+        has = "no" if self.self_supervision is None else "a"
+        suits = (self.self_supervision is not None) == (self.name in SELF_SUPERVISED)
+        require(suits, f"{' and '.join(SELF_SUPERVISED)} have a self_supervision; {self.name} has {has} one")
         for what in ("channels", "window", "global_blocks", "proposals", "regions", "region_size"):
             require(getattr(self, what) > 0, f"{what} must be 1 or more, got {getattr(self, what)}")
         require(0 < self.layer_decay <= 1, f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")

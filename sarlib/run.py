@@ -21,6 +21,7 @@ from sarlib.config import (
     Published,
     Recipe,
     Regularizer,
+    SelfSupervision,
     Stage,
     Task,
     require,
@@ -57,6 +58,8 @@ class Run:
         self._check_augmentation()
         if self.task.name in ON_VITDET:
             self._check_vitdet()
+        if self.task.self_supervision is not None:
+            self._check_views(self.task.self_supervision)
         if isinstance(self.pretrained, Run):
             self._check_pretrained(self.pretrained)
 
@@ -84,6 +87,15 @@ class Run:
         left = f"{what} without {self.task.blocks_left_out} of {model.depth} blocks: leave at least one"
         require(self.task.blocks_left_out < model.depth, left)
         require(model.dim >= 4, f"the pyramid of {what} halves the {model.dim} channels twice: choose 4 or more")
+
+    def _check_views(self, views: SelfSupervision) -> None:
+        require(self.model.name == "vit", f"{self.task.name} is there for vit, not for {self.model.name}")
+        unused = f"{self.task.name} makes views of its own: leave the run's augmentation at its default"
+        require(self.augmentation == Augmentation(), unused)
+        require(
+            not views.local_crops or 2 <= views.local_tokens <= self.grid,
+            f"a local crop of {views.local_tokens} tokens a side is no part of {self.grid}: choose 2 to {self.grid}",
+        )
 
     def _check_pretrained(self, parent: Run) -> None:
         require(
@@ -205,6 +217,8 @@ def _build(kind: type, fields: dict[str, Any]) -> Any:
 
 
 def _from_json(name: str, value: Any) -> Any:
+    if name == "self_supervision":
+        return value and _build(SelfSupervision, value)
     if name == "stages":
         return tuple(stage if isinstance(stage, Stage) else Stage(**stage) for stage in value)
     return tuple(value) if isinstance(value, list) else value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sarlib.config import ConfigError, Data
 from sarlib.data import cache, folders, voc
-from sarlib.data.folders import EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
+from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
 
 if TYPE_CHECKING:
     from sarlib.data.images import Images
@@ -31,13 +31,14 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     files come as pixels of the declared size where `sarlib.data.cache` decodes them: shorter side resized, centre cropped (of
     test images the share `spec.test_crop`); a random resized crop then cuts from that square, not from the whole photograph.
     Sets with objects (`sarlib.data.voc`) stay files and are seen whole.
+    Where `spec.crop_from` says photograph, the training images stay files.
 
     Raises `ConfigError` for an unknown name, data that are missing, misplaced or not those of `spec.fingerprint`, sizes beyond
     the set's, classes that differ between training and test, and files that cannot be decoded or kept decoded.
     """
     from sarlib.data import images, shapes
 
-    if spec.name in SHAPES:
+    if spec.name.removesuffix(CONFLICT) in SHAPES:
         return shapes.load(spec, seed=seed)
     if spec.name == "digits":
         return images.digits(spec, seed=seed)
@@ -49,7 +50,9 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     if voc.known(spec.name):  # which stay files: masks are decoded with their images
         return train, test
     test = dataclasses.replace(test, crop=spec.test_crop)
-    return cache.decoded_if_small(train, spec.image_size), cache.decoded_if_small(test, spec.image_size)
+    if spec.crop_from == "square" or train.files is None:
+        train = cache.decoded_if_small(train, spec.image_size)
+    return train, cache.decoded_if_small(test, spec.image_size)
 
 
 def with_masks(root: Path | None) -> tuple[str, ...]:

@@ -99,9 +99,13 @@ class TrainBatches:
         indices = [order[step * self._batch :][: self._batch][self._rows] for step in steps]
         for step, index, pixels in zip(steps, indices, self._read(epoch, indices)):
             generator = torch.Generator().manual_seed(self._stream(_BATCH, epoch, step))
-            plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
-            plan = plan.rows(self._rows)
-            yield self._with_targets(self._augmented(pixels, plan), index, plan)
+            yield self._made(pixels, index, generator)
+
+    def _made(self, pixels: Tensor, index: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The batch of the images at `index`, `pixels` (n, 3, S, S) uint8 on the device, drawn from `generator`."""
+        plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
+        plan = plan.rows(self._rows)
+        return self._with_targets(self._augmented(pixels, plan), index, plan)
 
     def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> tuple[Tensor, ...]:
         """This rank's rows, with their targets, of the augmented `images` that are the ones at `index`."""
@@ -125,17 +129,24 @@ class TrainBatches:
         return (self._pixels.index_select(0, to_device(index, self._device)) for index in indices)
 
     def _augmented(self, pixels: Tensor, plan: augment.Plan) -> Tensor:
-        on_cpu = self._device.type == "cpu"
-        # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
-        images = torch.from_numpy(np.empty(pixels.shape, np.float32)) if on_cpu else torch.empty_like(pixels, dtype=torch.float)
+        images = self._empty(*pixels.shape)
 
         def work(rows: slice) -> None:
             augment.apply(pixels[rows], plan.rows(rows).to(self._device), out=images[rows])
 
+        self._in_chunks(work, pixels)
+        return images
+
+    def _empty(self, *shape: int) -> Tensor:
+        # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
+        on_cpu = self._device.type == "cpu"
+        return torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else torch.empty(shape, device=self._device)
+
+    def _in_chunks(self, work: Callable[[slice], None], pixels: Tensor) -> None:
         # chunks are even, so that mixing partners are in one
+        on_cpu = self._device.type == "cpu"
         step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
         _in_chunks(work, len(pixels), step=step)
-        return images
 
 
 def evaluation_batches(

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 
 from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer, Stage, Task
 from sarlib.models import CVT_13, PVT_SMALL, T2T_VIT_14
-from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, LIU_RECIPE, PROTOCOLS, VITDET, Protocol
+from sarlib.trainer.recipes import (
+    DEIT_AUGMENTATION,
+    DEIT_RECIPE,
+    DRLOC,
+    FINE_TUNING,
+    HOSTS,
+    LIU_RECIPE,
+    PROTOCOLS,
+    VITDET,
+    Protocol,
+    host,
+)
 
 #: What stands in for the four sets of Table 2: one world of objects, four ways of rendering it.
 STYLES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
@@ -51,6 +62,16 @@ class RealSets:
     tokens: int  # a side
     pixels: int  # a side, unless the set's own images are smaller
     test_images: int | None = None  # at most; None: all
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """On which sets the networks of Table 4 are trained further, and how; real sets below DATA join with as many images."""
+
+    sets: tuple[str, ...]
+    recipe: Recipe
+    train_size: int | None = None  # None: all, as for the other
+    test_size: int | None = None
 
 
 def small_hybrids(vit: Model) -> dict[str, Model]:
@@ -103,13 +124,21 @@ class Preset:
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
     detection: Dense  # Table 5
     segmentation: Dense  # Table 6
+    fine_tuning: FineTuning  # Table 7
     multilabel: Training  # of the appendix
     with_masks: tuple[Data, ...]  # Table 11: what the networks of `in1k` are measured on
+    self_supervised: Training  # of the hosts; its warm-up is that of SAR's loss
+    hosts: Mapping[str, Protocol]  # by name
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
     published: Mapping[str, str] = field(default_factory=dict)  # rows of networks that timm has under such names
+    natural: Data | None = None  # Table 8's released test sets; None: the run's own images with cues in conflict,
+    corrupted: Data | None = None  # and corrupted by us,
+    shifted_images: int | None = None  # so many at most
     test_crop: float = 1.0  # the share of a test image's shorter side that is shown
+    crop_from: str = "square"  # what random resized crops of training images cut from, as in `config.Data`
+    doses: str = ""  # whose search in `doses.yml` the matched doses are from; none at the paper's own size
     same_steps: bool = True  # the shares of Table 3 are trained for as many steps as the whole, else for as many epochs
 
     def architectures(self, patch_size: int | None = None) -> dict[str, Model]:
@@ -163,6 +192,22 @@ TINY = Preset(
     ),
     multilabel=_shapes(32, 48, 40),
     with_masks=_styles(32, 48, 40),
+    fine_tuning=FineTuning(
+        sets=(*STYLES[1:], "digits"),
+        recipe=Recipe(epochs=2, batch_size=12, lr=5e-4, warmup_epochs=1, clip=1.0),
+        train_size=24,
+        test_size=40,
+    ),
+    shifted_images=20,
+    self_supervised=_shapes(32, 48, 40, warmup_epochs=1.0),
+    hosts={
+        "DINO": host(
+            "DINO",
+            {"out_dim": 64, "hidden": 32, "bottleneck": 16, "local_crops": 2, "local_tokens": 2},
+            **{"epochs": 2, "batch_size": 16, "lr": 1e-3, "warmup_epochs": 1},
+        ),
+        "MoCo-v3": host("MoCo-v3", {"out_dim": 16, "hidden": 32}, epochs=2, batch_size=16, lr=1e-3, warmup_epochs=1),
+    },
     real=RealSets(subsets=((48, 2, 1.0),), tokens=4, pixels=32, test_images=40),
 )
 
@@ -206,6 +251,22 @@ LAPTOP = Preset(
     ),
     multilabel=_shapes(64, 500, 2000),
     with_masks=_styles(64, 500, 2000),
+    doses="laptop",
+    fine_tuning=FineTuning(
+        sets=(*STYLES[1:], "digits"),
+        recipe=Recipe(epochs=80, batch_size=50, lr=1e-3, warmup_epochs=3, clip=1.0),
+        train_size=300,
+    ),
+    shifted_images=500,
+    self_supervised=_shapes(64, 1500, 2000, warmup_epochs=2.0),
+    hosts={
+        "DINO": host(
+            "DINO",
+            {"out_dim": 1024, "hidden": 192, "bottleneck": 64, "momentum": 0.99, "local_crops": 4, "local_tokens": 4},
+            **{"epochs": 16, "batch_size": 50, "lr": 2e-3, "warmup_epochs": 2},
+        ),
+        "MoCo-v3": host("MoCo-v3", {"hidden": 192}, epochs=16, batch_size=50, lr=2e-3, warmup_epochs=2),
+    },
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),
 )
@@ -244,6 +305,23 @@ GPU = Preset(
     ),
     multilabel=_shapes(112, 5000, 5000),
     with_masks=_styles(112, 5000, 5000),
+    doses="gpu",
+    fine_tuning=FineTuning(
+        sets=STYLES[1:],
+        recipe=Recipe(epochs=100, batch_size=256, lr=5e-4, warmup_epochs=3, clip=1.0),
+        train_size=2000,
+        test_size=5000,
+    ),
+    shifted_images=2000,
+    self_supervised=_shapes(112, 20000, 5000, warmup_epochs=6.0),
+    hosts={
+        "DINO": host(
+            "DINO",
+            {"out_dim": 4096, "hidden": 1024, "bottleneck": 128, "local_crops": 6, "local_tokens": 6},
+            **{"epochs": 60, "batch_size": 256, "lr": 5e-4, "warmup_epochs": 6},
+        ),
+        "MoCo-v3": host("MoCo-v3", {"hidden": 1024}, epochs=60, batch_size=512, lr=5e-4, warmup_epochs=6),
+    },
     real=RealSets(subsets=((500, 2000, 200.0), (5000, 120, 12.0), (50000, 20, 2.0)), tokens=14, pixels=112),
 )
 
@@ -291,10 +369,16 @@ PAPER = Preset(
         recipe=dataclasses.replace(_WITHOUT_EMA, epochs=100, batch_size=512, lr=5e-4, warmup_epochs=3),
     ),
     with_masks=(Data(name="voc2012-masks", image_size=480),),
+    fine_tuning=FineTuning(sets=("cifar10", "cifar100", "flowers102", "oxford-iiit-pet"), recipe=FINE_TUNING.recipe),
+    natural=Data(name="imagenet-a", image_size=224, test_crop=224 / 256),
+    corrupted=Data(name="imagenet-c", image_size=224),  # released at 224 px
+    self_supervised=Training(data=Data(name="imagenet", image_size=224), label="IN-1K"),
+    hosts=HOSTS,
     hybrids=published_hybrids,
     protocols={name: PROTOCOLS[name] for name in ("t2t", "pvt", "cvt")},
     published={"DeiT-S/16, published": "deit_small_patch16_224.fb_in1k", "DINO ViT-S/16": "vit_small_patch16_224.dino"},
     test_crop=224 / 256,
+    crop_from="photograph",
     same_steps=False,
 )
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell, Experiment
+from sarlib.report.checks import unlearned
 from sarlib.report.judgement import verdicts
 from sarlib.report.notation import GAP, encodable, heading, number, plus_minus
 from sarlib.report.statistics import from_baselines, groups, leading, mean_interval, paired_values, part, values
@@ -153,6 +154,7 @@ def _blocks(results: pd.DataFrame, experiment: Experiment) -> Iterator[str | pd.
         yield from ("", "difference from the baseline, paired by seed", *_differences(compared, by_seed=True))
     if len(named := _compared(results, experiment, experiment.contrasts)):
         yield from ("", "other differences, paired by seed", *_differences(named, by_seed=False))
+    yield from unlearned(results, experiment)
     if len(experiment.tests):
         yield from ("", "what the paper claims", *_verdicts(results, experiment))
 
@@ -190,8 +192,7 @@ def _verdicts(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:
         ours = f"ours {line['ours']} {line['interval']}, {line['n']} seeds; " if line["n"] else ""
         magnitude = f" ({line['magnitude']})" if line["magnitude"] != GAP else ""
         yield f"  {line['verdict'].upper()}: {ours}paper {line['paper']}{magnitude}"
-        if line["note"]:
-            yield f"  {line['note']}"
+        yield from (f"  {label}{line[name]}" for name, label in (("note", ""), ("each set", "on each set: ")) if line[name])
 
 
 def _laid_out(block: str | pd.DataFrame, encoding: str) -> str:

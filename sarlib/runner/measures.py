@@ -7,7 +7,7 @@ import base64
 import dataclasses
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,17 @@ from torch import Tensor, nn
 
 from sarlib import config, data, last_block, models, tasks
 from sarlib.config import ConfigError, require
-from sarlib.data.images import Images, to_bytes
+from sarlib.data import corruptions, released
+from sarlib.data.folders import read_classes
+from sarlib.data.images import Images, from_split, to_bytes
 from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import component_counts, excess, map_entropy
 from sarlib.regularizers import attention
 from sarlib.run import Measurement, Run
+from sarlib.runner import shifted
+from sarlib.runner.features import probe
 from sarlib.tasks.masks import jaccard, mass_mask, mean_over_objects, read_object_cells, references
+from sarlib.trainer.step import untrained
 
 if TYPE_CHECKING:
     from sarlib.tasks.detection import Detection
@@ -37,13 +42,34 @@ def take(
     In evaluation mode and float32 whatever the device; weights at the end of training, not their average. `ConfigError` for an
     unknown measurement, images that are not there, or of another size than the architecture can take.
     """
-    require(measurement.name in MEASURES, f"unknown measurement {measurement.name!r}; choose from {', '.join(MEASURES)}")
-    images = first_images(measurement.data, measurement.images, root=root)
+    if measurement.name == "floors":
+        from sarlib.runner.floors import floors
+
+        return floors(run, network(run, weights).to(device), root=root)
+    known = (*MEASURES, *PROBED, "floors")
+    require(measurement.name in known, f"unknown measurement {measurement.name!r}; choose from {', '.join(known)}")
+    if measurement.name in PROBED:
+        return _probed(run, measurement, weights=weights, root=root, device=torch.device(device))
+    images, settings = shown(measurement, root=root), {"batch_size": run.recipe.evaluation_batch_size}
+    if measurement.name in shifted.MEASURES:
+        settings["image_size"] = measurement.data.image_size
     if run.task.name in config.ON_VITDET:
         model = trained(run, weights, classes=len(images.classes)).to(device)
     else:
         model = network(run, weights, image_size=measurement.data.image_size).to(device)
-    return MEASURES[measurement.name](model, images, batch_size=run.recipe.evaluation_batch_size)
+    return MEASURES[measurement.name](model, images, **settings)
+
+
+def shown(measurement: Measurement, *, root: Path | None) -> Images | Iterator[tuple[str, Images]]:
+    """What is looked at: the first images of a set, in memory; of a released test set its files; and where they are corrupted,
+    corruption and images, by ascending severity."""
+    spec = measurement.data
+    if spec.name == released.IMAGENET_A:
+        return dataclasses.replace(from_split(read_classes(root / spec.name)), crop=spec.test_crop)
+    if spec.name == released.IMAGENET_C:
+        return ((place.split("/")[1], from_split(read_classes(root / place))) for place in released.places(spec.name))
+    images = first_images(spec, measurement.images, root=root)
+    return corruptions.each(images) if measurement.name == "corrupted" else images
 
 
 def trained(run: Run, weights: dict[str, Tensor], *, classes: int) -> Task:
@@ -54,8 +80,9 @@ def trained(run: Run, weights: dict[str, Tensor], *, classes: int) -> Task:
 
 
 def network(run: Run, weights: dict[str, Tensor], *, image_size: int | None = None) -> nn.Module:
-    """The network of `run` with these weights, in evaluation mode, for images of its own size or of another one in pixels."""
-    model = models.create(run.model, classes=len(weights["head.weight"]), image_size=run.data.image_size)
+    """The network of `run` with these weights, without classifier if they have none, in evaluation mode, for images of its own
+    size or of another one in pixels."""
+    model = models.create(run.model, classes=len(weights.get("head.weight", ())), image_size=run.data.image_size)
     model.load_state_dict(weights)
     if image_size not in (None, run.data.image_size):
         require(hasattr(model, "set_input_size"), f"{run.model.name} is measured at its own {run.data.image_size} px only")
@@ -181,4 +208,22 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "objects": _objects,
     "segments": _segments,
     "boxes": _boxes,
+    **shifted.MEASURES,
 }
+#: Whose features are probed: of the finished run, of the same network before its training, or the pixels themselves.
+PROBED = ("features", "untrained_features", "pixels")
+
+
+def _probed(
+    run: Run, measurement: Measurement, *, weights: dict[str, Tensor], root: Path | None, device: torch.device
+) -> dict[str, Any]:
+    """`probe` on the run's own training images, or those of another set that its seed draws."""
+    spec, model = measurement.data, None
+    train, test = data.load(spec, seed=run.seed, root=root)
+    if measurement.name == "untrained_features":
+        weights = untrained(run, classes=len(train.classes), device=device).kept()
+    if measurement.name != "pixels":
+        model = network(run, weights, image_size=spec.image_size).to(device)
+    shown = test.subset(range(min(measurement.images or len(test), len(test))))
+    sizes = {"image_size": spec.image_size, "batch_size": run.recipe.evaluation_batch_size}
+    return probe(model, train, shown, **sizes, device=device)

@@ -15,6 +15,8 @@ TASKS = {
     "detection": "Detection",
     "multilabel": "MultiLabel",
     "segmentation": "Segmentation",
+    "dino": "DINO",
+    "moco": "MoCo",
 }
 
 

@@ -8,6 +8,7 @@ in every cell (`object_cells`) is all that is needed, by attention and by the re
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -55,6 +56,16 @@ def references(cells: ObjectCells, *, heads: int, seed: int = 0) -> dict[str, fl
         "jaccard_centre": max(discs),
         "jaccard_best": mean_over_objects(best_jaccard(cells)),
     }
+
+
+@functools.cache
+def white_noise(side: int, *, maps: int = 16_384, seed: int = 0) -> dict[str, float]:
+    """What maps of independent normal values score on a grid of side x side tokens: entropy (nats) and components a map.
+
+    Above half of the tokens lie in one large component, so that maps without any order have a low entropy too.
+    """
+    noise = torch.randn(1, maps, side, side, generator=torch.Generator().manual_seed(seed))
+    return {"entropy": map_entropy(noise).mean().item(), "components": component_counts(noise).float().mean().item()}
 
 
 def mean_over_objects(values: Tensor) -> float:

@@ -29,6 +29,13 @@ _ALL = (
     Metric("mlmap", "%", 2, "higher"),
     Metric("miou", "%", 2, "higher"),
     Metric("pixel", "%", 2, "higher"),
+    # of the training images: the mean loss of the last epoch, as trained; and at the end, as tested
+    Metric("train_loss", "nats", better="lower"),
+    Metric("train_top1", "%", 2, "higher"),
+    # what pixels alone give away, and the loss of a network that has learned nothing
+    Metric("nearest_neighbour", "%", 2, "higher"),
+    Metric("logistic", "%", 2, "higher"),
+    Metric("chance_loss", "nats"),
     # maps of the last block: Equation 7, Equation 6, and their overlap with objects as in Table 11
     Metric("entropy", "nats"),
     Metric("components", "per map", 2),
@@ -37,6 +44,10 @@ _ALL = (
     Metric("jaccard_gain", "1", better="higher"),  # above random cells
     Metric("kept", "1"),  # share of the tokens in the masks
     # what masks score there that look at no model, and maps of white noise
+    # what features are worth without labels, by neighbours and by a linear classifier
+    Metric("knn", "%", 2, "higher"),
+    Metric("linear", "%", 2, "higher"),
+    # what masks score there that look at no model
     Metric("jaccard_all", "1"),
     Metric("jaccard_random", "1"),
     Metric("jaccard_centre", "1"),
@@ -49,6 +60,10 @@ _ALL = (
     Metric("tokens", "1"),
     Metric("softmax_entropy", "nats"),
     Metric("spread", "1"),
+    # Table 8: top-1 on natural adversarial images or cue conflicts; errors on corrupted images, over AlexNet's in mce
+    Metric("natural", "%", 2, "higher"),
+    Metric("corrupted", "%", 2, "lower"),
+    Metric("mce", "%", 2, "lower"),
     # what a training costs
     Metric("seconds", "s", 1, "lower"),
     Metric("images_per_second", "images/s", 0, "higher"),

@@ -136,8 +136,7 @@ ABOVE = {
     "fig3-250": {("ViT + SAR, epoch 30", "ViT, epoch 36")},
 }
 #: On how many data sets, where it is not one.
-ON = {"t11": 4, "t2-min": 3, "t2-max": 3, "t3-order": 4}
-ON = {"t2-min": 3, "t2-max": 3, "t3-order": 4, "t7": 4}
+ON = {"t11": 4, "t2-min": 3, "t2-max": 3, "t3-order": 4, "t7": 4}
 
 
 def test_claims_are_about_the_rows_that_the_text_compares() -> None:

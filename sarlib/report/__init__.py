@@ -17,7 +17,7 @@ _HOME = {
     **dict.fromkeys(("blobs", "heads", "masks"), "sarlib.report.attention"),
     **dict.fromkeys(("agreement", "agreement_in_words"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
-    "boxes": "sarlib.report.boxes",
+    "boxes": "sarlib.report.detections",
     "segments": "sarlib.report.pixels",
     "verdicts": "sarlib.report.judgement",
 }

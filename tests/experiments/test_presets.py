@@ -48,6 +48,7 @@ def test_a_fifth_preset_is_one_entry(
         in1k=few,
         many_images=few,
         small_sets=(few,),
+        detection=dataclasses.replace(PRESETS["tiny"].detection, training=few),
         segmentation=dataclasses.replace(PRESETS["tiny"].segmentation, training=few),
         multilabel=few,
     )

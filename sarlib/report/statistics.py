@@ -132,10 +132,11 @@ def part(experiment: Experiment, table: str | None) -> tuple[Cell, ...]:
 
 
 def leading(results: pd.DataFrame, experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
-    """What a table of these cells leads with, of what `results` hold: the experiment's metrics, and after them, where the
-    cells show a measurement, all else that it measured of the model."""
+    """What a table of these cells leads with, of what `results` hold: the experiment's metrics; where the cells show a
+    measurement, all that it measured of the model, those first if it has them all."""
     if any(cell.measurement for cell in cells):
         there = pd.concat([lines(results, cell.table, cell.row, cell.dataset)["metric"] for cell in cells]).unique()
         others = [name for name in there if not any(name in beside for beside in REFERENCES.values())]
-        return list(dict.fromkeys([*(name for name in experiment.leads if name in others), *others]))
+        named = experiment.leads if set(experiment.leads) <= set(others) else ()
+        return list(dict.fromkeys([*named, *others]))
     return [name for name in experiment.leads if (results["metric"] == name).any()]

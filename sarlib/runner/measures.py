@@ -138,13 +138,13 @@ def _objects(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, 
     """Table 11: do the maps, cut to 60 % of their mass, lie on objects? Of every head, at the size of the images.
 
     jaccard: void pixels left out; jaccard_released: void pixels as background. jaccard_gain: `jaccard` above random cells.
-    kept: share of the tokens in the masks, in %. entropy and components of S, and what white noise has on the same grid.
+    kept: share of the tokens in the masks. entropy and components of S, and what white noise has on the same grid.
     """
     maps = similarity(model, images, batch_size=batch_size)
     heads, grid = mass_mask(maps), tuple(maps.shape[-2:])
     cells, released = object_cells_of(images, grid)
     noise = torch.randn(1000, *grid, generator=torch.Generator().manual_seed(0))
-    found = references(cells, heads=maps.shape[1]) | {"kept": 100.0 * heads.double().mean().item()}
+    found = references(cells, heads=maps.shape[1]) | {"kept": heads.double().mean().item()}
     for name, counted in (("jaccard", cells), ("jaccard_released", released)):
         found[name] = mean_over_objects(jaccard(heads, counted).double())
     found["jaccard_gain"] = found["jaccard"] - found["jaccard_random"]

@@ -35,14 +35,14 @@ _ALL = (
     Metric("jaccard", "1", better="higher"),
     Metric("jaccard_released", "1", better="higher"),  # void pixels as background
     Metric("jaccard_gain", "1", better="higher"),  # above random cells
-    Metric("kept", "%", 1),  # of the tokens, by the masks
+    Metric("kept", "1"),  # share of the tokens in the masks
     # what masks score there that look at no model, and maps of white noise
     Metric("jaccard_all", "1"),
     Metric("jaccard_random", "1"),
     Metric("jaccard_centre", "1"),
     Metric("jaccard_best", "1"),
     Metric("entropy_noise", "nats"),
-    Metric("components_noise", "per map", 2),
+    Metric("components_noise", "per map"),
     # how collapsed softmax(S) is
     Metric("peak", "1"),
     Metric("single", "%"),

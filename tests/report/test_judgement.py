@@ -25,7 +25,7 @@ BARELY = [0.2, 0.9, 0.6, 1.0]
 
 
 #: Tables of runs of which the paper's text claims nothing.
-OWN = ("appendix", "dose", "headline")
+OWN = ("appendix", "dose", "headline", "figure1", "figure2")
 
 
 def results_of(samples: Sequence[Sequence[float]]) -> pd.DataFrame:

@@ -40,6 +40,7 @@ ROWS = {
 }
 ROWS["table10"] = ROWS["table9"]
 ROWS |= {"table6": ["ViT", "ViT + SAR", "no pre-training"], "multilabel": ["ViT", "ViT + SAR"]}
+ROWS["table5"] = ROWS["table6"]
 ROWS["table11"] = ROWS["table4"]
 ROWS |= {"figure1": ["ViT", "ViT + SAR"], "figure2": ["ViT + SAR"], "figure4": ["ViT", "ViT + SAR"]}
 PARTS = {
@@ -125,6 +126,7 @@ ABOVE = {
     "t3-order": {("ViT + SAR", "ViT + DRLoc"), ("ViT + DRLoc", "ViT")},
     "fig4": {("ViT", "ViT + SAR")},
     "t11": {("ViT + SAR", "ViT")},
+    "t5": {("ViT + SAR", "ViT")},
     "t6": {("ViT + SAR", "ViT")},
     "multilabel": {("ViT + SAR", "ViT")},
     "t4-sar": {("ViT + SAR", "ViT"), ("ViT + SAR", "ViT + DRLoc")},

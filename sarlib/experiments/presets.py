@@ -90,8 +90,8 @@ class Preset:
     small_sets: tuple[Training, ...]  # Table 2
     in1k: Training  # Table 4 and Figure 3: more images than anywhere else, each of them seen less often
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
-    self_supervised: Training  # of the hosts; its warm-up is that of SAR's loss
-    hosts: Mapping[str, Protocol]  # by name
+    hosts: Mapping[str, Protocol]  # self-supervised, by name
+    self_supervised: Training | None = None  # their images, and the warm-up of SAR's loss there; None: those of in100
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
@@ -121,7 +121,6 @@ TINY = Preset(
     small_sets=tuple(_shapes(32, 48, 40, name=name) for name in (*STYLES, "digits")),
     in1k=_shapes(32, 96, 40),
     many_images=_shapes(32, 96, 40),
-    self_supervised=_shapes(32, 48, 40, warmup_epochs=1.0),
     hosts={
         "DINO": host(
             "DINO",

@@ -27,7 +27,7 @@ DRAWN = 8
 
 def declare(sets: Sets) -> Table:
     """On the preset's embedded images, and on as many of each real set; the claim is about real sets where there are any."""
-    embedded = sets.setting(sets.preset.self_supervised)
+    embedded = sets.setting(sets.preset.self_supervised or sets.preset.in100)
     settings = [embedded, *(_as_many(subsets[-1], embedded) for subsets in sets.real())]
     cells = [cell for setting in settings for cell in _cells(setting, sets.preset.hosts)]
     judged = [(host, each.dataset) for each in settings[1:] or settings for host in sets.preset.hosts]

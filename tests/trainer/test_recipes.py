@@ -143,7 +143,11 @@ def test_hosts_are_those_of_their_source(name: str) -> None:
     assert (recipe.min_lr, recipe.clip, recipe.ema, recipe.betas) == (stated["min_lr"], stated["clip"], None, (0.9, 0.999))
     assert (recipe.weight_decay, views.final_weight_decay) == stated["decay"] and protocol.drop_path == stated["drop_path"]
     assert (views.out_dim, views.hidden, views.bottleneck) == (stated["out"], stated["hidden"], 256)
-    assert (views.temperature, views.momentum, views.global_scale) == (stated["temperature"], stated["momentum"], stated["scale"])
+    assert (views.temperature, views.momentum, views.global_scale) == (
+        stated["temperature"],
+        stated["momentum"],
+        stated["scale"],
+    )
     assert (views.local_crops, views.local_tokens, views.local_scale) == (stated["locals"], 96 // 16, (0.05, 0.4))
     assert (views.teacher_temperatures, views.frozen_epochs) == (stated["teacher"], stated["frozen"])
     assert protocol.augmentation == Augmentation() and protocol.source.startswith("github.com/facebookresearch/")

@@ -157,9 +157,9 @@ def crop_and_flip(pixels: Tensor, plan: Plan) -> Tensor:
     return pixels.flatten(2).gather(2, at.expand(n, channels, size * size)).view_as(pixels)
 
 
-def sampled(pixels: Tensor, window: Tensor, flip: Tensor | None, *, size: int | None = None) -> Tensor:
+def sampled(pixels: Tensor, window: Tensor, flip: Tensor | None, *, size: int | None = None, mode: str = "bicubic") -> Tensor:
     """Each image's window as a whole image, (n, 3, size, size) float32 in 0..255, bicubically from the 16 pixels around each
-    point; without a `size` as large as the source."""
+    point, or by grid_sample's other modes; without a `size` as large as the source."""
     side = pixels.shape[-1]
     x, y, width, height = (window.float() / side).unbind(1)
     across = width if flip is None else torch.where(flip, -width, width)
@@ -167,7 +167,7 @@ def sampled(pixels: Tensor, window: Tensor, flip: Tensor | None, *, size: int | 
     # normalised output coordinates -> normalised source coordinates, both from -1 to 1 over the image
     affine = torch.stack([across, zero, 2 * x + width - 1, zero, height, 2 * y + height - 1], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(affine, [*pixels.shape[:2], size or side, size or side], align_corners=False)
-    return F.grid_sample(pixels.float(), grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 255)
+    return F.grid_sample(pixels.float(), grid, mode=mode, padding_mode="border", align_corners=False).clamp_(0, 255)
 
 
 def one_by_one(pixels: Tensor, window: Tensor, flip: Tensor) -> Tensor:
@@ -257,8 +257,20 @@ def _partners(x: Tensor) -> Tensor:
 def soft_labels(labels: Tensor, *, classes: int, smoothing: float, mixing: Mixing | None = None) -> Tensor:
     """(n,) int64 -> (n, classes) float32: `smoothing` goes from the label to all classes alike (Szegedy et al. 2016), and what
     `mixing` exchanges of the pixels goes to the partner's label."""
-    soft = F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
-    return soft if mixing is None else soft * mixing.share + _partners(soft) * (1 - mixing.share)
+    return mixed_labels(F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes, mixing)
+
+
+def mixed_labels(targets: Tensor, mixing: Mixing | None) -> Tensor:
+    """Targets (n, ...) float32 of images that were mixed: of both partners, in the shares of their pixels."""
+    return targets if mixing is None else targets * mixing.share + _partners(targets) * (1 - mixing.share)
+
+
+def crop_and_flip_labels(labels: Tensor, plan: Plan) -> Tensor:
+    """Classes of pixels (n, S, S) uint8 -> what the windows of the plan show of them, mirrored where planned; resized ones
+    by nearest neighbours."""
+    if plan.resized:
+        return sampled(labels[:, None], plan.window, plan.flip, mode="nearest")[:, 0].to(torch.uint8)
+    return crop_and_flip(labels[:, None], plan)[:, 0]
 
 
 def of_pictures(augmentation: Augmentation, size: int) -> list[Callable[[Image.Image], Image.Image]]:

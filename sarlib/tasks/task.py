@@ -32,6 +32,8 @@ class Task(nn.Module):
 
     #: What messages call the task's own loss.
     own_loss = "loss"
+    #: What its training batches are made by.
+    batch_type = TrainBatches
     #: Whether a batch may be taken in micro_batches: the mean of their losses is the batch's.
     divisible = True
     #: Whether each parameter's gradient is clipped by itself, or all of them together.
@@ -70,7 +72,7 @@ class Task(nn.Module):
         """Training batches of `run`; `placement` is what `TrainBatches` takes beside: device, data_workers, rank and
         world_size."""
         settings = {"batch_size": run.recipe.batch_size, "image_size": run.data.image_size, "seed": run.seed}
-        return TrainBatches(images, augmentation=run.augmentation, **settings, **placement)
+        return self.batch_type(images, augmentation=run.augmentation, **settings, **placement)
 
     def example_batch(self, images: int, image_size: int) -> tuple[Tensor, ...]:
         """A batch of noise of `images` images, to count operations with."""

@@ -59,7 +59,18 @@ class Protocol:
     task: Task = Task()
 
 
-#: By name: the architecture's own protocol, and `liu`, under which all were trained on IN-100 for 100 epochs.
+#: Fine-tuning (Table 7) on eight GPUs of 64 images. Loop, optimizer and augmentation are those of a training from scratch: the
+#: network is in training mode, its head and the optimizer are new.
+FINE_TUNING = Protocol(
+    recipe=dataclasses.replace(_WITHOUT_EMA, epochs=100, batch_size=512, lr=5e-4 * 512 / 512, warmup_epochs=3),
+    source="github.com/helia95/SAR: README.md, main.py (after github.com/facebookresearch/moco-v3: transfer/README.md)",
+    departures=(
+        "the released command resumes a checkpoint with another head and its optimizer, which cannot run; as in MoCo v3's "
+        "transfer, from which it comes, both are new here",
+    ),
+)
+
+#: By name: the architecture's own protocol; `liu`, under which all were trained on IN-100 for 100 epochs; and `fine-tuning`.
 PROTOCOLS = {
     "deit": Protocol(recipe=DEIT_RECIPE, source="github.com/helia95/SAR: main.py, README.md (a DeiT trainer)"),
     "liu": Protocol(
@@ -91,7 +102,22 @@ PROTOCOLS = {
         source="github.com/microsoft/CvT: experiments/imagenet/cvt/cvt-13-224x224.yaml, lib/config/default.py",
         departures=("only the last of the three stages has stochastic depth there",),
     ),
+    "fine-tuning": FINE_TUNING,
 }
+
+#: ViTDet's fine-tuning of a ViT-B on COCO, for VOC's 16,551 images, about eight times fewer.
+VITDET = Protocol(
+    recipe=Recipe(epochs=36, batch_size=64, lr=1e-4, warmup_epochs=1, warmup_lr=1e-7, min_lr=1e-7, weight_decay=0.1),
+    augmentation=Augmentation(crop="resized", crop_scale=(0.25, 1.0), flip=0.5),
+    source="github.com/facebookresearch/detectron2: projects/ViTDet/configs (mask_rcnn_vitdet_b_100ep.py and its common parts)",
+    departures=(
+        "100 epochs of COCO are 184,000 steps there; here 36 of VOC are 9,300, with VOC's boxes alone instead of masks",
+        "the rate falls by a cosine, not to a tenth after 8/9 and again after 26/27 of the training",
+        "images are squares of 1,024 px: whole images squeezed, and crops of a quarter of them or more; there they keep their "
+        "shape, are scaled by 0.1 to 2.0 and padded",
+        "padding of windows is not attended to; LayerNorms of the heads are as there, but the loss of boxes is torchvision's",
+    ),
+)
 
 #: DRLoc as Liu et al. 2021 trained it: 0.1 for T2T and CvT, 0.5 elsewhere (they had neither ViT nor PVT in their tables).
 DRLOC = {

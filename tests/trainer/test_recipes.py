@@ -47,6 +47,7 @@ SOURCES = {
         "min_lr": 1e-5,
     }
     | {"decay": 0.05, "clip": None, "ema": None, "drop_path": 0.1},
+    "fine-tuning": DEIT | {"images": 64, "epochs": 100, "warmup": 3, "clip": None, "ema": None, "drop_path": 0.1},
 }
 AUGMENTATION = {
     "crop": "resized",
@@ -102,7 +103,7 @@ def test_source_is_a_public_repository_with_the_files(name: str) -> None:
 
 def test_learning_rates_by_hand() -> None:
     assert {name: protocol.recipe.lr for name, protocol in PROTOCOLS.items()} == pytest.approx(
-        {"deit": 1e-3, "liu": 1e-3, "t2t": 1e-3, "pvt": 1e-3, "cvt": 2e-3}
+        {"deit": 1e-3, "liu": 1e-3, "t2t": 1e-3, "pvt": 1e-3, "cvt": 2e-3, "fine-tuning": 5e-4}
     )
 
 

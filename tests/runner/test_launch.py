@@ -111,7 +111,7 @@ def test_two_processes_train_self_supervised_hosts_as_one(tmp_path: Path) -> Non
         assert ours == pytest.approx(theirs, rel=1e-3, nan_ok=True)
         start = untrained(run, classes=10, device=torch.device("cpu")).kept()
         moved = largest_difference(start, weights(one, run))
-        assert 0 < moved and largest_difference(weights(two, run), weights(one, run)) < 0.1 * moved
+        assert moved > 0 and largest_difference(weights(two, run), weights(one, run)) < 0.1 * moved
 
 
 @pytest.mark.parametrize(

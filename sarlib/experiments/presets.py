@@ -261,10 +261,13 @@ LAPTOP = Preset(
     hosts={
         "DINO": host(
             "DINO",
-            {"out_dim": 1024, "hidden": 192, "bottleneck": 64, "momentum": 0.99, "local_crops": 4, "local_tokens": 4},
-            **{"epochs": 16, "batch_size": 50, "lr": 2e-3, "warmup_epochs": 2},
+            {"out_dim": 256, "hidden": 192, "bottleneck": 64, "momentum": 0.99, "local_crops": 4, "local_tokens": 4}
+            | {"teacher_temperatures": (0.02, 0.02), "final_weight_decay": None},
+            **{"epochs": 20, "batch_size": 50, "lr": 5e-4, "warmup_epochs": 4},
         ),
-        "MoCo-v3": host("MoCo-v3", {"hidden": 192}, epochs=16, batch_size=50, lr=2e-3, warmup_epochs=2),
+        "MoCo-v3": host(
+            "MoCo-v3", {"hidden": 192, "global_scale": (0.2, 1.0)}, epochs=20, batch_size=50, lr=1e-3, warmup_epochs=2
+        ),
     },
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),

@@ -127,8 +127,8 @@ class Preset:
     fine_tuning: FineTuning  # Table 7
     multilabel: Training  # of the appendix
     with_masks: tuple[Data, ...]  # Table 11: what the networks of `in1k` are measured on
-    self_supervised: Training  # of the hosts; its warm-up is that of SAR's loss
-    hosts: Mapping[str, Protocol]  # by name
+    hosts: Mapping[str, Protocol]  # self-supervised, by name
+    self_supervised: Training | None = None  # their images, and the warm-up of SAR's loss there; None: those of in100
     real: RealSets | None = None  # None where all sets are real
     hybrids: Callable[[Model], dict[str, Model]] = small_hybrids  # by name: what Tables 9 and 10 have beside a ViT
     protocols: Mapping[str, Protocol] = field(default_factory=dict)  # by architecture: its own recipe in Table 10
@@ -199,7 +199,6 @@ TINY = Preset(
         test_size=40,
     ),
     shifted_images=20,
-    self_supervised=_shapes(32, 48, 40, warmup_epochs=1.0),
     hosts={
         "DINO": host(
             "DINO",
@@ -262,10 +261,13 @@ LAPTOP = Preset(
     hosts={
         "DINO": host(
             "DINO",
-            {"out_dim": 1024, "hidden": 192, "bottleneck": 64, "momentum": 0.99, "local_crops": 4, "local_tokens": 4},
-            **{"epochs": 16, "batch_size": 50, "lr": 2e-3, "warmup_epochs": 2},
+            {"out_dim": 256, "hidden": 192, "bottleneck": 64, "momentum": 0.99, "local_crops": 4, "local_tokens": 4}
+            | {"teacher_temperatures": (0.02, 0.02), "final_weight_decay": None},
+            **{"epochs": 20, "batch_size": 50, "lr": 5e-4, "warmup_epochs": 4},
         ),
-        "MoCo-v3": host("MoCo-v3", {"hidden": 192}, epochs=16, batch_size=50, lr=2e-3, warmup_epochs=2),
+        "MoCo-v3": host(
+            "MoCo-v3", {"hidden": 192, "global_scale": (0.2, 1.0)}, epochs=20, batch_size=50, lr=1e-3, warmup_epochs=2
+        ),
     },
     # the largest subset is all of Imagenette
     real=RealSets(subsets=((500, 200, 20.0), (2000, 50, 5.0), (9469, 12, 1.0)), tokens=8, pixels=64),

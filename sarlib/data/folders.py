@@ -24,6 +24,8 @@ from filelock import FileLock
 from sarlib.config import ConfigError, require
 
 SHAPES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
+#: Ends the names of embedded sets whose objects have the shape of one class and the look of another.
+CONFLICT = "-conflict"
 EMBEDDED = (*SHAPES, "digits")
 DOMAINNET = ("clipart", "painting", "sketch")
 #: Where torchvision leaves Imagenette, at a shorter side of 160 px: an ImageFolder tree of another name.
@@ -85,7 +87,8 @@ def discover(root: Path) -> tuple[str, ...]:
         require(sayable, f"rename the image set {name!a} in {root}: names are UTF-8, without ';', and not {reserved}")
     others = [layout.split("/")[1] for layout in TORCHVISION.values()]
     others += [f"{base}{name}_train.txt" for name in DOMAINNET for base in ("", "domainnet/")]
-    nothing = not names and not any((root / other).exists() for other in others)
+    devkits = [*root.glob("VOCdevkit"), *root.glob("*/VOCdevkit")]  # sets with objects, see `sarlib.data.voc`
+    nothing = not names and not devkits and not any((root / other).exists() for other in others)
     require(not nothing, f"no image set in {root}, which holds {_holds(root)}: expected {expected_layout('<set>')}")
     return names
 
@@ -179,6 +182,12 @@ def _read_tree(folder: Path, *, only: tuple[str, ...] = ()) -> tuple[Split, Spli
         require(not missing, f"{split} lacks {some}")
     names = tuple(train[name] for name in classes)
     return tuple(_read_split(split, names, [there[name] for name in classes]) for split, there in zip(splits, (train, test)))
+
+
+def read_classes(folder: Path) -> Split:
+    """Images of one split alone: a folder a class."""
+    below = _class_folders(folder)
+    return _read_split(folder, tuple(below), list(below.values()))
 
 
 def _class_folders(split: Path) -> dict[str, str]:

@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Each is a file of this folder.
-TABLES = ("table1", "table2", "table3", "table4", "table9", "table10", "figure3", "appendix", "dose", "headline")
+TABLES = (
+    *(f"table{number}" for number in range(1, 12)),
+    *(f"figure{number}" for number in range(1, 5)),
+    "appendix",
+    "self_supervised",
+    "multilabel",
+    "dose",
+    "headline",
+)
 
 
 def declare(

@@ -14,6 +14,7 @@ from sarlib.experiments import doses
 from sarlib.experiments.declaration import Setting
 from sarlib.experiments.presets import Preset, Training
 from sarlib.run import Run
+from sarlib.runner import published
 
 #: Images of these sets are this small: a larger model input would only be an enlargement.
 NATIVE_SIZE = {"cifar10": 32, "cifar100": 32}
@@ -50,6 +51,12 @@ class Sets:
         )
         label = chosen.label or f"{data.name}, {data.train_size} images"
         return Setting(dataset=label, baseline=baseline, **losses, dose=doses.matched(data.name, preset.doses))
+
+    def published(self, setting: Setting) -> dict[str, Run]:
+        """By row the preset's published networks, untouched, as far as their files lie below `root` (`runner.published`)."""
+        recipe = dataclasses.replace(setting.baseline.recipe, epochs=0, evaluations=0)
+        found = {row: published.named(name, root=self.root) for row, name in self.preset.published.items()}
+        return {row: dataclasses.replace(setting.baseline, recipe=recipe, pretrained=one) for row, one in found.items() if one}
 
     def real(self) -> list[list[Setting]]:
         """For every set below `root`, in alphabetical order, a setting for each of the preset's subsets that it can fill, the

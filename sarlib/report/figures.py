@@ -303,7 +303,7 @@ def maps(results: pd.DataFrame, experiment: Experiment, *, store: Store, head: i
         labels = [f"test images\n{cells[0].dataset}"]
         for line, cell, attention in zip(grid[1:], cells, drawn, strict=True):
             for axes, one in zip(line, attention, strict=True):
-                shown = _draw_map(axes, one)
+                shown = draw_map(axes, one)
             peak, single = (values(results, cell, name).mean() for name in ("peak", "single"))
             labels.append(f"{cell.row}\npeak {peak:.2f}, single {single:.0f} %")
         for axes, label in zip(grid[:, 0], labels, strict=True):
@@ -323,10 +323,10 @@ def _stored_maps(run: Run, measurement: Measurement, store: Store) -> np.ndarray
     return np.asarray(attention)
 
 
-def _draw_map(axes: Axes, attention: np.ndarray) -> AxesImage:
-    """One map (k, k), and a line around the tokens that exceed its mean."""
+def draw_map(axes: Axes, attention: np.ndarray, *, alpha: float = 1.0) -> AxesImage:
+    """One map (k, k), and a line around the tokens that exceed its mean; with an `alpha` over what is drawn there."""
     h, w = attention.shape
-    shown = axes.imshow(attention / attention.max(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
+    shown = axes.imshow(attention / attention.max(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest", alpha=alpha)
     above = attention > attention.mean()
     if above.any() and not above.all():
         fine = np.kron(above, np.ones((16, 16)))  # the line then follows the tokens' edges instead of cutting their corners

@@ -17,6 +17,7 @@ import pandas as pd
 from sarlib.config import ConfigError
 from sarlib.experiments.claims import Contrast, Term
 from sarlib.experiments.declaration import Cell, Experiment
+from sarlib.tasks.metrics import REFERENCES
 
 LEVEL = 0.95
 POWER = 0.8
@@ -148,8 +149,11 @@ def part(experiment: Experiment, table: str | None) -> tuple[Cell, ...]:
 
 
 def leading(results: pd.DataFrame, experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
-    """What a table of these cells leads with, of what `results` hold: the experiment's metrics, or, where the cells show a
-    measurement, all that it measured."""
+    """What a table of these cells leads with, of what `results` hold: the experiment's metrics; where the cells show a
+    measurement, all that it measured of the model, those first if it has them all."""
     if any(cell.measurement for cell in cells):
-        return list(pd.concat([lines(results, cell.table, cell.row, cell.dataset)["metric"] for cell in cells]).unique())
+        there = pd.concat([lines(results, cell.table, cell.row, cell.dataset)["metric"] for cell in cells]).unique()
+        others = [name for name in there if not any(name in beside for beside in REFERENCES.values())]
+        named = experiment.leads if set(experiment.leads) <= set(others) else ()
+        return list(dict.fromkeys([*named, *others]))
     return [name for name in experiment.leads if (results["metric"] == name).any()]

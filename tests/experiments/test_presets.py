@@ -48,6 +48,9 @@ def test_a_fifth_preset_is_one_entry(
         in1k=few,
         many_images=few,
         small_sets=(few,),
+        fine_tuning=dataclasses.replace(PRESETS["tiny"].fine_tuning, sets=("shapes-sketch",)),
+        segmentation=dataclasses.replace(PRESETS["tiny"].segmentation, training=few),
+        multilabel=few,
     )
     monkeypatch.setitem(PRESETS, "fifth", fifth)
     experiment = experiments.declare(name, preset="fifth")

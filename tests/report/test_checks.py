@@ -116,7 +116,7 @@ def test_white_noise_is_what_an_independent_count_finds() -> None:
 
 
 def test_gradients_are_drawn_from_the_histories(store: Store, smallest_run: Run) -> None:
-    """Weight times gradient over the task's, as a geometric mean over seeds; epochs without weight and missing runs stay out."""
+    """Weight times gradient over the task's, as a geometric mean over seeds, without epochs of no weight and missing runs."""
     table1 = experiments.declare("table1", preset="tiny", seeds=3)
     chosen = [cell for cell in table1.cells if (cell.table, cell.row) == ("table1c", "F")]
     for seed, ratio in ((0, 0.1), (1, 10.0)):

@@ -30,7 +30,7 @@ NOTHING, SMALL, NARROWLY = [0.02, -0.03, 0.01, -0.01], [0.05, 0.06, 0.05, 0.06],
 
 
 #: Tables of runs of which the paper's text claims nothing.
-OWN = ("appendix", "dose", "headline")
+OWN = ("appendix", "dose", "headline", "figure1", "figure2")
 
 
 def results_of(samples: Sequence[Sequence[float]]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The claim about time, section 5.2, judged from what `make bench` measured: training with SAR takes 2.9 % longer on average."""
+"""The claim of section 5.2 that training with SAR takes 2.9 % longer on average, judged from what `make bench` measured."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MEASURED, SAR, NONE = "training step with each regulariser", "SAR", "none"
 def overhead(benchmarks: Path) -> pd.DataFrame:
     """A line for each device in the folder, with the columns of `verdicts`; `n` counts architectures.
 
-    The claim is read as "no more than that": supported where the interval of the mean overhead over the architectures lies below
-    the paper's figure plus the smallest effect of interest, contradicted where it lies above. The interval is that of a mean of
+    The claim is read as "no more than that": supported where the interval of the mean over the architectures lies below the
+    paper's figure plus the smallest effect of interest, contradicted where it lies above. It is the interval of a mean of
     independent measurements.
     """
     claim, lines = load()["overhead"], []
@@ -39,7 +39,8 @@ def overhead(benchmarks: Path) -> pd.DataFrame:
             verdict = SUPPORTED if mean + half < most else CONTRADICTED if mean - half > most else UNDECIDED
             line = {"id": claim.id, "claim": claim.claim, "where": claim.where, "paper": claim.stated, "ours": f"{mean:+.1f} %"}
             line |= {"interval": f"[{mean - half:+.1f}, {mean + half:+.1f}]", "n": n, "verdict": verdict, "magnitude": GAP}
-            note = f"mean over {n} architectures; read as no more than that, by the smallest effect of interest ({claim.smallest:g})"
+            note = f"mean over {n} architectures; read as no more than that, up to the smallest effect of interest, "
+            note += f"{claim.smallest:g} {claim.unit}"
             lines.append(line | {"judged on": outcome["device"], "note": note, "each set": ""})
     columns = [
         "id",

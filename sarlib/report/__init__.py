@@ -21,7 +21,6 @@ _HOME = {
     "segments": "sarlib.report.pixels",
     **dict.fromkeys(("curves", "figure", "forest", "maps"), "sarlib.report.figures"),
     **dict.fromkeys(("floors", "gradients", "manipulation"), "sarlib.report.checks"),
-    "overhead": "sarlib.report.cost",
     "verdicts": "sarlib.report.judgement",
 }
 __all__ = list(_HOME)

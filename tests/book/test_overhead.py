@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from sarlib import report
 from sarlib.report.judgement import CONTRADICTED, SUPPORTED, UNDECIDED
 
-REFERENCE = Path(__file__).resolve().parents[2] / "runs" / "reference" / "bench"
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "runs" / "reference" / "bench"
+sys.path.insert(0, str(ROOT / "book"))
+from overhead import overhead  # noqa: E402  (a script of the book, not a package)
 
 
 def write(folder: Path, *ratios: tuple[float, float, float]) -> None:
@@ -40,17 +43,17 @@ def test_the_mean_overhead_is_judged_by_its_interval(
     ratios: list[tuple[float, float, float]], verdict: str, tmp_path: Path
 ) -> None:
     write(tmp_path, *ratios)
-    line = report.overhead(tmp_path).loc["overhead"]
+    line = overhead(tmp_path).loc["overhead"]
     assert (line["verdict"], line["n"], line["judged on"]) == (verdict, len(ratios), "CPU of a test")
 
 
 def test_the_interval_is_of_a_mean_of_independent_measurements(tmp_path: Path) -> None:
     write(tmp_path, (1.06, 1.03, 1.09), (1.02, 0.98, 1.06))
-    line = report.overhead(tmp_path).loc["overhead"]
+    line = overhead(tmp_path).loc["overhead"]
     assert (line["ours"], line["interval"]) == ("+4.0 %", "[+1.5, +6.5]")  # half of the root of 3^2 + 4^2
 
 
 def test_the_committed_benchmark_is_judged() -> None:
-    shown = report.overhead(REFERENCE)
+    shown = overhead(REFERENCE)
     assert len(shown) >= 1 and set(shown["n"]) == {4}
-    assert report.overhead(REFERENCE / "nowhere").empty
+    assert overhead(REFERENCE / "nowhere").empty

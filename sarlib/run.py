@@ -49,6 +49,7 @@ class Run:
         require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         self.model.require_size(self.data.image_size)
         self._check_regularizers()
+        self._check_frames()
         if isinstance(self.pretrained, Run):
             self._check_pretrained(self.pretrained)
 
@@ -64,12 +65,24 @@ class Run:
             f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more",
         )
 
+    def _check_frames(self) -> None:
+        frames, augmentation = self.data.frames, self.augmentation
+        require(
+            frames == self.model.frames,
+            f"clips of {frames} frames cannot be seen by a network for {self.model.frames}: declare as many for both",
+        )
+        names = {each.name for each in self.regularizers}
+        coloured = augmentation.color_jitter or augmentation.rand_augment or augmentation.erasing
+        require(frames == 1 or not coloured, "clips are cropped, flipped and mixed; leave color_jitter, rand_augment, erasing out")
+        require(frames == 1 or "drloc" not in names, "DRLoc is about positions in an image, not in a clip: leave it out")
+        require(frames > 1 or "space_time_entropy" not in names, "space_time_entropy needs clips of two frames or more")
+
     def _check_pretrained(self, parent: Run) -> None:
         require(
             parent.seed == self.seed,
             f"a run shares the seed of the run that it starts from, got {self.seed} and {parent.seed}: use Run.with_seed",
         )
-        for what in ("name", "patch_size", "dim", "depth", "heads", "mlp_ratio", "stages"):
+        for what in ("name", "patch_size", "dim", "depth", "heads", "mlp_ratio", "stages", "pool", "frames"):
             mine, theirs = getattr(self.model, what), getattr(parent.model, what)
             require(
                 mine == theirs,
@@ -101,7 +114,7 @@ class Run:
         parent = written.pop("pretrained")
         if parent is not None:
             written["pretrained"] = parent.to_dict() if isinstance(parent, Run) else dataclasses.asdict(parent)
-        return {name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for name, part in written.items()}
+        return {name: _written(part) if dataclasses.is_dataclass(part) else part for name, part in written.items()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Run:
@@ -153,6 +166,14 @@ class Measurement:
 #: How the regularizers of a run are called in its records, and in the canonical form that its key is the hash of.
 _RECORDED = ("regularizer", "second")
 _PARTS = {"data": Data, "model": Model, "recipe": Recipe, "augmentation": Augmentation}
+
+
+#: Fields of its parts that came later, and what they say where they are not written.
+_LATER = {"pool": "token", "frames": 1}
+
+
+def _written(part: Any) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(part).items() if name not in _LATER or value != _LATER[name]}
 
 
 def _hash(canonical: dict[str, Any]) -> str:

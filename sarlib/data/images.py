@@ -25,7 +25,10 @@ TEST_SEED = 0  # test sets and their subsets are the same for every run
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
-    """N labelled images, either `pixels` or `files`. Raises `ConfigError` if the parts do not fit each other."""
+    """N labelled images, either `pixels` or `files`. Raises `ConfigError` if the parts do not fit each other.
+
+    Clips of T frames have 3 T channels and T M instances, frame by frame, and are always `pixels`.
+    """
 
     labels: Tensor  # (N,) int64, an index into `classes`
     classes: tuple[str, ...]
@@ -47,7 +50,7 @@ class Images:
             require(len(self.files) == n, f"{len(self.files)} files for {n} labels")
             require(masks is None, "masks belong to images held in memory")
         else:
-            fit = pixels.dtype == torch.uint8 and pixels.ndim == 4 and pixels.shape[:2] == (n, 3)
+            fit = pixels.dtype == torch.uint8 and pixels.ndim == 4 and len(pixels) == n and pixels.shape[1] % 3 == 0
             require(fit, f"pixels must be uint8 of shape ({n}, 3, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
         together = len({part is None for part in (masks, kinds, self.boxes)}) == 1
         require(together, "masks, mask_labels and boxes come together")
@@ -65,6 +68,11 @@ class Images:
     def image_size(self) -> tuple[int, int] | None:
         """(H, W) of images held in memory; None for files, which may all differ."""
         return None if self.pixels is None else tuple(self.pixels.shape[2:])
+
+    @property
+    def frames(self) -> int:
+        """How many frames a clip has; 1 for images."""
+        return 1 if self.pixels is None else self.pixels.shape[1] // 3
 
     def subset(self, indices: Sequence[int] | Tensor) -> Images:
         """The images at `indices`, in that order."""

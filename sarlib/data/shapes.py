@@ -3,12 +3,17 @@
 One to three shapes lie on clutter behind occluding bars; the largest gives the label. A class is a shape plus an imperfect
 cue in colour and grating. Image i is a pure function of (style, stream, seed, i): a Philox counter per image, and per-pixel
 arithmetic that is exact or a single IEEE operation, so neither chunk size nor threads change a bit (nor should the machine).
+
+In clips the same objects go round in circles before a still ground. A class is a shape and the sense in which it goes round,
+which no single frame shows: the angle at the start is uniform, so that either sense has the same distribution in each frame.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,6 +26,7 @@ from sarlib.data.shape_styles import CLASSES, SIDE, STYLES, WINDOW, Scene, templ
 STREAMS = ("train", "test")
 MAX_OBJECTS = 3
 HUE_JITTER = 1.2  # radians, half width of a triangular distribution; ten class hues lie 0.63 apart
+CLIP_CLASSES = tuple(f"{shape}, {sense}" for shape in CLASSES[:5] for sense in ("clockwise", "anticlockwise"))
 CUE_RELIABILITY = 0.95  # how often colour and grating belong to the object's own class
 
 _OCTAVES = ((2, 4), (4, 4), (8, 3), (16, 2))  # (cells a side, amplitude) of the clutter
@@ -28,37 +34,57 @@ _LEVELS = 64  # interpolation weights are multiples of 1 / _LEVELS, see _clutter
 _MOST_COVERED = 0.35  # share of the main object's pixels that one occluder may cover
 _UNIFORMS = 96  # random numbers drawn for an image's scene, a few more than it takes
 _TRAIN_SIZE, _TEST_SIZE = 10_000, 2_000
+_TURN = math.pi / 4  # a frame
 _CHUNK = 16  # images rendered at once: small enough for the cache
 
 
+#: x and y of the objects' centres, (n, M) each, in units of the image's half side; a path draws them for one frame.
+_Centres = tuple[np.ndarray, np.ndarray]
+_Path = Callable[["_Draws"], _Centres]
+
+
 def generate(
-    style: str, n: int, *, image_size: int, seed: int = 0, stream: str = "train", start: int = 0, chunk: int = _CHUNK
+    style: str,
+    n: int,
+    *,
+    image_size: int,
+    seed: int = 0,
+    stream: str = "train",
+    start: int = 0,
+    chunk: int = _CHUNK,
+    frames: int = 1,
 ) -> Images:
     """Images start .. start + n - 1 of a stream: pixels and masks are both (n, 3, image_size, image_size).
 
     Labels run through the ten classes in turn. The scene (label, places, colours) does not depend on the image size. `chunk`
-    sets only how many are rendered at once. Raises `ConfigError` for an unknown style or stream.
+    sets only how many are rendered at once. With several `frames` they are clips of them, of `CLIP_CLASSES`, with three
+    channels and three masks a frame. Raises `ConfigError` for an unknown style or stream.
     """
     known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
     require(style in STYLES and stream in STREAMS, f"unknown style or stream {style!r}, {stream!r}; {known}")
-    source = len(STREAMS) * list(STYLES).index(style) + STREAMS.index(stream)
-    pixels = np.empty((n, 3, image_size, image_size), dtype=np.uint8)
-    masks = np.empty((n, MAX_OBJECTS, image_size, image_size), dtype=bool)
-    kinds = np.empty((n, MAX_OBJECTS), dtype=np.int64)
-    for low in range(0, n, chunk):
+    source = len(STREAMS) * (list(STYLES).index(style) + (frames > 1) * len(STYLES)) + STREAMS.index(stream)
+    pixels = np.empty((n, frames, 3, image_size, image_size), dtype=np.uint8)
+    masks = np.empty((n, frames, MAX_OBJECTS, image_size, image_size), dtype=bool)
+    kinds = np.empty((n, frames, MAX_OBJECTS), dtype=np.int64)
+    classes = CLASSES if frames == 1 else CLIP_CLASSES
+    for (low, frame) in itertools.product(range(0, n, chunk), range(frames)):
         rows = slice(low, min(low + chunk, n))
         indices = np.arange(start + rows.start, start + rows.stop)
+        labels = indices % len(classes)
+        # The same numbers for every frame.
         draws = _Draws(seed=seed, source=source, indices=indices, size=image_size)
-        pixels[rows], masks[rows], kinds[rows] = _render(style, draws, indices % len(CLASSES), image_size)
-    labels = torch.arange(start, start + n) % len(CLASSES)
-    pixels, masks, kinds, boxes = map(torch.from_numpy, (pixels, masks, kinds, _boxes(masks)))
-    return Images(labels=labels, classes=CLASSES, pixels=pixels, masks=masks, mask_labels=kinds, boxes=boxes)
+        shapes, path = (labels, None) if frames == 1 else (labels // 2, functools.partial(_orbit, labels % 2, frame))
+        pixels[rows, frame], masks[rows, frame], kinds[rows, frame] = _render(style, draws, shapes, image_size, path)
+    labels = torch.arange(start, start + n) % len(classes)
+    pixels, masks, kinds = (torch.from_numpy(part.reshape(n, -1, *part.shape[3:])) for part in (pixels, masks, kinds))
+    boxes = torch.from_numpy(_boxes(masks.numpy()))
+    return Images(labels=labels, classes=classes, pixels=pixels, masks=masks, mask_labels=kinds, boxes=boxes)
 
 
 def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
     """The set "shapes-<style>": training images from the seed's own stream, test images from one that no training touches.
     Without sizes 10,000 and 2,000."""
-    draw = functools.partial(generate, spec.name.removeprefix("shapes-"), image_size=spec.image_size)
+    draw = functools.partial(generate, spec.name.removeprefix("shapes-"), image_size=spec.image_size, frames=spec.frames)
     train = draw(spec.train_size or _TRAIN_SIZE, seed=seed, stream="train")
     return train, draw(spec.test_size or _TEST_SIZE, seed=TEST_SEED, stream="test")
 
@@ -88,16 +114,18 @@ class _Draws:
         return (self.uniform(*shape) * bound).astype(np.int64)
 
 
-def _objects(draws: _Draws, labels: np.ndarray, axis: np.ndarray, waver: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _objects(
+    draws: _Draws, labels: np.ndarray, axis: np.ndarray, waver: np.ndarray, path: _Path | None
+) -> tuple[np.ndarray, np.ndarray, _Centres]:
     """Classes (n, M) of M objects, the first one's the label, and (n, M, size, size) uint8: 0 outside an object, else how deep
-    inside it, looked up in the class's template. Lengths are in units of the image's half side."""
+    inside it, looked up in the class's template; and the centres. Lengths are in units of the image's half side."""
     n, m = len(labels), MAX_OBJECTS
     kind = draws.below(len(CLASSES), m)
     kind[:, 0] = labels
     alive = np.arange(m) <= draws.below(m, 1)
     radius = np.concatenate([0.56 + 0.22 * draws.uniform(1), np.zeros((n, m - 1), np.float32)], axis=1)
     radius[:, 1:] = radius[:, :1] * (0.4 + 0.2 * draws.uniform(m - 1))
-    x, y = _places(draws, radius)
+    x, y = _places(draws, radius) if path is None else path(draws)
     cos, sin = _turn((draws.uniform(m) - 0.5) * 1.2)
     stretch = 0.85 + 0.3 * draws.uniform(m)
     unit = np.float32(SIDE / (2 * WINDOW)) / radius  # cells per half side of the image
@@ -110,7 +138,7 @@ def _objects(draws: _Draws, labels: np.ndarray, axis: np.ndarray, waver: np.ndar
         v += waver[:, 1:2] * unit[:, :, None, None]
     column, row = (np.clip(at, 0, SIDE - 1).astype(np.int32) for at in (u, v))
     first = (kind * SIDE**2).astype(np.int32)[:, :, None, None]
-    return kind, templates().take(first + row * np.int32(SIDE) + column) * alive[:, :, None, None]
+    return kind, templates().take(first + row * np.int32(SIDE) + column) * alive[:, :, None, None], (x, y)
 
 
 def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,15 +155,31 @@ def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return chosen[..., 0], chosen[..., 1]
 
 
-def _render(style: str, draws: _Draws, labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels (n, 3, size, size) uint8, masks (n, M, size, size) bool, class of each instance (n, M) or -1."""
+def _orbit(senses: np.ndarray, frame: int, draws: _Draws) -> _Centres:
+    """Where the objects of clips are in one frame. `senses` (n,): 0 where the first goes round clockwise; the others go as they
+    are drawn."""
+    sense = np.where(draws.uniform(MAX_OBJECTS) < 0.5, 1, -1)
+    sense[:, 0] = 1 - 2 * senses
+    cos, sin = _turn(draws.uniform(MAX_OBJECTS) * np.float32(2 * np.pi) + sense * np.float32(frame * _TURN))
+    reach = 0.35 + 0.2 * draws.uniform(MAX_OBJECTS)
+    x, y = ((draws.uniform(MAX_OBJECTS) - 0.5) * np.float32(0.5) for _ in range(2))
+    return x + reach * cos, y + reach * sin
+
+
+def _render(
+    style: str, draws: _Draws, labels: np.ndarray, size: int, path: _Path | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels (n, 3, size, size) uint8, masks (n, M, size, size) bool, class of each instance (n, M) or -1.
+
+    A `path` says where objects are in this frame of a clip: their texture goes with them, and no bars lie over them.
+    """
     paint, wavering = STYLES[style]
     axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - np.float32(1)
     clutter = _clutter(draws.cells, size)
-    kind, depth = _objects(draws, labels, axis, (clutter - np.float32(0.5)) * np.float32(wavering))
+    kind, depth, centres = _objects(draws, labels, axis, (clutter - np.float32(0.5)) * np.float32(wavering), path)
     above = draws.uniform(1)[:, 0] < 0.5
-    wave, light, dark = _texture(draws, kind, axis)
-    visible, bars = _visible(depth > 0, above, _bars(draws, axis))
+    wave, light, dark = _texture(draws, kind, axis, path and centres)
+    visible, bars = _visible(depth > 0, above, _bars(draws, axis) & (path is None))
     light, dark, bar = light[..., None, None], dark[..., None, None], draws.uniform(3, 1, 1)
     grain, shade = draws.grain * np.float32(1 / 255), depth * np.float32(1 / 255)
     scene = Scene(
@@ -183,8 +227,11 @@ def _plane(x: np.ndarray, y: np.ndarray, constant: np.ndarray, axis: np.ndarray)
     return (x[..., None] * axis + constant[..., None])[..., None, :] + (y[..., None] * axis)[..., :, None]
 
 
-def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter."""
+def _texture(
+    draws: _Draws, kind: np.ndarray, axis: np.ndarray, origin: _Centres | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter.
+    The grating is laid from the `origin`, if there is one."""
     m = kind.shape[1]
     reliable = draws.uniform(m) < CUE_RELIABILITY
     cue = np.where(reliable, kind, draws.below(len(CLASSES), m)).astype(np.float32)
@@ -194,7 +241,10 @@ def _texture(draws: _Draws, kind: np.ndarray, axis: np.ndarray) -> tuple[np.ndar
     cos, sin = _turn(mirror * np.floor(cue / 2) * np.float32(np.pi / 8) + (draws.uniform(m) - 0.5) * np.float32(0.3))
     steps = len(_WAVE) * cycles
     # + 64 turns keep the phase positive, so that truncation and the bit mask act as floor and modulo
-    phase = _plane(steps * cos, steps * sin, len(_WAVE) * (draws.uniform(m) + np.float32(64)), axis)
+    start = len(_WAVE) * (draws.uniform(m) + np.float32(64))
+    if origin is not None:
+        start = start - steps * (cos * origin[0] + sin * origin[1])
+    phase = _plane(steps * cos, steps * sin, start, axis)
     wave = _WAVE.take(phase.astype(np.int32) & np.int32(len(_WAVE) - 1))
     hue = cue * np.float32(2 * np.pi * 0.3) + (draws.uniform(m) + draws.uniform(m) - 1) * np.float32(HUE_JITTER)
     tint = _turn(hue[..., None] + np.array([0, 2 * np.pi / 3, 4 * np.pi / 3]))[0]

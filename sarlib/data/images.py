@@ -74,6 +74,14 @@ class Images:
         """How many frames a clip has; 1 for images."""
         return 1 if self.pixels is None else self.pixels.shape[1] // 3
 
+    def by_frame(self) -> Images:
+        """The frames of clips as images of their own, clip by clip; images as they are."""
+        if self.frames == 1:
+            return self
+        parts = {name: getattr(self, name) for name in ("pixels", "masks", "mask_labels", "boxes")}
+        apart = {name: part.unflatten(1, (self.frames, -1)).flatten(0, 1) for name, part in parts.items() if part is not None}
+        return dataclasses.replace(self, labels=self.labels.repeat_interleave(self.frames), **apart)
+
     def subset(self, indices: Sequence[int] | Tensor) -> Images:
         """The images at `indices`, in that order."""
         index = torch.as_tensor(indices, dtype=torch.int64)

@@ -25,6 +25,9 @@ _ALL = (
     Metric("entropy", "nats"),
     Metric("components", "per map", 2),
     Metric("jaccard", "1", better="higher"),
+    # the same of a clip's volume, whose components reach over frames
+    Metric("clip_entropy", "nats"),
+    Metric("clip_components", "per clip", 2),
     # what masks score there that look at no model
     Metric("jaccard_all", "1"),
     Metric("jaccard_random", "1"),

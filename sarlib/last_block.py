@@ -174,9 +174,7 @@ def class_attention(attn: Attention, y: Tensor) -> tuple[Tensor, ClassRow]:
     return attn.proj_drop(attn.proj(out)), row
 
 
-def query_row(
-    attn: nn.Module, y: Tensor, values: Tensor | None = None, *, skip: int = 0, class_token: bool = True
-) -> ClassRow:
+def query_row(attn: nn.Module, y: Tensor, values: Tensor | None = None, *, skip: int = 0, class_token: bool = True) -> ClassRow:
     """Attention of one query, the [CLS] token's or the mean one, before the output projection.
 
     y: what the layer projects keys from (B, N, dim), class token first; values: what it projects values from, `y` if None; skip

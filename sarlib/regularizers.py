@@ -102,8 +102,8 @@ def softmax_entropy(similarity: Tensor) -> Tensor:
 
 
 def space_time_entropy(similarity: Tensor) -> Tensor:
-    """Equation 9 of clips S (B, H, T, h, w), each map a volume whose components reach over the T frames; `spatial_entropy` takes
-    every frame by itself."""
+    """Equation 9 of clips S (B, H, T, h, w), of volumes whose components reach over frames; `spatial_entropy` takes every frame by
+    itself."""
     return spatial_entropy(similarity, axes=3)
 
 

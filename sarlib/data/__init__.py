@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sarlib.config import ConfigError, Data
-from sarlib.data import cache, folders
+from sarlib.config import ConfigError, Data, require
+from sarlib.data import cache, clips, folders
 from sarlib.data.folders import EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
         changed = f"the images of {spec.name} below {root} are not those that the run was declared for"
         raise ConfigError(f"{changed}: declare it anew")
     train, test = images.subsets(*map(images.from_split, whole), spec=spec, seed=seed)
+    if spec.name in clips.LAYOUTS:
+        return clips.load(spec, train, test)
+    require(spec.frames == 1, f"{spec.name} has images, no clips: frames are for shapes and {', '.join(clips.LAYOUTS)}")
     test = dataclasses.replace(test, crop=spec.test_crop)
     return cache.decoded_if_small(train, spec.image_size), cache.decoded_if_small(test, spec.image_size)
 
@@ -62,13 +65,15 @@ def inspect(name: str, *, root: Path) -> tuple[int, int, str]:
 
 def _whole(name: str, root: Path | None) -> tuple[folders.Split, folders.Split]:
     """All images of a set that lies below `root`."""
-    if root is None and name in IN_FOLDERS:
+    if root is None and name in (*IN_FOLDERS, *clips.LAYOUTS):
         raise ConfigError(f"the data set {name!r} is not embedded: say DATA=<folder that holds it>")
     own, advice = (), "your own need DATA=<folder that holds them>"
     if root is not None:
         root = Path(root).expanduser()
+        if name in clips.LAYOUTS:
+            return clips.find(root, name)
         own, advice = folders.trees(root), f"as folders it would be {folders.expected_layout(name)}"
         if (found := folders.read(root, name)) is not None:
             return found
-    known = ", ".join(dict.fromkeys((*EMBEDDED, *IN_FOLDERS, *own)))
+    known = ", ".join(dict.fromkeys((*EMBEDDED, *IN_FOLDERS, *clips.LAYOUTS, *own)))
     raise ConfigError(f"unknown data set {name!r}; known: {known}; {advice}")

@@ -173,6 +173,12 @@ def _read_tree(folder: Path, *, only: tuple[str, ...] = ()) -> tuple[Split, Spli
     return tuple(_read_split(split, names, [there[name] for name in classes]) for split, there in zip(splits, (train, test)))
 
 
+def read_classes(folder: Path) -> Split:
+    """All images of a folder that has one for each class."""
+    there = _class_folders(folder)
+    return _read_split(folder, tuple(there), list(there.values()))
+
+
 def _class_folders(split: Path) -> dict[str, str]:
     """Names of the class folders in Unicode's composed form, as what they are compared by -> as they lie there; sorted."""
     names = next(_walk(split))[1]

@@ -4,8 +4,8 @@ One to three shapes lie on clutter behind occluding bars; the largest gives the 
 cue in colour and grating. Image i is a pure function of (style, stream, seed, i): a Philox counter per image, and per-pixel
 arithmetic that is exact or a single IEEE operation, so neither chunk size nor threads change a bit (nor should the machine).
 
-In clips the same objects go round in circles before a still ground. A class is a shape and the sense in which it goes round,
-which no single frame shows: the angle at the start is uniform, so that either sense has the same distribution in each frame.
+In clips the same objects drift to the left or to the right before a still ground; what leaves comes back on the other side. A
+class is a shape and the sense of its drift, which no frame shows by itself: where an object is, is uniform in every frame.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sarlib.data.shape_styles import CLASSES, SIDE, STYLES, WINDOW, Scene, templ
 STREAMS = ("train", "test")
 MAX_OBJECTS = 3
 HUE_JITTER = 1.2  # radians, half width of a triangular distribution; ten class hues lie 0.63 apart
-CLIP_CLASSES = tuple(f"{shape}, {sense}" for shape in CLASSES[:5] for sense in ("clockwise", "anticlockwise"))
+CLIP_CLASSES = tuple(f"{shape}, {sense}" for shape in CLASSES[:5] for sense in ("to the left", "to the right"))
 CUE_RELIABILITY = 0.95  # how often colour and grating belong to the object's own class
 
 _OCTAVES = ((2, 4), (4, 4), (8, 3), (16, 2))  # (cells a side, amplitude) of the clutter
@@ -34,7 +34,7 @@ _LEVELS = 64  # interpolation weights are multiples of 1 / _LEVELS, see _clutter
 _MOST_COVERED = 0.35  # share of the main object's pixels that one occluder may cover
 _UNIFORMS = 96  # random numbers drawn for an image's scene, a few more than it takes
 _TRAIN_SIZE, _TEST_SIZE = 10_000, 2_000
-_TURN = math.pi / 4  # a frame
+_SPEED, _REACH = 0.2, 1.1  # of objects in clips: half sides of the image a frame, and how far from its centre
 _CHUNK = 16  # images rendered at once: small enough for the cache
 
 
@@ -67,18 +67,18 @@ def generate(
     masks = np.empty((n, frames, MAX_OBJECTS, image_size, image_size), dtype=bool)
     kinds = np.empty((n, frames, MAX_OBJECTS), dtype=np.int64)
     classes = CLASSES if frames == 1 else CLIP_CLASSES
-    for (low, frame) in itertools.product(range(0, n, chunk), range(frames)):
+    for low, frame in itertools.product(range(0, n, chunk), range(frames)):
         rows = slice(low, min(low + chunk, n))
         indices = np.arange(start + rows.start, start + rows.stop)
         labels = indices % len(classes)
         # The same numbers for every frame.
         draws = _Draws(seed=seed, source=source, indices=indices, size=image_size)
-        shapes, path = (labels, None) if frames == 1 else (labels // 2, functools.partial(_orbit, labels % 2, frame))
+        shapes, path = (labels, None) if frames == 1 else (labels // 2, functools.partial(_drift, labels % 2, frame))
         pixels[rows, frame], masks[rows, frame], kinds[rows, frame] = _render(style, draws, shapes, image_size, path)
     labels = torch.arange(start, start + n) % len(classes)
     pixels, masks, kinds = (torch.from_numpy(part.reshape(n, -1, *part.shape[3:])) for part in (pixels, masks, kinds))
-    boxes = torch.from_numpy(_boxes(masks.numpy()))
-    return Images(labels=labels, classes=classes, pixels=pixels, masks=masks, mask_labels=kinds, boxes=boxes)
+    around = torch.from_numpy(boxes(masks.numpy()))
+    return Images(labels=labels, classes=classes, pixels=pixels, masks=masks, mask_labels=kinds, boxes=around)
 
 
 def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
@@ -155,15 +155,14 @@ def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return chosen[..., 0], chosen[..., 1]
 
 
-def _orbit(senses: np.ndarray, frame: int, draws: _Draws) -> _Centres:
-    """Where the objects of clips are in one frame. `senses` (n,): 0 where the first goes round clockwise; the others go as they
-    are drawn."""
-    sense = np.where(draws.uniform(MAX_OBJECTS) < 0.5, 1, -1)
-    sense[:, 0] = 1 - 2 * senses
-    cos, sin = _turn(draws.uniform(MAX_OBJECTS) * np.float32(2 * np.pi) + sense * np.float32(frame * _TURN))
-    reach = 0.35 + 0.2 * draws.uniform(MAX_OBJECTS)
-    x, y = ((draws.uniform(MAX_OBJECTS) - 0.5) * np.float32(0.5) for _ in range(2))
-    return x + reach * cos, y + reach * sin
+def _drift(senses: np.ndarray, frame: int, draws: _Draws) -> _Centres:
+    """Where the objects of clips are in one frame. `senses` (n,): 0 where the first drifts to the left, 1 to the right; the
+    others drift as they are drawn."""
+    sense = np.where(draws.uniform(MAX_OBJECTS) < 0.5, -1, 1)
+    sense[:, 0] = 2 * senses - 1
+    across, down = draws.uniform(2, MAX_OBJECTS).swapaxes(0, 1)
+    x = (across + np.float32(_SPEED / 2 / _REACH) * sense * frame) % 1
+    return np.float32(_REACH) * (2 * x.astype(np.float32) - 1), np.float32(0.6) * (2 * down - 1)
 
 
 def _render(
@@ -297,7 +296,7 @@ def _largest_component(masks: np.ndarray) -> np.ndarray:
     return ((found == largest[:, None, None]) & (found > 0)).reshape(masks.shape)
 
 
-def _boxes(masks: np.ndarray) -> np.ndarray:
+def boxes(masks: np.ndarray) -> np.ndarray:
     """(n, M, 4) int64: x0 y0 x1 y1 around each mask, x1 and y1 exclusive; zeros for an empty one."""
     columns, rows = masks.any(2), masks.any(3)
     size = masks.shape[-1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sarlib import data as datasets
-from sarlib.config import Data
+from sarlib.config import Augmentation, Data
 from sarlib.experiments.declaration import Setting
 from sarlib.experiments.presets import Preset, Training
 from sarlib.run import Run
@@ -39,9 +39,11 @@ class Sets:
         fingerprint = data.fingerprint or datasets.fingerprint(data.name, root=self.root)
         baseline = Run(
             data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=preset.test_crop),
-            model=dataclasses.replace(preset.model, patch_size=chosen.patch_size or preset.model.patch_size),
+            model=dataclasses.replace(
+                preset.model, patch_size=chosen.patch_size or preset.model.patch_size, frames=data.frames
+            ),
             recipe=recipe,
-            augmentation=preset.augmentation,
+            augmentation=preset.augmentation if data.frames == 1 else _of_clips(preset.augmentation),
         )
         return Setting(dataset=chosen.label or f"{data.name}, {data.train_size} images", baseline=baseline, **losses)
 
@@ -63,3 +65,8 @@ class Sets:
             Training(data=dataclasses.replace(data, train_size=size), patch_size=patch, epochs=epochs, warmup_epochs=warmup)
             for size, epochs, warmup in fitting
         ]
+
+
+def _of_clips(augmentation: Augmentation) -> Augmentation:
+    """What may happen to all frames of a clip alike. Mirrored, a motion is another one."""
+    return dataclasses.replace(augmentation, flip=0.0, color_jitter=0.0, rand_augment=None, erasing=0.0)

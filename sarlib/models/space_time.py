@@ -1,4 +1,4 @@
-"""A ViT for clips: the patches of all frames are one sequence, so that the class token's query meets the keys of all of them."""
+"""A ViT for clips: the patches of all frames are one sequence, and the class token's query meets the keys of all of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class SpaceTimeViT(VisionTransformer):
     """timm's ViT for clips (B, 3 T, H, W), three channels a frame, in the order of time; returns logits (B, classes).
 
-    Attention is joint over space and time, as in the first of the models of Arnab et al. (2021, arXiv:2103.15691). The position
-    of a patch is the sum of one in space, which frames share, and one in time. `sarlib.last_block` reads `embed` and `key_grid`.
+    Attention is joint over space and time, as in the first of the models of Arnab et al. (2021, arXiv:2103.15691). A patch has
+    a position in space, which frames share, plus one in time. `sarlib.last_block` reads `embed` and `key_grid`.
     """
 
     def __init__(self, *, frames: int, **settings: Any) -> None:

@@ -17,6 +17,7 @@ _HOME = {
     **dict.fromkeys(("agreement", "agreement_in_words"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
     "verdicts": "sarlib.report.judgement",
+    **dict.fromkeys(("gains", "learned"), "sarlib.report.scaling"),
 }
 __all__ = list(_HOME)
 

@@ -135,4 +135,5 @@ def leading(results: pd.DataFrame, experiment: Experiment, cells: Sequence[Cell]
     measurement, all that it measured."""
     if any(cell.measurement for cell in cells):
         return list(pd.concat([lines(results, cell.table, cell.row, cell.dataset)["metric"] for cell in cells]).unique())
-    return [name for name in experiment.leads if (results["metric"] == name).any()]
+    there = results.loc[results["table"].isin({cell.table for cell in cells}), "metric"]
+    return [name for name in experiment.leads if (there == name).any()]

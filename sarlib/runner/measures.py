@@ -15,9 +15,10 @@ from sarlib import config, data, last_block, models
 from sarlib.config import ConfigError, require
 from sarlib.data.images import Images, to_bytes
 from sarlib.data.loader import evaluation_batches
-from sarlib.entropy import excess, map_entropy
+from sarlib.entropy import component_counts, excess, map_entropy
 from sarlib.regularizers import attention
 from sarlib.run import Measurement, Run
+from sarlib.tasks.masks import jaccard_references, map_metrics
 
 
 def take(
@@ -101,4 +102,17 @@ def _maps(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any
     return {"metrics": {}, "arrays": {"attention": shares.round(decimals=4).tolist()}}
 
 
-MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps}
+def _clips(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any]:
+    """`map_metrics` of clips by a network for images, which sees one frame at a time; what masks score that look at no model;
+    and the volumes once more whose frames come from different clips: what is lower in order is due to time."""
+    maps = similarity(model, images.by_frame(), batch_size=batch_size)
+    volumes = maps.unflatten(0, (-1, images.frames)).transpose(1, 2)
+    apart = [each.roll(frame * len(volumes) // images.frames, 0) for frame, each in enumerate(volumes.unbind(2))]
+    mixed = torch.stack(apart, 2)
+    measured = map_metrics(volumes, images, torch.arange(len(images)))
+    measured |= {"mixed_entropy": map_entropy(mixed, axes=3), "mixed_components": component_counts(mixed, axes=3)}
+    metrics = {name: rows[~rows.isnan()].double().mean().item() for name, rows in measured.items()}
+    return {"metrics": metrics | jaccard_references(images, maps.shape[-2:], heads=maps.shape[1]), "arrays": {}}
+
+
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"collapse": _collapse, "maps": _maps, "clips": _clips}

@@ -25,9 +25,11 @@ _ALL = (
     Metric("entropy", "nats"),
     Metric("components", "per map", 2),
     Metric("jaccard", "1", better="higher"),
-    # the same of a clip's volume, whose components reach over frames
+    # the same of a clip's volume, whose components reach over frames; and of one with frames of different clips
     Metric("clip_entropy", "nats"),
     Metric("clip_components", "per clip", 2),
+    Metric("mixed_entropy", "nats"),
+    Metric("mixed_components", "per clip", 2),
     # what masks score there that look at no model
     Metric("jaccard_all", "1"),
     Metric("jaccard_random", "1"),

@@ -102,8 +102,7 @@ def softmax_entropy(similarity: Tensor) -> Tensor:
 
 
 def space_time_entropy(similarity: Tensor) -> Tensor:
-    """Equation 9 of clips S (B, H, T, h, w), of volumes whose components reach over frames; `spatial_entropy` takes every frame by
-    itself."""
+    """Equation 9 of clips S (B, H, T, h, w) whose components reach over frames; `spatial_entropy` takes each frame by itself."""
     return spatial_entropy(similarity, axes=3)
 
 

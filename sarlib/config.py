@@ -126,6 +126,7 @@ class Model:
         require(self.name in ARCHITECTURES, f"unknown model {self.name!r}; choose from {', '.join(ARCHITECTURES)}")
         require(self.variant in VARIANTS, f"unknown last-block variant {self.variant!r}; choose from {', '.join(VARIANTS)}")
         require(self.dim % self.heads == 0, f"dim {self.dim} is not divisible by {self.heads} heads")
+        require(self.frames > 0, f"a clip has one frame or more, got {self.frames}")
         require(self.pool in POOLS, f"unknown pool {self.pool!r}; choose from {', '.join(POOLS)}")
         stock = (self.pool, self.frames) == ("token", 1)
         require(stock or self.name == "vit", f"{self.name} has a class token and sees one frame: average and clips are for vit")

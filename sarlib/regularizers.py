@@ -102,7 +102,7 @@ def softmax_entropy(similarity: Tensor) -> Tensor:
 
 
 def space_time_entropy(similarity: Tensor) -> Tensor:
-    """Equation 9 of clips S (B, H, T, h, w) whose components reach over frames; `spatial_entropy` takes each frame by itself."""
+    """Equation 9 of clips S (B, H, T, h, w): components reach over frames, which `spatial_entropy` takes one by one."""
     return spatial_entropy(similarity, axes=3)
 
 

@@ -27,7 +27,7 @@ from sarlib.entropy import (
 
 
 def flood_fill(foreground: np.ndarray) -> np.ndarray:
-    """26-connected components, numbered in raster order of their first cells: from each unvisited cell to all that it reaches."""
+    """26-connected components, numbered in raster order of their first cells: from each new cell to all that it reaches."""
     labels, found = np.zeros(foreground.shape, int), 0
     for start in np.ndindex(foreground.shape):
         if not foreground[start] or labels[start]:
@@ -137,7 +137,9 @@ def test_entropy_and_gradient_are_those_of_autograd_in_float64(name: str) -> Non
     torch.testing.assert_close(leaf.grad, gradient / len(volumes))
 
 
-few_levels = hnp.arrays(np.float32, hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=4), elements=st.integers(-3, 3).map(float))
+few_levels = hnp.arrays(
+    np.float32, hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=4), elements=st.integers(-3, 3).map(float)
+)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -167,7 +169,7 @@ def test_a_value_that_is_not_finite_spoils_its_own_volume_only() -> None:
 
 
 def test_white_noise_is_one_component_in_three_axes_and_several_in_two() -> None:
-    """What the page says of the entropy of a clip: about half of the keys exceed the mean, and with 26 neighbours that joins."""
+    """What the page says of a clip's entropy: about half of the keys exceed the mean, and with 26 neighbours that joins."""
     volumes = torch.randn(200, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     assert component_counts(volumes, axes=3).float().mean() < 1.1 and map_entropy(volumes, axes=3).mean() < 0.01
     assert component_counts(volumes).float().mean() > 2 and map_entropy(volumes).mean() > 0.3

@@ -36,6 +36,8 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     """
     from sarlib.data import images, shapes
 
+    moving = (*SHAPES, *clips.LAYOUTS)
+    require(spec.frames == 1 or spec.name in moving, f"{spec.name} has images, no clips: frames are for {', '.join(moving)}")
     if spec.name in SHAPES:
         return shapes.load(spec, seed=seed)
     if spec.name == "digits":
@@ -47,7 +49,6 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     train, test = images.subsets(*map(images.from_split, whole), spec=spec, seed=seed)
     if spec.name in clips.LAYOUTS:
         return clips.load(spec, train, test)
-    require(spec.frames == 1, f"{spec.name} has images, no clips: frames are for shapes and {', '.join(clips.LAYOUTS)}")
     test = dataclasses.replace(test, crop=spec.test_crop)
     return cache.decoded_if_small(train, spec.image_size), cache.decoded_if_small(test, spec.image_size)
 

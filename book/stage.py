@@ -27,7 +27,7 @@ BOOK = ROOT / "book"
 MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
 #: A cell of a frame that holds sentences; book.css lets these wrap and keeps numbers in one piece.
 LONG_CELL = re.compile(r"<td>([^<]{29,})</td>")
-KINDS = ("table", "figure", "appendix")
+KINDS = ("table", "figure", "appendix", "future_work")
 #: Folders whose files chapters quote, and where these find them.
 QUOTED = {"sarlib": "sarlib", "tests": "tests", "book/examples": "examples"}
 YOURS, REFERENCE, NOBODY = "yours", "reference", "none"

@@ -34,7 +34,7 @@ _LEVELS = 64  # interpolation weights are multiples of 1 / _LEVELS, see _clutter
 _MOST_COVERED = 0.35  # share of the main object's pixels that one occluder may cover
 _UNIFORMS = 96  # random numbers drawn for an image's scene, a few more than it takes
 _TRAIN_SIZE, _TEST_SIZE = 10_000, 2_000
-_SPEED, _REACH = 0.2, 1.1  # of objects in clips: half sides of the image a frame, and how far from its centre
+_SPEED, _REACH = 0.1, 1.1  # of objects in clips: half sides of the image a frame, and how far from its centre
 _CHUNK = 16  # images rendered at once: small enough for the cache
 
 

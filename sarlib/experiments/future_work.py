@@ -16,7 +16,8 @@ from sarlib.tasks.metrics import MAIN_METRICS
 
 POOL, SIZE, VIDEO, MOVING = "future-pool", "future-size", "future-video", "future-davis"
 TOKEN, AVERAGE = "class token", "average pool"
-BASELINE, BLOCK, BY_FRAME, OVER_TIME = "ViT", "SAR's block", "SAR's block, loss by frame", "SAR's block, loss over the clip"
+SIZES = ("small", "medium", "large")
+BASELINE, BLOCK, BY_FRAME, OVER_TIME = "ViT", "SAR's block", "+ loss by frame", "+ loss over the clip"
 
 
 def declare(sets: Sets) -> Table:
@@ -26,18 +27,18 @@ def declare(sets: Sets) -> Table:
     photographs = [subsets[0] for subsets in sets.real()]
     pooled = [sized, *photographs]
     shown_davis = photographs or ([sized] if sets.preset.real is None else [])
-    sizes = [_size(sized, *size) for size in sets.preset.sizes]
+    sizes = {name: _size(sized, *size) for name, size in zip(SIZES, sets.preset.sizes, strict=True)}
     return Table(
         title="What the paper leaves to future work",
         cells=(
             *(cell for each in pooled for kind in _pools(each).items() for cell in _with_sar(POOL, *kind)),
-            *(cell for name, each in sizes for cell in _with_sar(SIZE, name, each)),
+            *(cell for name, each in sizes.items() for cell in _with_sar(SIZE, name, each)),
             *_video(clips, weight=sets.preset.clips_weight),
             *_davis(sets, shown_davis),
         ),
         contrasts=(
             *(_gains(POOL, AVERAGE, TOKEN, each.dataset) for each in pooled),
-            _gains(SIZE, sizes[-1][0], sizes[0][0], sized.dataset),
+            _gains(SIZE, SIZES[-1], SIZES[0], sized.dataset),
             difference(OVER_TIME, BY_FRAME, table=VIDEO, dataset=clips.dataset),
             difference(BY_FRAME, BLOCK, table=VIDEO, dataset=clips.dataset),
             difference(OVER_TIME, BLOCK, table=VIDEO, dataset=clips.dataset),
@@ -62,10 +63,9 @@ def _pools(setting: Setting) -> dict[str, Setting]:
     return {TOKEN: setting, AVERAGE: setting.with_parts(model=average)}
 
 
-def _size(setting: Setting, dim: int, depth: int, heads: int) -> tuple[str, Setting]:
+def _size(setting: Setting, dim: int, depth: int, heads: int) -> Setting:
     """One recipe and one stochastic depth for all sizes: what differs is the size."""
-    model = dataclasses.replace(setting.baseline.model, dim=dim, depth=depth, heads=heads)
-    return f"{dim} wide x {depth} deep", setting.with_parts(model=model)
+    return setting.with_parts(model=dataclasses.replace(setting.baseline.model, dim=dim, depth=depth, heads=heads))
 
 
 def _video(setting: Setting, *, weight: float) -> list[Cell]:

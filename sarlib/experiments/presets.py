@@ -92,7 +92,7 @@ class Preset:
     in1k: Training  # Table 4 and Figure 3: more images than anywhere else, each of them seen less often
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
     sized: Training  # future work: networks of several sizes, and those without class token
-    sizes: tuple[tuple[int, int, int], ...]  # width, depth and heads of these; the preset's own is among them
+    sizes: tuple[tuple[int, int, int], ...]  # width, depth and heads of three of these, the second the preset's own
     clips: Training  # future work: what moves
     clips_weight: float  # of the loss there, for the matched dose of few steps is a larger one
     real: RealSets | None = None  # None where all sets are real
@@ -128,7 +128,7 @@ TINY = Preset(
     in1k=_shapes(32, 96, 40),
     many_images=_shapes(32, 96, 40),
     sized=_shapes(32, 48, 40),
-    sizes=((12, 1, 1), (24, 2, 2)),
+    sizes=((12, 1, 1), (24, 2, 2), (36, 2, 3)),
     clips=_shapes(32, 32, 20, frames=2),
     clips_weight=0.3,
     real=RealSets(subsets=((48, 2, 1.0),), tokens=4, pixels=32, test_images=40),

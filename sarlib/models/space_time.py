@@ -19,7 +19,7 @@ class SpaceTimeViT(VisionTransformer):
 
     def __init__(self, *, frames: int, **settings: Any) -> None:
         """settings: of timm's VisionTransformer, with a class token."""
-        super().__init__(**settings)
+        super().__init__(in_chans=6, **settings)
         self.frames = frames
         self.time_embed = nn.Parameter(trunc_normal_(torch.zeros(1, frames, 1, self.embed_dim), std=0.02))
 
@@ -31,6 +31,7 @@ class SpaceTimeViT(VisionTransformer):
     def embed(self, images: Tensor) -> Tensor:
         """The tokens that enter `blocks`: (B, 1 + T h w, dim), class token first, then frame by frame."""
         frames = images.unflatten(1, (self.frames, -1))
+        frames = torch.cat([frames, frames.diff(dim=1, prepend=frames[:, :1])], dim=2)
         patches = self.patch_embed(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         first, space = self.pos_embed[:, :1], self.pos_embed[:, None, 1:]
         token = (self.cls_token + first).expand(len(images), -1, -1)

@@ -19,9 +19,16 @@ def imagenet(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def paper_sets(imagenet: Path) -> Path:
-    """The same, and the small sets of Table 2."""
+    """The same, the small sets of Table 2, and UCF101's lists."""
     for training in PRESETS["paper"].small_sets:
         _tree(imagenet, training.data.name, ["a", "b"])
+    for split in ("train", "test"):
+        path = imagenet / "ucfTrainTestlist" / f"{split}list01.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("Archery/v_1.avi 1\nBiking/v_1.avi 2\n")
+    for kind in ("Archery", "Biking"):
+        (imagenet / "UCF-101" / kind).mkdir(parents=True)
+        (imagenet / "UCF-101" / kind / "v_1.avi").touch()
     return imagenet
 
 

@@ -48,6 +48,9 @@ def test_a_fifth_preset_is_one_entry(
         in1k=few,
         many_images=few,
         small_sets=(few,),
+        sized=few,
+        sizes=((36, 3, 3),) * 3,
+        clips=dataclasses.replace(few, data=dataclasses.replace(few.data, frames=2)),
     )
     monkeypatch.setitem(PRESETS, "fifth", fifth)
     experiment = experiments.declare(name, preset="fifth")

@@ -17,14 +17,15 @@ from sarlib.tasks.metrics import MAIN_METRICS
 POOL, SIZE, VIDEO, MOVING = "future-pool", "future-size", "future-video", "future-davis"
 TOKEN, AVERAGE = "class token", "average pool"
 SIZES = ("small", "medium", "large")
+REAL = 2  # sets of photographs that join
 BASELINE, BLOCK, BY_FRAME, OVER_TIME = "ViT", "SAR's block", "+ loss by frame", "+ loss over the clip"
 
 
 def declare(sets: Sets) -> Table:
-    """The smallest subset of each real set joins the networks without class token; where DAVIS lies below DATA, it is shown to
-    the networks trained on those photographs (at `paper` on IN-100), frame by frame."""
+    """The smallest subsets of the first two real sets join the networks without class token. Where DAVIS lies below DATA, it is
+    shown to the networks with one that were trained on these (at `paper` on IN-100), frame by frame."""
     sized, clips = sets.setting(sets.preset.sized), sets.setting(sets.preset.clips)
-    photographs = [subsets[0] for subsets in sets.real()]
+    photographs = [subsets[0] for subsets in sets.real()[:REAL]]
     pooled = [sized, *photographs]
     shown_davis = photographs or ([sized] if sets.preset.real is None else [])
     sizes = {name: _size(sized, *size) for name, size in zip(SIZES, sets.preset.sizes, strict=True)}
@@ -89,9 +90,6 @@ def _davis(sets: Sets, settings: list[Setting]) -> list[Cell]:
     for each in settings:
         data = Data(name=DAVIS, image_size=each.baseline.data.image_size, fingerprint=fingerprint, frames=frames)
         shown = dataclasses.replace(each, dataset=f"{DAVIS}, trained on {each.dataset}")
-        measured = [
-            dataclasses.replace(cell, measurement=Measurement(name="clips", data=data))
-            for cell in _with_sar(MOVING, BASELINE, shown)
-        ]
-        cells += measured
+        measured = Measurement(name="clips", data=data)
+        cells += [dataclasses.replace(cell, measurement=measured) for cell in _with_sar(MOVING, BASELINE, shown)]
     return cells

@@ -48,24 +48,24 @@ def test_s_is_q_dot_k_over_all_frames() -> None:
 
 
 def test_a_score_lies_where_its_patch_is_in_space_and_time() -> None:
-    """With a single block, a token's score depends on its own patch only."""
+    """With a single block, a token's score depends on its own patch only, and on how that changed since the last frame."""
     model, x = network(depth=1), clips(1)
     changed = x.clone()
     changed[:, 3 * 2 : 3 * 3, 24:, :8] += 1
     moved = (last_block.forward(model, x).similarity != last_block.forward(model, changed).similarity)[0, 0]
-    assert moved.nonzero().tolist() == [[2, 3, 0]]
+    assert moved.nonzero().tolist() == [[2, 3, 0], [3, 3, 0]]
 
 
-def test_tokens_are_timms_of_each_frame_and_a_position_in_time() -> None:
+def test_tokens_are_patches_of_a_frame_and_of_its_change_with_a_position_in_space_and_time() -> None:
     model, x = network(), clips()
-    torch.manual_seed(0)
-    of_frames = models.create(dataclasses.replace(MODEL, frames=1), classes=5, image_size=32).double()
-    of_frames.load_state_dict({name: value for name, value in model.state_dict().items() if name != "time_embed"})
-    tokens = model.embed(x)
-    for frame, pixels in enumerate(x.unflatten(1, (4, 3)).unbind(1)):
-        alone = of_frames._pos_embed(of_frames.patch_embed(pixels))
-        torch.testing.assert_close(tokens[:, 1 + 16 * frame : 17 + 16 * frame], alone[:, 1:] + model.time_embed[0, frame])
-        torch.testing.assert_close(tokens[:, :1], alone[:, :1])
+    tokens, frames = model.embed(x), x.unflatten(1, (4, 3))
+    projection = model.patch_embed.proj
+    for frame in range(4):
+        change = frames[:, frame] - frames[:, max(frame - 1, 0)]
+        patches = torch.nn.functional.conv2d(torch.cat([frames[:, frame], change], 1), projection.weight, projection.bias, 8)
+        expected = patches.flatten(2).mT + model.pos_embed[:, 1:] + model.time_embed[0, frame]
+        torch.testing.assert_close(tokens[:, 1 + 16 * frame : 17 + 16 * frame], expected)
+    torch.testing.assert_close(tokens[:, :1], (model.cls_token + model.pos_embed[:, :1]).expand(2, -1, -1))
     assert model.time_embed.std() > 0.01
 
 

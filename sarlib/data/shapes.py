@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -38,11 +37,6 @@ _SPEED, _REACH = 0.1, 1.1  # of objects in clips: half sides of the image a fram
 _CHUNK = 16  # images rendered at once: small enough for the cache
 
 
-#: x and y of the objects' centres, (n, M) each, in units of the image's half side; a path draws them for one frame.
-_Centres = tuple[np.ndarray, np.ndarray]
-_Path = Callable[["_Draws"], _Centres]
-
-
 def generate(
     style: str,
     n: int,
@@ -51,14 +45,14 @@ def generate(
     seed: int = 0,
     stream: str = "train",
     start: int = 0,
-    chunk: int = _CHUNK,
     frames: int = 1,
+    chunk: int = _CHUNK,
 ) -> Images:
     """Images start .. start + n - 1 of a stream: pixels and masks are both (n, 3, image_size, image_size).
 
     Labels run through the ten classes in turn. The scene (label, places, colours) does not depend on the image size. `chunk`
-    sets only how many are rendered at once. With several `frames` they are clips of them, of `CLIP_CLASSES`, with three
-    channels and three masks a frame. Raises `ConfigError` for an unknown style or stream.
+    sets only how many are rendered at once. With several `frames` they are clips of `CLIP_CLASSES`, with three channels and
+    three masks a frame. Raises `ConfigError` for an unknown style or stream.
     """
     known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
     require(style in STYLES and stream in STREAMS, f"unknown style or stream {style!r}, {stream!r}; {known}")
@@ -71,14 +65,14 @@ def generate(
         rows = slice(low, min(low + chunk, n))
         indices = np.arange(start + rows.start, start + rows.stop)
         labels = indices % len(classes)
-        # The same numbers for every frame.
-        draws = _Draws(seed=seed, source=source, indices=indices, size=image_size)
-        shapes, path = (labels, None) if frames == 1 else (labels // 2, functools.partial(_drift, labels % 2, frame))
-        pixels[rows, frame], masks[rows, frame], kinds[rows, frame] = _render(style, draws, shapes, image_size, path)
+        draws = _Draws(seed=seed, source=source, indices=indices, size=image_size)  # the same numbers for every frame
+        shapes = labels if frames == 1 else labels // 2
+        drift = None if frames == 1 else frame * (2 * (labels % 2) - 1)
+        pixels[rows, frame], masks[rows, frame], kinds[rows, frame] = _render(style, draws, shapes, image_size, drift)
     labels = torch.arange(start, start + n) % len(classes)
-    pixels, masks, kinds = (torch.from_numpy(part.reshape(n, -1, *part.shape[3:])) for part in (pixels, masks, kinds))
-    around = torch.from_numpy(boxes(masks.numpy()))
-    return Images(labels=labels, classes=classes, pixels=pixels, masks=masks, mask_labels=kinds, boxes=around)
+    pixels, masks, kinds = (part.reshape(n, -1, *part.shape[3:]) for part in (pixels, masks, kinds))
+    parts = map(torch.from_numpy, (pixels, masks, kinds, boxes(masks)))
+    return Images(labels=labels, classes=classes, **dict(zip(("pixels", "masks", "mask_labels", "boxes"), parts, strict=True)))
 
 
 def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
@@ -115,17 +109,17 @@ class _Draws:
 
 
 def _objects(
-    draws: _Draws, labels: np.ndarray, axis: np.ndarray, waver: np.ndarray, path: _Path | None
-) -> tuple[np.ndarray, np.ndarray, _Centres]:
-    """Classes (n, M) of M objects, the first one's the label, and (n, M, size, size) uint8: 0 outside an object, else how deep
-    inside it, looked up in the class's template; and the centres. Lengths are in units of the image's half side."""
+    draws: _Draws, labels: np.ndarray, axis: np.ndarray, waver: np.ndarray, drift: np.ndarray | None
+) -> tuple[np.ndarray, ...]:
+    """Classes (n, M) of M objects, the first one's the label; (n, M, size, size) uint8: 0 outside an object, else how deep
+    inside it, looked up in the class's template; the centres' x and y (n, M). Lengths are in units of the image's half side."""
     n, m = len(labels), MAX_OBJECTS
     kind = draws.below(len(CLASSES), m)
     kind[:, 0] = labels
     alive = np.arange(m) <= draws.below(m, 1)
     radius = np.concatenate([0.56 + 0.22 * draws.uniform(1), np.zeros((n, m - 1), np.float32)], axis=1)
     radius[:, 1:] = radius[:, :1] * (0.4 + 0.2 * draws.uniform(m - 1))
-    x, y = _places(draws, radius) if path is None else path(draws)
+    x, y = _places(draws, radius) if drift is None else _drifting(draws, drift)
     cos, sin = _turn((draws.uniform(m) - 0.5) * 1.2)
     stretch = 0.85 + 0.3 * draws.uniform(m)
     unit = np.float32(SIDE / (2 * WINDOW)) / radius  # cells per half side of the image
@@ -138,7 +132,7 @@ def _objects(
         v += waver[:, 1:2] * unit[:, :, None, None]
     column, row = (np.clip(at, 0, SIDE - 1).astype(np.int32) for at in (u, v))
     first = (kind * SIDE**2).astype(np.int32)[:, :, None, None]
-    return kind, templates().take(first + row * np.int32(SIDE) + column) * alive[:, :, None, None], (x, y)
+    return kind, templates().take(first + row * np.int32(SIDE) + column) * alive[:, :, None, None], x, y
 
 
 def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,30 +149,29 @@ def _places(draws: _Draws, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return chosen[..., 0], chosen[..., 1]
 
 
-def _drift(senses: np.ndarray, frame: int, draws: _Draws) -> _Centres:
-    """Where the objects of clips are in one frame. `senses` (n,): 0 where the first drifts to the left, 1 to the right; the
-    others drift as they are drawn."""
-    sense = np.where(draws.uniform(MAX_OBJECTS) < 0.5, -1, 1)
-    sense[:, 0] = 2 * senses - 1
-    across, down = draws.uniform(2, MAX_OBJECTS).swapaxes(0, 1)
-    x = (across + np.float32(_SPEED / 2 / _REACH) * sense * frame) % 1
-    return np.float32(_REACH) * (2 * x.astype(np.float32) - 1), np.float32(0.6) * (2 * down - 1)
+def _drifting(draws: _Draws, drift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres in a frame to which the first objects have drifted by `drift` (n,) frames; the others as far, to either side."""
+    way = np.where(draws.uniform(MAX_OBJECTS) < 0.5, -1, 1) * np.abs(drift)[:, None]
+    way[:, 0] = drift
+    x, y = draws.uniform(2, MAX_OBJECTS).swapaxes(0, 1)
+    x = ((x + way * np.float32(_SPEED / 2 / _REACH)) % 1).astype(np.float32)
+    return np.float32(_REACH) * (2 * x - 1), np.float32(0.6) * (2 * y - 1)
 
 
 def _render(
-    style: str, draws: _Draws, labels: np.ndarray, size: int, path: _Path | None
+    style: str, draws: _Draws, labels: np.ndarray, size: int, drift: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels (n, 3, size, size) uint8, masks (n, M, size, size) bool, class of each instance (n, M) or -1.
 
-    A `path` says where objects are in this frame of a clip: their texture goes with them, and no bars lie over them.
+    In clips objects take their texture with them by `drift`, and no bars lie over them.
     """
     paint, wavering = STYLES[style]
     axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - np.float32(1)
     clutter = _clutter(draws.cells, size)
-    kind, depth, centres = _objects(draws, labels, axis, (clutter - np.float32(0.5)) * np.float32(wavering), path)
+    kind, depth, x, y = _objects(draws, labels, axis, (clutter - np.float32(0.5)) * np.float32(wavering), drift)
     above = draws.uniform(1)[:, 0] < 0.5
-    wave, light, dark = _texture(draws, kind, axis, path and centres)
-    visible, bars = _visible(depth > 0, above, _bars(draws, axis) & (path is None))
+    wave, light, dark = _texture(draws, kind, axis, origin=None if drift is None else (x, y))
+    visible, bars = _visible(depth > 0, above, _bars(draws, axis) & (drift is None))
     light, dark, bar = light[..., None, None], dark[..., None, None], draws.uniform(3, 1, 1)
     grain, shade = draws.grain * np.float32(1 / 255), depth * np.float32(1 / 255)
     scene = Scene(
@@ -227,10 +220,10 @@ def _plane(x: np.ndarray, y: np.ndarray, constant: np.ndarray, axis: np.ndarray)
 
 
 def _texture(
-    draws: _Draws, kind: np.ndarray, axis: np.ndarray, origin: _Centres | None
+    draws: _Draws, kind: np.ndarray, axis: np.ndarray, *, origin: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter.
-    The grating is laid from the `origin`, if there is one."""
+    The grating is laid from the `origin`, x and y (n, M), if there is one."""
     m = kind.shape[1]
     reliable = draws.uniform(m) < CUE_RELIABILITY
     cue = np.where(reliable, kind, draws.below(len(CLASSES), m)).astype(np.float32)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 class SpaceTimeViT(VisionTransformer):
     """timm's ViT for clips (B, 3 T, H, W), three channels a frame, in the order of time; returns logits (B, classes).
 
-    Attention is joint over space and time, as in the first of the models of Arnab et al. (2021, arXiv:2103.15691). A token is made
-    of a patch and of what changed in it since the frame before, as their tubelets see several frames: without that a small
-    network does not learn from few clips what moves where. It has a position in space, which frames share, plus one in time.
-    `sarlib.last_block` reads `embed` and `key_grid`.
+    Attention is joint over space and time, as in the first of the models of Arnab et al. (2021, arXiv:2103.15691). A token is
+    made of a patch and of what changed in it since the frame before (their tubelets see several frames too: a small network
+    does not learn from few clips what moves where without that). It has a position in space, which frames share, plus one in
+    time. `sarlib.last_block` reads `embed` and `key_grid`.
     """
 
     def __init__(self, *, frames: int, **settings: Any) -> None:

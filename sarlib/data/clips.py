@@ -62,6 +62,8 @@ def _sequences(images: Images, *, frames: int, size: int) -> Images:
             return torch.from_numpy(np.asarray(file.convert("L").resize((size, size), Image.Resampling.NEAREST)) > 0)
 
     of_sequence = [(images.labels == label).nonzero()[:, 0] for label in images.labels.unique()]
+    longest = max(map(len, of_sequence))
+    require(longest >= frames, f"the sequences have {longest} frames at most: take clips of fewer than {frames}")
     chosen = torch.cat([index[: len(index) // frames * frames] for index in of_sequence])
     files = [images.files[index] for index in chosen.tolist()]
     shown = [to_bytes(decode(file).resize((size, size), Image.Resampling.BICUBIC)) for file in files]

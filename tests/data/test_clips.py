@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from pathlib import Path
@@ -142,6 +143,8 @@ def test_what_is_missing_is_named(davis: Path) -> None:
     spec = Data(name="davis2016-val", image_size=20, frames=3)
     with pytest.raises(ConfigError, match="not embedded: say DATA="):
         load(spec, seed=0)
+    with pytest.raises(ConfigError, match="the sequences have 7 frames at most: take clips of fewer than 8"):
+        load(Data(name="davis2016-val", image_size=20, frames=8), seed=0, root=davis)
     (davis / "davis2016-val/Annotations/bear/00001.png").unlink()
     with pytest.raises(ConfigError, match="00001.jpg has no mask .*00001.png"):
         load(spec, seed=0, root=davis)
@@ -200,3 +203,15 @@ def test_without_torchcodec_one_line_says_what_to_install(ucf101: Path, monkeypa
     with pytest.raises(ConfigError, match=r"ucf101 is decoded by torchcodec \(.*\): pip install 'sarlib\[video\]'") as error:
         load(Data(name="ucf101", image_size=8, frames=2), seed=0, root=ucf101)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(
+    not ("SAR_TEST_DATA" in os.environ and (Path(os.environ["SAR_TEST_DATA"]) / "davis2016-val").is_dir()),
+    reason="SAR_TEST_DATA does not name a folder with davis2016-val",
+)
+def test_davis_itself() -> None:
+    _, clips = load(Data(name="davis2016-val", image_size=64, frames=4), seed=0, root=Path(os.environ["SAR_TEST_DATA"]))
+    assert len(clips.classes) == 20 and clips.pixels.shape == (338, 12, 64, 64)
+    assert (clips.mask_labels >= 0).all(), "an object in every frame"
+    overlap = (clips.masks[:, :-1] & clips.masks[:, 1:]).sum((2, 3)) / (clips.masks[:, :-1] | clips.masks[:, 1:]).sum((2, 3))
+    assert overlap.mean() > 0.7, "from frame to frame objects move little"

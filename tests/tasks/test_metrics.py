@@ -32,6 +32,7 @@ def test_names_decimals_and_directions() -> None:
     assert all(name == each.name and each.better in ("higher", "lower", None) for name, each in METRICS.items())
     assert {*MAIN_METRICS, *MACHINE_METRICS} <= METRICS.keys()
     decimals = {"top1": 2, "top5": 2, "components": 2, "seconds": 1, "images_per_second": 0, "parameters": 2}
+    decimals |= {"clip_components": 2, "mixed_components": 2}
     assert {name: each.decimals for name, each in METRICS.items()} == {name: 3 for name in METRICS} | decimals
     assert {name for name, each in METRICS.items() if each.better == "lower"} == {"loss", "seconds"}
 

@@ -23,11 +23,16 @@ from execute import NOTEBOOKS, ROOT, digest, failed
 from nbformat import NotebookNode
 from record import Record, read_record
 
+from sarlib import experiments, report
+from sarlib.config import ConfigError
+from sarlib.experiments.results import read_csv
+from sarlib.runner.store import Store
+
 BOOK = ROOT / "book"
 MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
 #: A cell of a frame that holds sentences; book.css lets these wrap and keeps numbers in one piece.
 LONG_CELL = re.compile(r"<td>([^<]{29,})</td>")
-KINDS = ("table", "figure", "appendix", "future_work")
+KINDS = ("headline", "dose", "table", "figure", "appendix", "self_supervised", "multilabel", "future_work")
 #: Folders whose files chapters quote, and where these find them.
 QUOTED = {"sarlib": "sarlib", "tests": "tests", "book/examples": "examples"}
 YOURS, REFERENCE, NOBODY = "yours", "reference", "none"
@@ -45,6 +50,7 @@ class Page:
     shown: Path | None
     warnings: tuple[str, ...]
     record: Record | None
+    earlier: str = ""  # in what these results are of another declaration than today's
 
     @property
     def file(self) -> str:
@@ -113,9 +119,23 @@ def _find_page(source: Path, preset: str, *, runs: Path) -> Page:
             if whose == YOURS and has_newer_results(path, executed):
                 results = path.with_suffix(".csv").name
                 warnings.append(f"`{results}` was written anew since, with other results than those on this page.")
-            record = read_record(executed, path.with_suffix(".csv"), store=store)
-            return Page(source.stem, preset, whose, path, tuple(warnings), record)
+            results = path.with_suffix(".csv")
+            record = read_record(executed, results, store=store)
+            earlier = _earlier(results, preset, store)
+            if earlier:
+                warnings.append(f"These results are {earlier}.")
+            return Page(source.stem, preset, whose, path, tuple(warnings), record, earlier)
     return Page(source.stem, preset, NOBODY, None, (*warnings, "There are no results yet."), None)
+
+
+def _earlier(results: Path, preset: str, store: Path) -> str:
+    """In what the results are of another declaration than today's; "" where they are not, or cannot be read."""
+    try:
+        found = read_csv(results)
+        declared = experiments.declare_again(results.stem, found, preset=preset, store=Store(store))
+        return report.of_earlier(found, declared, store)
+    except ConfigError:
+        return ""
 
 
 def is_whole(executed: NotebookNode) -> bool:
@@ -167,6 +187,9 @@ def compose(page: Page, source: Path) -> NotebookNode:
                 output.data["text/html"] = LONG_CELL.sub(r'<td class="text">\1</td>', output.data["text/html"])
     notebook.metadata.pop("widgets", None)
     notebook.cells = [title, nbformat.v4.new_markdown_cell(_banner(page), id="what-is-shown"), *cells]
+    if page.earlier:
+        again = f"These results are {page.earlier}. `{page.command}` trains what is declared today."
+        notebook.cells.append(nbformat.v4.new_markdown_cell(again, id="earlier-declaration"))
     return notebook
 
 

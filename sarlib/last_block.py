@@ -194,7 +194,7 @@ def query_key_gradient(model: nn.Module, loss: Tensor) -> Tensor:
     Keeps the graph of `loss`, and leaves `.grad` alone.
     """
     attn = model.blocks[-1].attn
-    if not isinstance(attn, Attention):
+    if not hasattr(attn, "qkv"):
         return torch.cat(torch.autograd.grad(loss, [attn.q_proj.weight, attn.k_proj.weight], retain_graph=True))
     (gradient,) = torch.autograd.grad(loss, attn.qkv.weight, retain_graph=True)
     return gradient[: 2 * gradient.shape[1]]

@@ -14,7 +14,8 @@ PYRAMID = (Stage(dim=16, depth=1, heads=1, stride=4, key_stride=2), Stage(dim=32
 
 #: For every field another valid value.
 OTHER = {
-    "data": {"name": "digits", "image_size": 64, "train_size": 25, "test_size": 21, "fingerprint": "ab", "test_crop": 0.5},
+    "data": {"crop_from": "photograph"}
+    | {"name": "digits", "image_size": 64, "train_size": 25, "test_size": 21, "fingerprint": "ab", "test_crop": 0.5},
     "model": {
         "name": "t2t",
         "patch_size": 4,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sarlib.config import Augmentation, ConfigError, Data, Published, Regularizer
+from sarlib.config import Augmentation, ConfigError, Data, Published, Regularizer, Task
 from sarlib.run import Measurement, Run
 
 REFERENCE = Path(__file__).parents[1] / "runs" / "reference" / "store"
@@ -120,6 +120,8 @@ def test_networks_without_class_token_and_clips_came_later(smallest_run: Run) ->
     assert len({run.key for run in (smallest_run, pooled, clips)}) == 3
     for run in (pooled, clips):
         assert Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+    with pytest.raises(ConfigError, match="segmentation is there for images and networks with class token"):
+        dataclasses.replace(pooled, task=Task(name="segmentation"), regularizers=())
     with pytest.raises(ConfigError, match="a run with pool token cannot start from run [0-9a-f]{16}, which has pool avg"):
         dataclasses.replace(smallest_run, pretrained=pooled)
 

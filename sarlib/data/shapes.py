@@ -19,6 +19,7 @@ import torch
 from scipy import ndimage
 
 from sarlib.config import Data, require
+from sarlib.data.folders import CONFLICT
 from sarlib.data.images import TEST_SEED, Images
 from sarlib.data.shape_styles import CLASSES, SIDE, STYLES, WINDOW, Scene, templates
 
@@ -51,9 +52,11 @@ def generate(
     """Images start .. start + n - 1 of a stream: pixels and masks are both (n, 3, image_size, image_size).
 
     Labels run through the ten classes in turn. The scene (label, places, colours) does not depend on the image size. `chunk`
-    sets only how many are rendered at once. With several `frames` they are clips of `CLIP_CLASSES`, with three channels and
-    three masks a frame. Raises `ConfigError` for an unknown style or stream.
+    sets only how many are rendered at once. A style that ends in CONFLICT shows the same scenes, but gives every object colour
+    and grating of another class. With several `frames` they are clips of `CLIP_CLASSES`, with three channels and three masks a
+    frame. Raises `ConfigError` for an unknown style or stream.
     """
+    conflict, style = style.endswith(CONFLICT), style.removesuffix(CONFLICT)
     known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
     require(style in STYLES and stream in STREAMS, f"unknown style or stream {style!r}, {stream!r}; {known}")
     source = len(STREAMS) * (list(STYLES).index(style) + (frames > 1) * len(STYLES)) + STREAMS.index(stream)
@@ -65,7 +68,7 @@ def generate(
         rows = slice(low, min(low + chunk, n))
         indices = np.arange(start + rows.start, start + rows.stop)
         labels = indices % len(classes)
-        draws = _Draws(seed=seed, source=source, indices=indices, size=image_size)  # the same numbers for every frame
+        draws = _Draws(seed=seed, source=source, indices=indices, size=image_size, conflict=conflict)  # the same in every frame
         shapes = labels if frames == 1 else labels // 2
         drift = None if frames == 1 else frame * (2 * (labels % 2) - 1)
         pixels[rows, frame], masks[rows, frame], kinds[rows, frame] = _render(style, draws, shapes, image_size, drift)
@@ -84,9 +87,11 @@ def load(spec: Data, *, seed: int) -> tuple[Images, Images]:
 
 
 class _Draws:
-    """The random numbers of some images, each from its own Philox counter; `uniform` hands out the next columns."""
+    """The random numbers of some images, each from its own Philox counter; `uniform` hands out the next columns. In `conflict`
+    they decide which other class than its own an object looks like."""
 
-    def __init__(self, *, seed: int, source: int, indices: np.ndarray, size: int) -> None:
+    def __init__(self, *, seed: int, source: int, indices: np.ndarray, size: int, conflict: bool = False) -> None:
+        self.conflict = conflict
         cells = 3 * sum(q * q for q, _ in _OCTAVES)
         self.cells = np.empty((len(indices), cells), dtype=np.uint8)
         self.grain = np.empty((len(indices), 1, size, size), dtype=np.uint8)
@@ -225,8 +230,7 @@ def _texture(
     """Grating (n, M, size, size) and its two colours (n, M, 3): hue, direction, frequency of the cue's class, with jitter.
     The grating is laid from the `origin`, x and y (n, M), if there is one."""
     m = kind.shape[1]
-    reliable = draws.uniform(m) < CUE_RELIABILITY
-    cue = np.where(reliable, kind, draws.below(len(CLASSES), m)).astype(np.float32)
+    cue = _look(draws, kind).astype(np.float32)
     cycles = np.where(cue % 2 == 0, np.float32(2.5), np.float32(5)) * (0.85 + 0.3 * draws.uniform(m))
     # A direction and its mirror image belong to the same class: flipping an image must not change what its grating says.
     mirror = np.where(draws.uniform(m) < 0.5, np.float32(-1), np.float32(1))
@@ -244,6 +248,13 @@ def _texture(
     value = (0.5 + 0.25 * draws.uniform(m))[..., None]
     light = np.clip(value + strength * tint, 0, 1)
     return wave, light, light * (0.35 + 0.3 * draws.uniform(m))[..., None]
+
+
+def _look(draws: _Draws, kind: np.ndarray) -> np.ndarray:
+    """(n, M): the class that each object looks like, mostly its own; in conflict any other, all of them equally often."""
+    reliable = draws.uniform(kind.shape[1]) < CUE_RELIABILITY
+    other = draws.below(len(CLASSES) - draws.conflict, kind.shape[1])
+    return (kind + 1 + other) % len(CLASSES) if draws.conflict else np.where(reliable, kind, other)
 
 
 def _bars(draws: _Draws, axis: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ def declare(sets: Sets) -> Table:
             difference(BY_FRAME, BLOCK, table=VIDEO, dataset=clips.dataset),
             difference(OVER_TIME, BLOCK, table=VIDEO, dataset=clips.dataset),
         ),
-        leads=(*MAIN_METRICS, "clip_entropy", "clip_components"),
+        leads=(*MAIN_METRICS, "clip_entropy"),
         shown=("parameters",),
     )
 

@@ -24,16 +24,17 @@ from sarlib.models.space_time import SpaceTimeViT
 from sarlib.models.t2t import T2T
 
 
-def create(model: config.Model, *, classes: int, image_size: int) -> nn.Module:
-    """An untrained network, initialised from torch's global random state; `image_size` in pixels.
+def create(model: config.Model, *, classes: int, image_size: int, **settings: Any) -> nn.Module:
+    """An untrained network, initialised from torch's global random state; `image_size` in pixels, without classifier for 0
+    `classes`. A vit takes the `settings` of timm's VisionTransformer.
 
     Raises `ConfigError` for an image that `model` cannot be built for (`Model.require_size`).
     """
     model.require_size(image_size)
-    return set_variant(ARCHITECTURES[model.name](model, classes=classes, image_size=image_size), model.variant)
+    return set_variant(ARCHITECTURES[model.name](model, classes=classes, image_size=image_size, **settings), model.variant)
 
 
-def vit(model: config.Model, *, classes: int, image_size: int) -> VisionTransformer:
+def vit(model: config.Model, *, classes: int, image_size: int, **settings: Any) -> VisionTransformer:
     """timm's ViT with its own initialisation; 384 wide, 12 deep, 6 heads is its `vit_small_patch16_224`.
 
     Without class token the head reads the average of the normed patch tokens: the norm stays where it is with one.
@@ -50,6 +51,7 @@ def vit(model: config.Model, *, classes: int, image_size: int) -> VisionTransfor
         num_heads=model.heads,
         mlp_ratio=model.mlp_ratio,
         drop_path_rate=model.drop_path,
+        **settings,
     )
 
 

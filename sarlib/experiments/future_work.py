@@ -9,7 +9,7 @@ from sarlib import data as datasets
 from sarlib.config import Data, Regularizer
 from sarlib.data.clips import DAVIS
 from sarlib.experiments.claims import Contrast, difference
-from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.declaration import Cell, Setting, Table, trained
 from sarlib.experiments.settings import Sets
 from sarlib.run import Measurement
 from sarlib.tasks.metrics import MAIN_METRICS
@@ -29,7 +29,9 @@ def declare(sets: Sets) -> Table:
     pooled = [sized, *photographs]
     shown_davis = photographs or ([sized] if sets.preset.real is None else [])
     sizes = {name: _size(sized, *size) for name, size in zip(SIZES, sets.preset.sizes, strict=True)}
-    return Table(
+    return trained(
+        "future",
+        (*pooled, clips),
         title="What the paper leaves to future work",
         cells=(
             *(cell for each in pooled for kind in _pools(each).items() for cell in _with_sar(POOL, *kind)),

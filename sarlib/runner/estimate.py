@@ -22,7 +22,7 @@ def estimate(job: Job, works: Sequence[Work]) -> str:
 
     Empty where nothing is to be trained, or on a GPU or cluster before the first run of its kind.
     """
-    runs = [work.run for work in works if not job.store.has_weights(work.run)]
+    runs = [work.run for work in works if work.run.recipe.epochs and not job.store.has_weights(work.run)]
     earlier = _earlier(job.store, job.machine.device) if runs else {}
     rates: dict[str, list[float]] = {}
     for run in {_kind(run): run for run in runs}.values():
@@ -55,7 +55,8 @@ def _duration(seconds: float) -> str:
 def _kind(run: Run) -> str:
     """What runs of one speed have in common."""
     model = dataclasses.replace(run.model, variant="A", drop_path=0.0)
-    return repr((run.task.name, model, run.data.image_size, [each.name for each in run.regularizers]))
+    trained = run.recipe.epochs > 0  # else a published network, at no speed
+    return repr((run.task.name, model, run.data.image_size, [each.name for each in run.regularizers], trained))
 
 
 def _earlier(store: Store, device: str) -> dict[str, list[float]]:

@@ -308,11 +308,9 @@ class SelfSupervision:
     frozen_epochs: int = 0
 
     def __post_init__(self) -> None:
-        widths = (self.out_dim, self.hidden, self.bottleneck, self.local_tokens)
-        require(min(widths) > 0 and self.local_crops >= 0, f"widths and sizes must be positive, got {widths}")
+        sizes = (self.out_dim, self.hidden, self.bottleneck, self.local_tokens, self.temperature, *self.teacher_temperatures)
+        require(min(sizes) > 0 <= self.local_crops, f"widths, sizes and temperatures must be positive, got {sizes}")
         require(0 <= self.momentum <= 1, f"the teacher's momentum is between 0 and 1, got {self.momentum}")
-        temperatures = (self.temperature, *self.teacher_temperatures)
-        require(min(temperatures) > 0, f"temperatures must be positive, got {temperatures}")
         for low, high in (self.global_scale, self.local_scale):
             require(0 < low <= high <= 1, f"the scale of a crop is a range of shares of the area, got {low} to {high}")
 
@@ -345,9 +343,8 @@ class Task:
 
     def __post_init__(self) -> None:
         require(self.name in TASKS, f"unknown task {self.name!r}; choose from {', '.join(TASKS)}")
-        has = "no" if self.self_supervision is None else "a"
-        suits = (self.self_supervision is not None) == (self.name in SELF_SUPERVISED)
-        require(suits, f"{' and '.join(SELF_SUPERVISED)} have a self_supervision; {self.name} has {has} one")
+        alone = f"{' and '.join(SELF_SUPERVISED)} have a self_supervision, other tasks have none: see {self.name}"
+        require((self.self_supervision is not None) == (self.name in SELF_SUPERVISED), alone)
         for what in ("channels", "window", "global_blocks", "proposals", "regions", "region_size"):
             require(getattr(self, what) > 0, f"{what} must be 1 or more, got {getattr(self, what)}")
         require(0 < self.layer_decay <= 1, f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")

@@ -128,8 +128,8 @@ class Preset:
     fine_tuning: FineTuning  # Table 7
     multilabel: Training  # of the appendix
     with_masks: tuple[Data, ...]  # Table 11: what the networks of `in1k` are measured on
-    self_supervised: Training  # of the hosts; its warm-up is that of SAR's loss
-    hosts: Mapping[str, Protocol]  # by name
+    hosts: Mapping[str, Protocol]  # self-supervised, by name
+    self_supervised: Training | None = None  # their images, and the warm-up of SAR's loss there; None: those of in100
     sized: Training  # future work: networks of several sizes, and those without class token
     sizes: tuple[tuple[int, int, int], ...]  # width, depth and heads of three of these, the second the preset's own
     clips: Training  # future work: what moves
@@ -207,7 +207,6 @@ TINY = Preset(
         test_size=40,
     ),
     shifted_images=20,
-    self_supervised=_shapes(32, 48, 40, warmup_epochs=1.0),
     hosts={
         "DINO": host(
             "DINO",
@@ -277,10 +276,13 @@ LAPTOP = Preset(
     hosts={
         "DINO": host(
             "DINO",
-            {"out_dim": 1024, "hidden": 192, "bottleneck": 64, "momentum": 0.99, "local_crops": 4, "local_tokens": 4},
-            **{"epochs": 16, "batch_size": 50, "lr": 2e-3, "warmup_epochs": 2},
+            {"out_dim": 256, "hidden": 192, "bottleneck": 64, "momentum": 0.99, "local_crops": 4, "local_tokens": 4}
+            | {"teacher_temperatures": (0.02, 0.02), "final_weight_decay": None},
+            **{"epochs": 20, "batch_size": 50, "lr": 5e-4, "warmup_epochs": 4},
         ),
-        "MoCo-v3": host("MoCo-v3", {"hidden": 192}, epochs=16, batch_size=50, lr=2e-3, warmup_epochs=2),
+        "MoCo-v3": host(
+            "MoCo-v3", {"hidden": 192, "global_scale": (0.2, 1.0)}, epochs=20, batch_size=50, lr=1e-3, warmup_epochs=2
+        ),
     },
     sized=_shapes(48, 500, 1000, recipe=_LAPTOP_SMALL_BATCH, warmup_epochs=10.0),
     sizes=((24, 2, 2), (48, 4, 3), (96, 6, 6)),

@@ -98,7 +98,7 @@ def network(run: Run, weights: dict[str, Tensor], *, image_size: int | None = No
     return model.eval()
 
 
-@functools.lru_cache(maxsize=1)  # a process measures one run after the other on the same images
+@functools.lru_cache(maxsize=4)  # a process measures one run after the other on the same few sets
 def first_images(spec: config.Data, count: int | None = None, *, root: Path | None = None) -> Images:
     """The first `count` test images of a set (None: all), in memory at the declared size; the same whatever the seed of a run.
 
@@ -220,8 +220,8 @@ def _boxes(task: Detection, images: Images, *, batch_size: int) -> dict[str, Any
     return {"metrics": {}, "arrays": {"boxes": [[row.tolist() for row in image if row[5] >= 0] for image in found]}}
 
 
-#: A process measures one run after the other on the same images.
-object_cells_of = functools.lru_cache(maxsize=1)(read_object_cells)
+#: For the same sets as `first_images`, whose answers are the same objects as long as they are held.
+object_cells_of = functools.lru_cache(maxsize=4)(read_object_cells)
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "collapse": _collapse,
     "maps": _maps,

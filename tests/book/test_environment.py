@@ -45,7 +45,7 @@ def test_lock_holds_every_declared_dependency_within_its_range(requirement: Requ
 
 
 #: What a part of sarlib needs that not everybody uses, by the extra it belongs to; and what comes with a dependency.
-OPTIONAL = {"seaborn": "book", "matplotlib": "book", "submitit": "cluster", "torchcodec": "video"}
+OPTIONAL = {"seaborn": "book", "matplotlib": "book", "submitit": "cluster", "torchmetrics": "detection", "torchcodec": "video"}
 BELOW = {"pillow": "torchvision", "triton": "torch", "huggingface-hub": "timm"}
 
 

@@ -49,6 +49,7 @@ def test_a_fifth_preset_is_one_entry(
         many_images=few,
         small_sets=(few,),
         fine_tuning=dataclasses.replace(PRESETS["tiny"].fine_tuning, sets=("shapes-sketch",)),
+        detection=dataclasses.replace(PRESETS["tiny"].detection, training=few),
         segmentation=dataclasses.replace(PRESETS["tiny"].segmentation, training=few),
         multilabel=few,
         sized=few,

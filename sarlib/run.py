@@ -99,18 +99,14 @@ class Run:
         )
 
     def _check_frames(self) -> None:
-        frames, augmentation, task = self.data.frames, self.augmentation, self.task.name
-        stock = (frames, self.model.pool) == (1, "token")
-        require(stock or task in ("classification", "multilabel"), f"{task} is there for images and networks with class token")
+        frames, augmentation, names = self.data.frames, self.augmentation, {each.name for each in self.regularizers}
         require(
-            frames == self.model.frames,
-            f"clips of {frames} frames cannot be seen by a network for {self.model.frames}: declare as many for both",
+            frames == self.model.frames, f"clips of {frames} frames are for a network of as many, not of {self.model.frames}"
         )
-        names = {each.name for each in self.regularizers}
+        known = (frames, self.model.pool) == (1, "token") or self.task.name in ("classification", "multilabel")
+        require(known, f"{self.task.name} is there for images and networks with class token")
         coloured = augmentation.color_jitter or augmentation.rand_augment or augmentation.erasing
-        require(
-            frames == 1 or not coloured, "clips are cropped, flipped and mixed; leave color_jitter, rand_augment, erasing out"
-        )
+        require(frames == 1 or not coloured, "clips are cropped, flipped, mixed: leave color_jitter, rand_augment, erasing out")
         require(frames == 1 or "drloc" not in names, "DRLoc is about positions in an image, not in a clip: leave it out")
         require(frames > 1 or "space_time_entropy" not in names, "space_time_entropy needs clips of two frames or more")
 

@@ -129,7 +129,7 @@ def test_networks_without_class_token_and_clips_came_later(smallest_run: Run) ->
 @pytest.mark.parametrize(
     ("of_data", "of_model", "changes", "message"),
     [
-        (4, 1, {}, "clips of 4 frames cannot be seen by a network for 1"),
+        (4, 1, {}, "clips of 4 frames are for a network of as many, not of 1"),
         (4, 4, {"augmentation": Augmentation(color_jitter=0.4)}, "leave color_jitter, rand_augment, erasing out"),
         (4, 4, {"regularizers": (Regularizer(name="drloc", weight=0.5),)}, "DRLoc is about positions in an image"),
         (1, 1, {"regularizers": (Regularizer(name="space_time_entropy", weight=0.1),)}, "needs clips of two frames"),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 from sarlib import data as datasets
-from sarlib.config import Data, Regularizer
+from sarlib.config import Data
 from sarlib.data.clips import DAVIS
 from sarlib.experiments.claims import Contrast, difference
 from sarlib.experiments.declaration import Cell, Setting, Table, trained
@@ -73,14 +72,10 @@ def _size(setting: Setting, dim: int, depth: int, heads: int) -> Setting:
 
 def _video(setting: Setting, *, weight: float) -> list[Cell]:
     """The loss of every frame's map, and the loss of the clip's volume, at the same weight."""
-    loss = dataclasses.replace(setting.regularizer, weight=weight)
-    losses: dict[str, Iterable[Regularizer]] = {
-        BLOCK: (),
-        BY_FRAME: (loss,),
-        OVER_TIME: (dataclasses.replace(loss, name="space_time_entropy"),),
-    }
-    rows = {row: setting.regularized(*chosen) for row, chosen in losses.items()}
-    return setting.cells(VIDEO, {BASELINE: setting.row("A")} | rows)
+    by_frame = dataclasses.replace(setting.regularizer, weight=weight)
+    over_time = dataclasses.replace(by_frame, name="space_time_entropy")
+    losses = {BY_FRAME: setting.regularized(by_frame), OVER_TIME: setting.regularized(over_time)}
+    return setting.cells(VIDEO, {BASELINE: setting.row("A"), BLOCK: setting.row("C")} | losses)
 
 
 def _davis(sets: Sets, settings: list[Setting]) -> list[Cell]:

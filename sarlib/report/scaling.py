@@ -21,17 +21,15 @@ def gains(results: pd.DataFrame, experiment: Experiment, *, table: str, metric: 
     with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
         whole, axes = plt.subplots(figsize=(5.5, 3.2), dpi=144, layout="constrained")
         plt.close(whole)
-        for contrast in from_baselines(cells):
-            sample = paired_values(results, contrast.terms, metric=metric)
-            if not len(sample):
-                continue
-            size = values(results, baselines[contrast.terms[1][2]], "parameters").iloc[0]
+        samples = {each.terms: paired_values(results, each.terms, metric=metric) for each in from_baselines(cells)}
+        for terms, sample in ((terms, sample) for terms, sample in samples.items() if len(sample)):
+            size = values(results, baselines[terms[1][2]], "parameters").iloc[0]
             interval = mean_interval(sample)
             colour = ACCENT if interval.low > 0 else BELOW if interval.high < 0 else INK
             axes.scatter([1.04 * size] * len(sample), sample, s=13, color=colour, alpha=0.7, linewidth=0)
             error = interval.half_width if interval.n > 1 else None
             axes.errorbar([size], [interval.mean], yerr=error, fmt="D", markersize=5, color=colour, elinewidth=2.2)
-            axes.annotate(contrast.terms[1][2], (size, interval.mean), (8, 6), textcoords="offset points")
+            axes.annotate(terms[1][2], (size, interval.mean), (8, 6), textcoords="offset points")
         axes.axhline(0, color=INK, linewidth=1)
         axes.set(xscale="log", xlabel=heading("parameters"), ylabel=f"gain, {heading(metric).replace('%', 'points')}")
         axes.margins(x=0.3, y=0.15)

@@ -2,6 +2,11 @@
 
 Data, head and metric: VOC2012's images with masks to learn from, VOC2007's to test on, a semantic FPN on ViTDet's pyramid, mean
 intersection over union of 21 classes. SAR acts through the weights that it pre-trained, and through its last block.
+
+Size and rates at `laptop` were fixed by what the claim asks for, that pre-training helps, before any network with SAR was
+fine-tuned: 128 images for 2,000 steps, a rate of 1e-3 that falls by 0.7 a layer (not at all without pre-training). It was the
+first setting that was tried, with rows ViT and no pre-training alone, on seeds 100 and 101, which no table uses, and 500 test
+images: mIoU 53.6 against 46.0 and 49.2 against 47.0. Two seeds do not settle how many an interval above 0 needs.
 """
 
 from __future__ import annotations

@@ -8,14 +8,70 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import yaml
 
+from sarlib.config import require
 from sarlib.durable import write_durably
 from sarlib.experiments import doses
+from sarlib.experiments.doses import NO_LOSS
 from sarlib.experiments.results import read_csv
 
+#: The change of the entropy, as a share of it, that is asked of a dose; and the training loss, in nats, that may be lost.
+LOWERED, HARMLESS = -0.25, 0.05
+#: What a search is given, and nothing else: `value` is the entropy, or the training loss.
+INPUT = ("dataset", "row", "seed", "value")
+
 REFERENCE = Path(__file__).resolve().parent.parent / "runs" / "reference"
+
+
+def only(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Of the table's tidy results what a search may see."""
+    return results.loc[results["metric"] == metric, list(INPUT)]
+
+
+def search_matched(entropies: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """By data set {"weight": the matched dose or None, "change": {weight: change of the mean entropy as a share of it}}, from
+    the entropies of part "dose"."""
+    return {
+        dataset.partition(",")[0]: {
+            "weight": next((float(row) for row, share in changes.items() if share <= LOWERED), None),
+            "change": changes,
+        }
+        for dataset, means in _means(entropies)
+        for changes in [{row: round(mean / means[NO_LOSS] - 1, 4) for row, mean in _by_weight(means)}]
+    }
+
+
+def search_harmless(losses: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """By regulariser {"weight": the harmless one or None, "change": {weight: change of the training loss in nats}}, from the
+    training losses of part "dose-others", whose rows are "<regulariser> <weight>"."""
+    found: dict[str, dict[str, Any]] = {}
+    for _, means in _means(losses):
+        for row, mean in _by_weight(means):
+            name, weight = row.split(" ")
+            own = found.setdefault(name, {"weight": None, "change": {}})
+            own["change"][weight] = round(mean - means[NO_LOSS], 4)
+            own["weight"] = float(weight) if own["change"][weight] <= HARMLESS else own["weight"]
+    return found
+
+
+def _by_weight(means: dict[str, float]) -> list[tuple[str, float]]:
+    """The rows with a loss and their means, the smallest weight first."""
+    return sorted((line for line in means.items() if line[0] != NO_LOSS), key=lambda line: float(line[0].split(" ")[-1]))
+
+
+def _means(found: pd.DataFrame) -> list[tuple[str, dict[str, float]]]:
+    """(data set, {row: mean over the seeds that all of its rows have}). `ConfigError` for other columns than `INPUT`."""
+    require(
+        tuple(found.columns) == INPUT, f"a search sees the columns {', '.join(INPUT)} of one metric, got {[*found.columns]}"
+    )
+    wide = [
+        (name, own.pivot(index="seed", columns="row", values="value")) for name, own in found.groupby("dataset", sort=False)
+    ]
+    return [(name, own.dropna().mean().to_dict()) for name, own in wide]
 
 
 def searched(reference: Path) -> dict[str, dict[str, object]]:
@@ -30,8 +86,8 @@ def searched(reference: Path) -> dict[str, dict[str, object]]:
             "from": f"runs/reference/{path.parent.name}/dose.csv",
             "seeds": sorted(map(int, results["seed"].unique())),
             "commits": sorted(commit[:7] for commit in commits if commit),
-            "matched": doses.search_matched(doses.only(part["dose"], "entropy")),
-            "harmless": doses.search_harmless(doses.only(part["dose-others"], "train_loss")),
+            "matched": search_matched(only(part["dose"], "entropy")),
+            "harmless": search_harmless(only(part["dose-others"], "train_loss")),
         }
     return found
 

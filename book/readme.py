@@ -46,7 +46,8 @@ PLACES = {
     "figure4": "the heads' attention maps",
     "dose": "the weight at which the loss lowers the entropy",
     "headline": "SAR's block and its loss on few real photographs, registered first",
-    "appendix": "other regularisers, a collapse; self-supervised hosts and multi-label images are not there yet",
+    "appendix": "other regularisers, a collapse; self-supervised hosts are not there yet",
+    "multilabel": "the appendix's images with several labels",
 }
 
 

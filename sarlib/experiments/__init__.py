@@ -40,6 +40,7 @@ TABLES = (
     "multilabel",
     "dose",
     "headline",
+    "future_work",
 )
 
 
@@ -106,7 +107,7 @@ def run(experiment: Experiment, **machine: Any) -> pd.DataFrame:
     store = open_store()
     where = {"store": store, "root": experiment.data_root, "machine": check(**machine)}
     # A run whose weights are gone is trained again to be measured: its record is read after that.
-    measured = measure_all(experiment.measurements(), **where, title=experiment.name)
+    measured = measure_all(experiment.measurements(), runs=experiment.runs(), **where, title=experiment.name)
     records = execute_all(experiment.runs(), **where, title=experiment.name)
     results = tidy(experiment, records, measured, store=store)
     if leads():

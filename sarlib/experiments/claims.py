@@ -134,6 +134,11 @@ class ClaimTest:
     def datasets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(contrast.dataset for contrast in self.contrasts))
 
+    def smallest(self, contrast: Contrast) -> float:
+        """The smallest effect of interest in the unit of this contrast; 0 where it has another metric than the first, or the
+        margin of a claim that something is not worse."""
+        return 0.0 if contrast.margin or contrast.metric != self.contrasts[0].metric else self.claim.smallest
+
     def on(self, datasets: Collection[str]) -> ClaimTest:
         """The test on these of its data sets; preconditions on sets that it has no contrasts on stay."""
         other = set(self.datasets).difference(datasets)

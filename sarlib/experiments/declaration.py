@@ -168,7 +168,7 @@ class Experiment(Table):
     @property
     def real(self) -> frozenset[str]:
         """The data sets of the table that are not embedded, by their names in it."""
-        return frozenset(cell.dataset for cell in self.cells if cell.data not in EMBEDDED)
+        return frozenset(cell.dataset for cell in self.cells if not cell.data.startswith(EMBEDDED))
 
     def frame(self) -> pd.DataFrame:
         """The declaration as a frame to read: one line a cell."""

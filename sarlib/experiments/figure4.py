@@ -39,10 +39,9 @@ def compared(table: str, setting: Setting, published: Mapping[str, Run] = Mappin
 
 
 def drawn(cells: list[Cell]) -> tuple[Cell, ...]:
-    """What is stored of these cells' runs to draw them: S of every head for a few test images, and the images."""
-    return tuple(
-        dataclasses.replace(cell, measurement=Measurement(name="heads", data=cell.run.data, images=IMAGES)) for cell in cells
-    )
+    """What is stored of these cells' runs to draw them: S of every head for a few test images of the first, and the images."""
+    measurement = Measurement(name="heads", data=cells[0].run.data, images=IMAGES)
+    return tuple(dataclasses.replace(cell, measurement=measurement) for cell in cells)
 
 
 def _fewer_blobs(dataset: str) -> list[Contrast]:

@@ -44,10 +44,6 @@ def _rows(setting: Setting) -> dict[str, Run]:
 
 
 def _contrasts(dataset: str, rows: dict[str, Run]) -> list[Contrast]:
-    """What the block does, what the loss does on it, and the manipulation check: whether the loss lowers the entropy."""
-    losses = [row for row in (SAR, SAR + MATCHED) if row in rows]
-    pairs = [(BLOCK, VIT, "top1"), *((row, BLOCK, metric) for row in losses for metric in ("top1", "entropy"))]
-    return [
-        difference(row, than, table="headline", dataset=dataset, metric=metric, note=", entropy" if metric == "entropy" else "")
-        for row, than, metric in pairs
-    ]
+    """What the block does, and what the loss does on it."""
+    pairs = [(BLOCK, VIT), *((row, BLOCK) for row in (SAR, SAR + MATCHED) if row in rows)]
+    return [difference(row, than, table="headline", dataset=dataset) for row, than in pairs]

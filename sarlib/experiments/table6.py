@@ -2,6 +2,11 @@
 
 Data, head and metric: VOC2012's images with masks to learn from, VOC2007's to test on, a semantic FPN on ViTDet's pyramid, mean
 intersection over union of 21 classes. SAR acts through the weights that it pre-trained, and through its last block.
+
+Size and rates at `laptop` were fixed by what the claim asks for, that pre-training helps, before any network with SAR was
+fine-tuned: 128 images for 2,000 steps, a rate of 1e-3 that falls by 0.7 a layer (not at all without pre-training). It was the
+first setting that was tried, with rows ViT and no pre-training alone, on seeds 100 and 101, which no table uses, and 500 test
+images: mIoU 53.6 against 46.0 and 49.2 against 47.0. Two seeds do not settle how many an interval above 0 needs.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import functools
 from sarlib import data as datasets
 from sarlib.data import voc
 from sarlib.experiments import table4
-from sarlib.experiments.claims import ClaimTest, difference
+from sarlib.experiments.claims import ClaimTest, at_both_doses, difference
 from sarlib.experiments.declaration import Cell, Setting, Table
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.with_objects import settings
@@ -33,17 +38,15 @@ def declare(sets: Sets) -> Table:
     better = functools.partial(difference, table="table6", metric="miou")
     names = [child.dataset for _, child in pairs]
     clean = [child.dataset for _, child in pairs if not child.baseline.data.name.endswith(voc.LITERAL)]
+    gains, helps = (
+        tuple(better(*pair, dataset=name, note=f", {name}") for name in clean)
+        for pair in ((SAR, BASELINE), (BASELINE, SCRATCH))
+    )
     cells = [cell for parent, child in pairs for cell in child.cells("table6", rows(parent, child))]
     return Table(
         title="Semantic segmentation",
         cells=tuple(cells),
-        tests=(
-            ClaimTest(
-                "t6",
-                tuple(better(SAR, BASELINE, dataset=name, note=f", {name}") for name in clean),
-                requires=tuple(better(BASELINE, SCRATCH, dataset=name, note=f", {name}") for name in clean),
-            ),
-        ),
+        tests=at_both_doses([ClaimTest("t6", gains, requires=helps)], cells),
         contrasts=tuple(better(row, than, dataset=name) for name in names for row, than in SHOWN),
         drawn=tuple(_drawn(cell) for cell in cells if cell.dataset == names[0] and cell.row != EARLIER),
         leads=("miou", "pixel"),
@@ -53,12 +56,10 @@ def declare(sets: Sets) -> Table:
 def rows(parent: Setting, child: Setting) -> dict[str, Run]:
     """The runs of a data set (seed 0) by the name of their row: each has the last block of the network that it starts from.
     Without one, all layers learn at the whole rate."""
-    networks = table4.rows(parent)
-    rows = {
-        BASELINE: dataclasses.replace(child.baseline, pretrained=networks[BASELINE]),
-        SAR: dataclasses.replace(child.row("C"), pretrained=networks[SAR]),
-    }
-    task = child.baseline.task
+    networks, task = table4.rows(parent), child.baseline.task
+    rows = {BASELINE: dataclasses.replace(child.baseline, pretrained=networks[BASELINE])}
+    for name in parent.sar(SAR):
+        rows[name] = dataclasses.replace(child.row("C"), pretrained=networks[name])
     return rows | {
         SCRATCH: dataclasses.replace(child.baseline, task=dataclasses.replace(task, layer_decay=1.0)),
         EARLIER: dataclasses.replace(rows[SAR], task=dataclasses.replace(task, blocks_left_out=1)),

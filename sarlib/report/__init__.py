@@ -22,6 +22,7 @@ _HOME = {
     **dict.fromkeys(("curves", "figure", "forest", "maps"), "sarlib.report.figures"),
     **dict.fromkeys(("floors", "gradients", "manipulation"), "sarlib.report.checks"),
     "verdicts": "sarlib.report.judgement",
+    **dict.fromkeys(("gains", "learned"), "sarlib.report.scaling"),
 }
 __all__ = list(_HOME)
 

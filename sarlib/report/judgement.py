@@ -87,16 +87,11 @@ def judge(test: ClaimTest, results: pd.DataFrame) -> Judgement:
     # Above 1, an interval lies above 0; below -1, below 0.
     evidence = [interval.mean / interval.half_width for interval in intervals]
     carrying = evidence.index(min(evidence) if test.rule == "all" else max(evidence))
-    smallest = [_smallest(test, contrast) for contrast in test.contrasts]
+    smallest = [test.smallest(contrast) for contrast in test.contrasts]
     verdict, reason = decide(samples, rule=test.rule, smallest=smallest)
     if verdict == NO_EFFECT and test.rule == "all":
         carrying = min(range(len(samples)), key=lambda index: _widest(intervals[index]) / (smallest[index] or 1e-9))
     return Judgement(verdict=verdict, reason=reason, intervals=intervals, carrying=carrying)
-
-
-def _smallest(test: ClaimTest, contrast: Contrast) -> float:
-    """The smallest effect of interest on a contrast, 0 for none: the claim states it in the unit of its first contrast."""
-    return 0.0 if contrast.margin or contrast.metric != test.contrasts[0].metric else test.claim.smallest
 
 
 def _values(contrast: Contrast, results: pd.DataFrame) -> pd.Series:
@@ -206,11 +201,11 @@ def _about(test: ClaimTest, judgement: Judgement, *, seeds: int) -> Iterator[str
     if contrast.margin:
         yield f"the figures include the margin of {contrast.margin:g} that the claim leaves"
     smallest = f"{test.claim.smallest:g} {test.claim.unit}"
-    stated = contrast.metric == test.contrasts[0].metric
-    if judgement.verdict == UNDECIDED and stated:
+    comparable = contrast.metric == test.contrasts[0].metric  # else its unit is another
+    if comparable and judgement.verdict == UNDECIDED:
         enough = seeds_needed(interval, test.claim.smallest)
         yield f"about {enough:,} seeds would find an effect of {smallest} ({POWER:.0%} power at the spread of these)"
-    elif stated and (judgement.verdict == NO_EFFECT or _inside(interval, test.claim.smallest)):
+    elif comparable and not contrast.margin and _inside(interval, test.claim.smallest):
         yield f"inside the smallest effect of interest, {smallest}"
     if interval.n < seeds:
         yield f"{interval.n} of {seeds} seeds; the others failed or are missing"

@@ -154,7 +154,8 @@ def _blocks(results: pd.DataFrame, experiment: Experiment) -> Iterator[str | pd.
         yield from ("", "difference from the baseline, paired by seed", *_differences(compared, by_seed=True))
     if len(named := _compared(results, experiment, experiment.contrasts)):
         yield from ("", "other differences, paired by seed", *_differences(named, by_seed=False))
-    yield from unlearned(results, experiment)
+    for line in unlearned(results, experiment):
+        yield from ("", line)
     if len(experiment.tests):
         yield from ("", "what the paper claims", *_verdicts(results, experiment))
 

@@ -48,7 +48,7 @@ def results(*, accuracy: int = 0) -> pd.DataFrame:
 
 
 def test_the_matched_dose_is_the_smallest_weight_that_lowers_the_entropy_by_a_quarter() -> None:
-    found = doses.search_matched(doses.only(results().query("table == 'dose'"), "entropy"))
+    found = program.search_matched(program.only(results().query("table == 'dose'"), "entropy"))
     assert {name: each["weight"] for name, each in found.items()} == {"imagenette": 0.1, "shapes-object": None}
     assert found["imagenette"]["change"] == pytest.approx(
         {"0.01": -0.025, "0.03": -0.225, "0.1": -0.25, "0.3": -0.75, "1": -1}, abs=1e-4
@@ -56,7 +56,7 @@ def test_the_matched_dose_is_the_smallest_weight_that_lowers_the_entropy_by_a_qu
 
 
 def test_a_harmless_weight_is_the_largest_that_costs_little_training_loss() -> None:
-    found = doses.search_harmless(doses.only(results().query("table == 'dose-others'"), "train_loss"))
+    found = program.search_harmless(program.only(results().query("table == 'dose-others'"), "train_loss"))
     assert {name: each["weight"] for name, each in found.items()} == {"total_variation": 0.001, "disagreement": None}
 
 
@@ -64,7 +64,7 @@ def test_a_search_never_sees_an_accuracy(tmp_path: Path) -> None:
     """It is not in its input: a frame with anything else is refused, and other accuracies find the same."""
     whole = results().query("table == 'dose'")
     for frame in (whole, whole[["dataset", "row", "seed", "metric", "value"]]):
-        for search in (doses.search_matched, doses.search_harmless):
+        for search in (program.search_matched, program.search_harmless):
             with pytest.raises(ConfigError, match="a search sees the columns dataset, row, seed, value of one metric"):
                 search(frame)
     found = []

@@ -52,6 +52,9 @@ def test_a_fifth_preset_is_one_entry(
         detection=dataclasses.replace(PRESETS["tiny"].detection, training=few),
         segmentation=dataclasses.replace(PRESETS["tiny"].segmentation, training=few),
         multilabel=few,
+        sized=few,
+        sizes=((36, 3, 3),) * 3,
+        clips=dataclasses.replace(few, data=dataclasses.replace(few.data, frames=2)),
     )
     monkeypatch.setitem(PRESETS, "fifth", fifth)
     experiment = experiments.declare(name, preset="fifth")

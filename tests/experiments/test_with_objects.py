@@ -149,3 +149,15 @@ def test_a_class_has_a_colour_void_is_white_and_the_background_is_the_image() ->
     image = np.full((2, 2, 3), (0, 51, 102), dtype=np.uint8)
     (background, one), (void, again) = coloured(image, np.array([[0, 1], [255, 1]]))
     assert np.allclose(background, 0.2) and np.allclose(void, 0.4 * 0.2 + 0.6) and np.ptp(one) > 0.1 and (one == again).all()
+
+
+def test_the_matched_dose_is_fine_tuned_and_judged_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sarlib.experiments.doses.matched", lambda name, preset: 0.3)
+    for table, weight in (("table6", None), ("multilabel", 0.3)):
+        experiment = experiments.declare(table, preset="laptop")
+        run = runs(experiment)["ViT + SAR, matched dose"]
+        trained = run if weight else run.pretrained
+        assert trained.regularizers[0].weight == 0.3 and run.model.variant == "C"
+        assert [test.dose for test in experiment.tests] == ["", "matched dose"]
+        (contrast,) = experiment.tests[1].contrasts
+        assert [term[2] for term in contrast.terms] == ["ViT + SAR, matched dose", "ViT"]

@@ -325,3 +325,12 @@ def test_a_contrast_with_a_margin_is_never_too_small_to_matter() -> None:
     judgement = judge(test, results_of([NOTHING]))
     assert judgement.verdict == SUPPORTED and judgement.intervals[0].mean == pytest.approx(0.9975)
     assert judge(test, results_of([ACROSS])).verdict == UNDECIDED
+
+
+def test_the_smallest_effect_counts_in_its_own_unit_alone() -> None:
+    """A second metric of a claim is never too small to matter, and no number of seeds is named for it."""
+    metrics = ("top1", "entropy")
+    contrasts = tuple(dataclasses.replace(gains(1).contrasts[0], metric=metric) for metric in metrics)
+    results = pd.concat(results_of([sample]).assign(metric=metric) for metric, sample in zip(metrics, (ABOVE, NOTHING)))
+    assert judge(dataclasses.replace(gains(1), contrasts=contrasts), results).verdict == UNDECIDED
+    assert judge(dataclasses.replace(gains(1), contrasts=contrasts[::-1]), results).verdict == NO_EFFECT

@@ -167,6 +167,7 @@ def _shapes(
 _SMALL_DETECTOR = Task(
     name="detection",
     channels=32,
+    layer_decay=1.0,
     anchors=(8, 16, 32, 48),
     proposals=100,
     regions=32,

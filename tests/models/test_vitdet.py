@@ -12,7 +12,7 @@ from tiny_models import SIZE, TINY
 from torch import Tensor
 
 from sarlib import models
-from sarlib.config import ON_VITDET, ConfigError, Model, Regularizer, Task
+from sarlib.config import ON_VITDET, Augmentation, ConfigError, Model, Regularizer, Task
 from sarlib.last_block import query_key_gradient
 from sarlib.models.pretrained import start_from
 from sarlib.models.vitdet import GridAttention, layer_groups, vitdet
@@ -231,5 +231,6 @@ def test_every_parameter_gets_a_gradient_and_the_last_block_shows_its_norm(left_
 )
 def test_declarations_are_checked(smallest_run: Run, changes: dict, task: dict, message: str, monkeypatch) -> None:
     monkeypatch.setattr("sarlib.config.TASKS", ON_VITDET)
+    changes = {"regularizers": (), "augmentation": Augmentation(flip=0.5)} | changes
     with pytest.raises(ConfigError, match=message):
-        dataclasses.replace(smallest_run, **({"regularizers": ()} | changes), task=Task(name="detection", **task))
+        dataclasses.replace(smallest_run, **changes, task=Task(name="detection", **task))

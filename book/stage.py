@@ -69,6 +69,7 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS) -> list[Page]:
         for path in BOOK.glob(pattern):
             shutil.copy(path, out)
     shutil.copytree(BOOK / "_assets", out / "_assets")
+    report.blobs().savefig(out / "_assets" / "blobs.svg", metadata={"Date": None})
     for folder, to in QUOTED.items():
         shutil.copytree(ROOT / folder, out / to, ignore=shutil.ignore_patterns("__pycache__"))
     _vendor_mathjax(out / "_assets" / "mathjax")

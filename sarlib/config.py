@@ -18,9 +18,13 @@ TARGETS_LOSE = {
 SELF_SUPERVISED = ("dino", "moco")
 VARIANTS = ("A", "B", "C", "D")
 ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
+POOLS = ("token", "avg")
 #: Sizes in pixels that T2T's soft splits can make a token of.
 T2T_TOKENS = (16, 8, 4)
-REGULARIZERS = ("none", "spatial_entropy", "drloc", "total_variation", "disagreement", "softmax_entropy", "pixel_entropy")
+REGULARIZERS = (
+    *("none", "spatial_entropy", "drloc", "total_variation", "disagreement", "softmax_entropy", "pixel_entropy"),
+    "space_time_entropy",
+)
 DRLOC_MODES = ("l1", "cross_entropy", "cycle_back")
 WEIGHT_SCHEDULES = ("constant", "warmup-cosine", "warmup-linear")
 CROPS = ("none", "pad", "resized")
@@ -49,6 +53,7 @@ class Data:
     run. `test_crop` is the share of a test image's shorter side that is shown, from its centre: 0.875 resizes to 256 and
     shows 224 pixels. `crop_from` says what a random resized crop cuts from: the central square at `image_size`, which a set
     that fits into memory is decoded to once, or the photograph as it is stored, decoded each time, as in published protocols.
+    With more than one of them, an image is a clip of so many `frames`.
     """
 
     name: str
@@ -58,12 +63,14 @@ class Data:
     fingerprint: str = ""
     test_crop: float = 1.0
     crop_from: str = "square"
+    frames: int = 1
 
     def __post_init__(self) -> None:
         known = ", ".join(CROPPED_FROM)
         require(self.crop_from in CROPPED_FROM, f"unknown crop_from {self.crop_from!r}; choose from {known}")
         require(0 < self.test_crop <= 1, f"test_crop is a share of the image, above 0 and at most 1, got {self.test_crop}")
         require(self.image_size > 0, f"image size must be positive, got {self.image_size}")
+        require(self.frames > 0, f"a clip has one frame or more, got {self.frames}")
         for what in ("train_size", "test_size"):
             size = getattr(self, what)
             require(size is None or size > 0, f"{what} must be positive or None, got {size}")
@@ -115,7 +122,8 @@ class Model:
     MLP skip.
 
     `patch_size` is the side of a token of the last block in pixels. A pyramid (pvt, cvt) has `stages`; `dim`, `depth`,
-    `heads` and `mlp_ratio` are then those of the last one.
+    `heads` and `mlp_ratio` are then those of the last one. A vit has a class token, which the head reads (`pool` is token), or
+    none, and the head reads the average of the patch tokens (avg); the patches of several `frames` are one sequence.
     """
 
     name: str = "vit"
@@ -127,11 +135,18 @@ class Model:
     drop_path: float = 0.0
     variant: str = "A"
     stages: tuple[Stage, ...] = ()
+    pool: str = "token"
+    frames: int = 1
 
     def __post_init__(self) -> None:
         require(self.name in ARCHITECTURES, f"unknown model {self.name!r}; choose from {', '.join(ARCHITECTURES)}")
         require(self.variant in VARIANTS, f"unknown last-block variant {self.variant!r}; choose from {', '.join(VARIANTS)}")
         require(self.dim % self.heads == 0, f"dim {self.dim} is not divisible by {self.heads} heads")
+        require(self.frames > 0, f"a clip has one frame or more, got {self.frames}")
+        require(self.pool in POOLS, f"unknown pool {self.pool!r}; choose from {', '.join(POOLS)}")
+        stock = (self.pool, self.frames) == ("token", 1)
+        require(stock or self.name == "vit", f"{self.name} has a class token and sees one frame: average and clips are for vit")
+        require(self.pool == "token" or self.frames == 1, "clips are pooled by a class token: use pool token")
         require(
             self.patch_size > 0 and self.depth > 0,
             f"patch size and depth must be positive, got {self.patch_size}, {self.depth}",
@@ -293,11 +308,9 @@ class SelfSupervision:
     frozen_epochs: int = 0
 
     def __post_init__(self) -> None:
-        widths = (self.out_dim, self.hidden, self.bottleneck, self.local_tokens)
-        require(min(widths) > 0 and self.local_crops >= 0, f"widths and sizes must be positive, got {widths}")
+        sizes = (self.out_dim, self.hidden, self.bottleneck, self.local_tokens, self.temperature, *self.teacher_temperatures)
+        require(min(sizes) > 0 <= self.local_crops, f"widths, sizes and temperatures must be positive, got {sizes}")
         require(0 <= self.momentum <= 1, f"the teacher's momentum is between 0 and 1, got {self.momentum}")
-        temperatures = (self.temperature, *self.teacher_temperatures)
-        require(min(temperatures) > 0, f"temperatures must be positive, got {temperatures}")
         for low, high in (self.global_scale, self.local_scale):
             require(0 < low <= high <= 1, f"the scale of a crop is a range of shares of the area, got {low} to {high}")
 
@@ -330,9 +343,8 @@ class Task:
 
     def __post_init__(self) -> None:
         require(self.name in TASKS, f"unknown task {self.name!r}; choose from {', '.join(TASKS)}")
-        has = "no" if self.self_supervision is None else "a"
-        suits = (self.self_supervision is not None) == (self.name in SELF_SUPERVISED)
-        require(suits, f"{' and '.join(SELF_SUPERVISED)} have a self_supervision; {self.name} has {has} one")
+        alone = f"{' and '.join(SELF_SUPERVISED)} have a self_supervision, other tasks have none: see {self.name}"
+        require((self.self_supervision is not None) == (self.name in SELF_SUPERVISED), alone)
         for what in ("channels", "window", "global_blocks", "proposals", "regions", "region_size"):
             require(getattr(self, what) > 0, f"{what} must be 1 or more, got {getattr(self, what)}")
         require(0 < self.layer_decay <= 1, f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")

@@ -55,6 +55,7 @@ class Run:
         untrained = "only a published network is measured after 0 epochs: say 1 epoch or more"
         require(self.recipe.epochs > 0 or isinstance(self.pretrained, Published), untrained)
         self._check_regularizers()
+        self._check_frames()
         self._check_augmentation()
         if self.task.name in ON_VITDET:
             self._check_vitdet()
@@ -97,6 +98,22 @@ class Run:
             f"a local crop of {views.local_tokens} tokens a side is no part of {self.grid}: choose 2 to {self.grid}",
         )
 
+    def _check_frames(self) -> None:
+        frames, augmentation, task = self.data.frames, self.augmentation, self.task.name
+        stock = (frames, self.model.pool) == (1, "token")
+        require(stock or task in ("classification", "multilabel"), f"{task} is there for images and networks with class token")
+        require(
+            frames == self.model.frames,
+            f"clips of {frames} frames cannot be seen by a network for {self.model.frames}: declare as many for both",
+        )
+        names = {each.name for each in self.regularizers}
+        coloured = augmentation.color_jitter or augmentation.rand_augment or augmentation.erasing
+        require(
+            frames == 1 or not coloured, "clips are cropped, flipped and mixed; leave color_jitter, rand_augment, erasing out"
+        )
+        require(frames == 1 or "drloc" not in names, "DRLoc is about positions in an image, not in a clip: leave it out")
+        require(frames > 1 or "space_time_entropy" not in names, "space_time_entropy needs clips of two frames or more")
+
     def _check_pretrained(self, parent: Run) -> None:
         require(
             parent.seed == self.seed,
@@ -104,7 +121,7 @@ class Run:
         )
         headless = f"a run cannot start from run {parent.key}, a {parent.task.name}: start from what that started from"
         require(parent.task.name not in ON_VITDET, headless)
-        for what in ("name", "patch_size", "dim", "depth", "heads", "mlp_ratio", "stages"):
+        for what in ("name", "patch_size", "dim", "depth", "heads", "mlp_ratio", "stages", "pool", "frames"):
             mine, theirs = getattr(self.model, what), getattr(parent.model, what)
             require(
                 mine == theirs,
@@ -136,7 +153,7 @@ class Run:
         parent = written.pop("pretrained")
         if parent is not None:
             written["pretrained"] = parent.to_dict() if isinstance(parent, Run) else dataclasses.asdict(parent)
-        parts = {name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for name, part in written.items()}
+        parts = {name: _written(part) if dataclasses.is_dataclass(part) else part for name, part in written.items()}
         return {"version": NUMERICS_VERSION, **parts}
 
     @classmethod
@@ -193,6 +210,14 @@ class Measurement:
 #: How the regularizers of a run are called in its records, and in the canonical form that its key is the hash of.
 _RECORDED = ("regularizer", "second")
 _PARTS = {"data": Data, "model": Model, "recipe": Recipe, "augmentation": Augmentation}
+
+
+#: Fields of its parts that came later, and what they say where they are not written.
+_LATER = {"pool": "token", "frames": 1}
+
+
+def _written(part: Any) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(part).items() if name not in _LATER or value != _LATER[name]}
 
 
 def _hash(canonical: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ OTHER = {
         "mlp_ratio": 3.0,
         "drop_path": 0.1,
         "variant": "B",
+        "pool": "avg",
     },
     "recipe": {
         "epochs": 4,
@@ -66,9 +67,12 @@ def variations(run: Run) -> list[Run]:
         dataclasses.replace(run, pretrained=run),
         dataclasses.replace(run, pretrained=Published(name="x", sha256="0" * 64)),
     ]
+    made.append(
+        dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), frames=2) for part in ("data", "model")})
+    )
     for part, values in OTHER.items():
         old = run.regularizers[0] if part == "regularizers" else getattr(run, part)
-        assert {*values, *{"regularizers": ["name"], "model": ["stages"]}.get(part, [])} == {
+        assert {*values, *{"regularizers": ["name"], "model": ["stages", "frames"], "data": ["frames"]}.get(part, [])} == {
             field.name for field in dataclasses.fields(old)
         }
         made += [

@@ -49,3 +49,14 @@ def write_year(year: Path, colour: tuple[int, int, int] = (200, 10, 10)) -> Path
         for split in ("train", "val", "trainval", "test"):
             (year / "ImageSets" / kind / f"{split}.txt").write_text("a\nb\n")
     return year
+
+
+def add_image(year: Path, name: str, colour: tuple[int, int, int], *lists: str) -> None:
+    """One more image, by the name of `name`, without objects."""
+    Image.new("RGB", (6, 4), colour).save(year / "JPEGImages" / f"{name}.jpg")
+    (year / "Annotations" / f"{name}.xml").write_text((year / "Annotations" / "b.xml").read_text())
+    for kind in ("SegmentationClass", "SegmentationObject"):
+        palette(year / kind / f"{name}.png", [[0] * 6] * 4)
+    for each in lists:
+        path = year / "ImageSets" / "Segmentation" / f"{each}.txt"
+        path.write_text(path.read_text() + f"{name}\n")

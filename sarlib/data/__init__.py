@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sarlib.config import ConfigError, Data
-from sarlib.data import cache, folders, voc
+from sarlib.config import ConfigError, Data, require
+from sarlib.data import cache, clips, folders, voc
 from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     """
     from sarlib.data import images, shapes
 
+    moving = (*SHAPES, *clips.LAYOUTS)
+    require(spec.frames == 1 or spec.name in moving, f"{spec.name} has images, no clips: frames are for {', '.join(moving)}")
     if spec.name.removesuffix(CONFLICT) in SHAPES:
         return shapes.load(spec, seed=seed)
     if spec.name == "digits":
@@ -47,6 +49,8 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
         changed = f"the images of {spec.name} below {root} are not those that the run was declared for"
         raise ConfigError(f"{changed}: declare it anew")
     train, test = images.subsets(*map(images.from_split, whole), spec=spec, seed=seed)
+    if spec.name in clips.LAYOUTS:
+        return clips.load(spec, train, test)
     if voc.known(spec.name):  # which stay files: masks are decoded with their images
         return train, test
     test = dataclasses.replace(test, crop=spec.test_crop)
@@ -74,15 +78,17 @@ def inspect(name: str, *, root: Path) -> tuple[int, int, str]:
 
 def _whole(name: str, root: Path | None) -> tuple[folders.Split, folders.Split]:
     """All images of a set that lies below `root`."""
-    if root is None and (name in IN_FOLDERS or voc.known(name)):
+    if root is None and (name in (*IN_FOLDERS, *clips.LAYOUTS) or voc.known(name)):
         raise ConfigError(f"the data set {name!r} is not embedded: say DATA=<folder that holds it>")
     own, advice = (), "your own need DATA=<folder that holds them>"
     if root is not None:
         root = Path(root).expanduser()
         if voc.known(name):
             return voc.read(root, name)
+        if name in clips.LAYOUTS:
+            return clips.find(root, name)
         own, advice = folders.trees(root), f"as folders it would be {folders.expected_layout(name)}"
         if (found := folders.read(root, name)) is not None:
             return found
-    known = ", ".join(dict.fromkeys((*EMBEDDED, *IN_FOLDERS, *voc.SETS, voc.PETS, *own)))
+    known = ", ".join(dict.fromkeys((*EMBEDDED, *IN_FOLDERS, *voc.SETS, voc.PETS, *clips.LAYOUTS, *own)))
     raise ConfigError(f"unknown data set {name!r}; known: {known}; {advice}")

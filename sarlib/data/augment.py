@@ -222,12 +222,15 @@ def grey(x: Tensor) -> Tensor:
 
 
 def normalise(x: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """0..255, uint8 or float -> float32 with ImageNet's mean 0 and standard deviation 1, (n, 3, H, W), into `out` if given."""
+    """0..255, uint8 or float -> float32 with ImageNet's mean 0 and standard deviation 1, (n, 3, H, W), into `out` if given.
+    Of clips, (n, 3 T, H, W), every frame."""
     x = x.float()
     out = torch.empty_like(x) if out is None else out
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    factors = list(zip((-mean / std).tolist(), (1 / (255 * std)).tolist(), strict=True))
     # channel by channel with plain factors: three times faster on a CPU than with tensors of them
-    for channel, (shift, scale) in enumerate(zip((-mean / std).tolist(), (1 / (255 * std)).tolist(), strict=True)):
+    for channel in range(x.shape[1]):
+        shift, scale = factors[channel % 3]
         torch.add(x.new_full((), shift), x[:, channel], alpha=scale, out=out[:, channel])
     return out
 

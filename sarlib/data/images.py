@@ -48,7 +48,10 @@ class Objects(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
-    """N labelled images, either `pixels` or `files`. Raises `ConfigError` if the parts do not fit each other."""
+    """N labelled images, either `pixels` or `files`. Raises `ConfigError` if the parts do not fit each other.
+
+    Clips of T frames have 3 T channels and T M instances, frame by frame, and are always `pixels`.
+    """
 
     labels: Tensor  # (N,) int64, an index into `classes`
     classes: tuple[str, ...]
@@ -71,7 +74,7 @@ class Images:
             require(len(self.files) == n, f"{len(self.files)} files for {n} labels")
             require(masks is None, "masks belong to images held in memory")
         else:
-            fit = pixels.dtype == torch.uint8 and pixels.ndim == 4 and pixels.shape[:2] == (n, 3)
+            fit = pixels.dtype == torch.uint8 and pixels.ndim == 4 and len(pixels) == n and pixels.shape[1] % 3 == 0
             require(fit, f"pixels must be uint8 of shape ({n}, 3, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
         fit = self.annotations is None or (masks is None and len(self.annotations) == n)
         require(fit, f"{len(self.annotations or ())} annotations for {n} images, beside which there may be no masks")
@@ -91,6 +94,19 @@ class Images:
     def image_size(self) -> tuple[int, int] | None:
         """(H, W) of images held in memory; None for files, which may all differ."""
         return None if self.pixels is None else tuple(self.pixels.shape[2:])
+
+    @property
+    def frames(self) -> int:
+        """How many frames a clip has; 1 for images."""
+        return 1 if self.pixels is None else self.pixels.shape[1] // 3
+
+    def by_frame(self) -> Images:
+        """The frames of clips as images of their own, clip by clip; images as they are."""
+        if self.frames == 1:
+            return self
+        parts = {name: getattr(self, name) for name in ("pixels", "masks", "mask_labels", "boxes")}
+        apart = {name: part.unflatten(1, (self.frames, -1)).flatten(0, 1) for name, part in parts.items() if part is not None}
+        return dataclasses.replace(self, labels=self.labels.repeat_interleave(self.frames), **apart)
 
     def subset(self, indices: Sequence[int] | Tensor) -> Images:
         """The images at `indices`, in that order."""

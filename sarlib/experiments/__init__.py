@@ -40,6 +40,7 @@ TABLES = (
     "multilabel",
     "dose",
     "headline",
+    "future_work",
 )
 
 

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sarlib.experiments.claims import ClaimTest, Contrast, difference
+from sarlib.experiments.claims import ClaimTest, Contrast, at_both_doses, difference
 from sarlib.experiments.declaration import Cell, Setting, Table
 from sarlib.experiments.settings import Sets
-from sarlib.experiments.table4 import BASELINE, SAR, rows, settings
+from sarlib.experiments.table4 import BASELINE, DRLOC, SAR, rows, settings
 from sarlib.run import Measurement, Run
 
 IMAGES = 3  # that are drawn, the first of the test set
@@ -24,7 +24,7 @@ def declare(sets: Sets) -> Table:
     return Table(
         title="The maps of the last block",
         cells=tuple(cells),
-        tests=(ClaimTest("fig4", contrasts, note=note),),
+        tests=at_both_doses([ClaimTest("fig4", contrasts, note=note)], cells),
         drawn=drawn(compared("figure4", chosen[0], sets.published(chosen[0]))),
         leads=("components", "entropy"),
     )
@@ -33,14 +33,15 @@ def declare(sets: Sets) -> Table:
 def compared(table: str, setting: Setting, published: Mapping[str, Run] = MappingProxyType({})) -> list[Cell]:
     """The networks whose maps the paper sets beside each other, and `published` ones between them."""
     trained = rows(setting)
-    return setting.cells(table, {BASELINE: trained[BASELINE], **published, SAR: trained[SAR]})
+    baseline = {BASELINE: trained.pop(BASELINE)}
+    del trained[DRLOC]
+    return setting.cells(table, baseline | dict(published) | trained)
 
 
 def drawn(cells: list[Cell]) -> tuple[Cell, ...]:
-    """What is stored of these cells' runs to draw them: S of every head for a few test images, and the images."""
-    return tuple(
-        dataclasses.replace(cell, measurement=Measurement(name="heads", data=cell.run.data, images=IMAGES)) for cell in cells
-    )
+    """What is stored of these cells' runs to draw them: S of every head for a few test images of the first, and the images."""
+    measurement = Measurement(name="heads", data=cells[0].run.data, images=IMAGES)
+    return tuple(dataclasses.replace(cell, measurement=measurement) for cell in cells)
 
 
 def _fewer_blobs(dataset: str) -> list[Contrast]:

@@ -16,21 +16,20 @@ from collections.abc import Iterator
 from sarlib.config import Augmentation
 from sarlib.experiments.claims import ClaimTest, difference
 from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.figure4 import drawn
 from sarlib.experiments.settings import Sets
 from sarlib.run import Measurement, Run
 from sarlib.trainer.recipes import Protocol
 
 TABLE, PIXELS = "self_supervised", "raw pixels"
-#: Maps are drawn of so many test images.
-DRAWN = 8
 
 
 def declare(sets: Sets) -> Table:
-    """On the preset's embedded images, and on as many of each real set; the claim is about real sets where there are any."""
-    embedded = sets.setting(sets.preset.self_supervised)
+    """On the preset's embedded images, and on as many of each real set."""
+    embedded = sets.setting(sets.preset.self_supervised or sets.preset.in100)
     settings = [embedded, *(_as_many(subsets[-1], embedded) for subsets in sets.real())]
     cells = [cell for setting in settings for cell in _cells(setting, sets.preset.hosts)]
-    judged = [(host, each.dataset) for each in settings[1:] or settings for host in sets.preset.hosts]
+    each_host = [(host, setting.dataset) for setting in settings for host in sets.preset.hosts]
     better = functools.partial(difference, table=TABLE, metric="knn")
     return Table(
         title="Self-supervised hosts",
@@ -38,12 +37,14 @@ def declare(sets: Sets) -> Table:
         tests=(
             ClaimTest(
                 "ssl",
-                tuple(better(f"{host} + SAR", host, dataset=dataset) for host, dataset in judged),
-                requires=tuple(better(host, _untrained(host), dataset=dataset) for host, dataset in judged),
+                tuple(better(f"{host} + SAR", host, dataset=dataset, note=f", {dataset}") for host, dataset in each_host),
+                requires=tuple(
+                    better(host, _untrained(host), dataset=dataset, note=f", {dataset}") for host, dataset in each_host
+                ),
                 note="by k nearest neighbours of frozen features",
             ),
         ),
-        drawn=tuple(_drawn(cell) for cell in cells if cell.dataset == embedded.dataset and cell.measurement.name == "features"),
+        drawn=drawn([cell for cell in cells if cell.dataset == embedded.dataset and cell.measurement.name == "features"]),
         leads=("knn", "linear", "jaccard", "entropy", "components"),
     )
 
@@ -77,10 +78,6 @@ def _host(setting: Setting, protocol: Protocol) -> Setting:
 def _cell(dataset: str, row: str, run: Run, measured: str, *, baseline: str | None = None) -> Cell:
     measurement = Measurement(name=measured, data=run.data)
     return Cell(table=TABLE, row=row, dataset=dataset, run=run, baseline=baseline, measurement=measurement)
-
-
-def _drawn(cell: Cell) -> Cell:
-    return dataclasses.replace(cell, measurement=Measurement(name="maps", data=cell.run.data, images=DRAWN))
 
 
 def _untrained(host: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sarlib import data as datasets
-from sarlib.config import Data
+from sarlib.config import Augmentation, Data
 from sarlib.experiments import doses
 from sarlib.experiments.declaration import Setting
 from sarlib.experiments.presets import Preset, Training
@@ -45,9 +45,11 @@ class Sets:
         fingerprint = data.fingerprint or known or datasets.fingerprint(data.name, root=self.root)
         baseline = Run(
             data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=preset.test_crop, crop_from=preset.crop_from),
-            model=dataclasses.replace(preset.model, patch_size=chosen.patch_size or preset.model.patch_size),
+            model=dataclasses.replace(
+                preset.model, patch_size=chosen.patch_size or preset.model.patch_size, frames=data.frames
+            ),
             recipe=recipe,
-            augmentation=preset.augmentation,
+            augmentation=preset.augmentation if data.frames == 1 else _of_clips(preset.augmentation),
         )
         label = chosen.label or f"{data.name}, {data.train_size} images"
         return Setting(dataset=label, baseline=baseline, **losses, dose=doses.matched(data.name, preset.doses))
@@ -78,3 +80,8 @@ class Sets:
             Training(data=dataclasses.replace(data, train_size=size), patch_size=patch, epochs=epochs, warmup_epochs=warmup)
             for size, epochs, warmup in fitting
         ]
+
+
+def _of_clips(augmentation: Augmentation) -> Augmentation:
+    """What may happen to all frames of a clip alike. Mirrored, a motion is another one."""
+    return dataclasses.replace(augmentation, flip=0.0, color_jitter=0.0, rand_augment=None, erasing=0.0)

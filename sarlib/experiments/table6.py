@@ -66,19 +66,20 @@ def rows(parent: Setting, child: Setting) -> dict[str, Run]:
 
 
 def _protocols(sets: Sets, child: Setting) -> list[Setting]:
-    """The setting without the test images that its set has among its training images, and what the text says: with them."""
-    name = child.baseline.data.name
-    if not name.endswith(voc.LEAKY):
+    """The setting, and if its set has test images among its training images, first without them and then, literally, with."""
+    own = child.baseline.data
+    if not own.name.endswith(voc.LEAKY):
         return [child]
-    named, same = voc.repeated(*voc.read(sets.root, name + voc.LITERAL))
+    named, same = voc.repeated(*voc.read(sets.root, own.name + voc.LITERAL))
+    if not named + same:
+        return [child]
     found = f"{len({*named, *same})} test images ({len(named)} by name, {len(same)} by content)"
-    literal = dataclasses.replace(
-        child.baseline.data,
-        name=name + voc.LITERAL,
-        fingerprint=datasets.fingerprint(name + voc.LITERAL, root=sets.root),
-    )
-    without = dataclasses.replace(child, dataset=f"{child.dataset}, without {found}")
-    return [without, dataclasses.replace(child.with_parts(data=literal), dataset=f"{child.dataset}, literally: with {found}")]
+    mark = datasets.fingerprint(own.name + voc.LITERAL, root=sets.root)
+    literal = child.with_parts(data=dataclasses.replace(own, name=own.name + voc.LITERAL, fingerprint=mark))
+    return [
+        dataclasses.replace(child, dataset=f"{child.dataset}, without {found}"),
+        dataclasses.replace(literal, dataset=f"{child.dataset}, literally: with {found}"),
+    ]
 
 
 def _drawn(cell: Cell) -> Cell:

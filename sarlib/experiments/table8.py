@@ -12,7 +12,7 @@ from sarlib import data as datasets
 from sarlib.config import Data
 from sarlib.data import CONFLICT, SHAPES, released
 from sarlib.experiments import table4
-from sarlib.experiments.claims import ClaimTest, Contrast, difference
+from sarlib.experiments.claims import ClaimTest, Contrast, at_both_doses, difference
 from sarlib.experiments.declaration import Cell, Setting, Table
 from sarlib.experiments.settings import Sets
 from sarlib.run import Measurement
@@ -24,21 +24,17 @@ def declare(sets: Sets) -> Table:
     """Measurements of Table 4's runs on each of its sets; in photographs we can set no cues in conflict."""
     preset, chosen = sets.preset, table4.settings(sets)
     conflicting = [each for each in chosen if preset.natural or each.baseline.data.name in SHAPES]
+    cells = [cell for each in conflicting for cell in _cells(NATURAL, each, _natural(sets, each))]
+    cells += [cell for each in chosen for cell in _cells(CORRUPTED, each, _corrupted(sets, each))]
+    better = [_better(table4.SAR, table4.BASELINE, NATURAL, each, "natural") for each in conflicting]
     error = "mce" if preset.corrupted else "corrupted"
+    fewer = [_better(table4.BASELINE, table4.SAR, CORRUPTED, each, error) for each in chosen]
+    note = "the contrast is ViT - SAR: the claim says that SAR has the smaller error"
+    tests = (ClaimTest("t8-a", tuple(better)), ClaimTest("t8-c", tuple(fewer), note=note))
     return Table(
         title="Natural adversarial images and common corruptions",
-        cells=(
-            *(cell for each in conflicting for cell in _cells(NATURAL, each, _natural(sets, each))),
-            *(cell for each in chosen for cell in _cells(CORRUPTED, each, _corrupted(sets, each))),
-        ),
-        tests=(
-            ClaimTest("t8-a", tuple(_better(table4.SAR, table4.BASELINE, NATURAL, each, "natural") for each in conflicting)),
-            ClaimTest(
-                "t8-c",
-                tuple(_better(table4.BASELINE, table4.SAR, CORRUPTED, each, error) for each in chosen),
-                note="the contrast is ViT - SAR: the claim says that SAR has the smaller error",
-            ),
-        ),
+        cells=tuple(cells),
+        tests=at_both_doses(tests, cells),
         leads=("natural", "mce", "corrupted"),
     )
 
@@ -53,22 +49,20 @@ def _cells(table: str, setting: Setting, measurement: Measurement) -> list[Cell]
 
 
 def _natural(sets: Sets, setting: Setting) -> Measurement:
-    data = _fewer(sets, setting)
-    conflict = dataclasses.replace(data, name=data.name + CONFLICT)
-    return Measurement(name="natural", data=_released(sets, sets.preset.natural) or conflict)
+    data = _test_set(sets, setting, sets.preset.natural)
+    name = data.name if sets.preset.natural else data.name + CONFLICT
+    return Measurement(name="natural", data=dataclasses.replace(data, name=name))
 
 
 def _corrupted(sets: Sets, setting: Setting) -> Measurement:
-    return Measurement(name="corrupted", data=_released(sets, sets.preset.corrupted) or _fewer(sets, setting))
+    return Measurement(name="corrupted", data=_test_set(sets, setting, sets.preset.corrupted))
 
 
-def _released(sets: Sets, data: Data | None) -> Data | None:
-    """A released set with its fingerprint. `ConfigError` if it is not there."""
-    return data and dataclasses.replace(data, fingerprint=released.fingerprint(data.name, root=sets.root))
-
-
-def _fewer(sets: Sets, setting: Setting) -> Data:
-    """The run's own test images, of each class equally many, at most as many as the preset looks at."""
+def _test_set(sets: Sets, setting: Setting, other: Data | None) -> Data:
+    """The run's own test images, of each class equally many, at most as many as the preset looks at; or the released set that
+    it names instead, with its fingerprint. `ConfigError` if that is not there."""
+    if other is not None:
+        return dataclasses.replace(other, fingerprint=released.fingerprint(other.name, root=sets.root))
     data, most = setting.baseline.data, sets.preset.shifted_images
-    tested = data.test_size or datasets.inspect(data.name, root=sets.root)[1]
+    tested = data.test_size or (sets.known.get(data.name) or datasets.inspect(data.name, root=sets.root))[1] or most
     return dataclasses.replace(data, test_size=min(most or tested, tested))

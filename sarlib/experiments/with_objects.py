@@ -18,13 +18,13 @@ PHOTOGRAPHS = "imagenette"
 
 
 def settings(
-    sets: Sets, training: Training, wanted: tuple[str, ...], others: tuple[str, ...] = ()
+    sets: Sets, training: Training, wanted: tuple[str, ...], others: tuple[str, ...] = (), *, larger: int = 1
 ) -> list[tuple[Setting, Setting]]:
     """Settings, each after the one of Table 4 that it starts from: the preset's `training`, and for every folder at or below
     DATA the first of the `wanted` sets that is there, and the first of the `others`.
 
-    A real set is trained on for as many images as the embedded one. `ConfigError` where networks that saw photographs are
-    missing.
+    A real set is trained on for as many images as the embedded one, in images `larger` than those of the networks.
+    `ConfigError` where networks that saw photographs are missing.
     """
     first, *real = table4.settings(sets)
     found = [(first, sets.setting(training))]
@@ -32,7 +32,7 @@ def settings(
     parent = next((each for each in real if each.baseline.data.name == PHOTOGRAPHS), None)
     lacking = f"{', '.join(names)}: networks are fine-tuned there that were trained on {PHOTOGRAPHS}, which is not below DATA"
     require(not names or parent is not None, lacking)
-    return found + [(parent, _as_long(sets, training, name, parent)) for name in names]
+    return found + [(parent, _as_long(sets, training, name, parent, larger)) for name in names]
 
 
 def _there(sets: Sets, wanted: tuple[str, ...]) -> list[str]:
@@ -45,9 +45,9 @@ def _there(sets: Sets, wanted: tuple[str, ...]) -> list[str]:
     return [place + own for place, own in chosen.items() if own is not None]
 
 
-def _as_long(sets: Sets, training: Training, name: str, parent: Setting) -> Setting:
+def _as_long(sets: Sets, training: Training, name: str, parent: Setting, larger: int) -> Setting:
     available, _, fingerprint = datasets.inspect(name, root=sets.root)
     run = parent.baseline
-    data = Data(name=name, image_size=run.data.image_size, fingerprint=fingerprint)
+    data = Data(name=name, image_size=larger * run.data.image_size, fingerprint=fingerprint)
     own = dataclasses.replace(training, data=data, label=f"{name}, {available} images", patch_size=run.model.patch_size)
     return sets.setting(own).stretched(training.data.train_size / available)

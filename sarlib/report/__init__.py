@@ -16,12 +16,13 @@ _HOME = {
     **dict.fromkeys(("blobs", "heads", "masks"), "sarlib.report.attention"),
     **dict.fromkeys(("agreement", "agreement_in_words", "of_earlier"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
-    "boxes": "sarlib.report.boxes",
+    "boxes": "sarlib.report.detections",
     "severities": "sarlib.report.shifts",
     "segments": "sarlib.report.pixels",
     **dict.fromkeys(("curves", "figure", "forest", "maps"), "sarlib.report.figures"),
     **dict.fromkeys(("floors", "gradients", "manipulation"), "sarlib.report.checks"),
     "verdicts": "sarlib.report.judgement",
+    **dict.fromkeys(("gains", "learned"), "sarlib.report.scaling"),
 }
 __all__ = list(_HOME)
 

@@ -39,23 +39,22 @@ def segments(results: pd.DataFrame, experiment: Experiment, *, store: Store) -> 
     images = [np.asarray(test.view(index, spec.image_size)) for index in range(len(maps[0]))]
     truth = [label_map(test, index, spec.image_size).numpy() for index in range(len(images))]
     scored = [f"{cell.row}\nmIoU {values(results, cell, 'miou').mean():.1f} %" for cell in cells]
-    lines = {"test images": [np.zeros(one.shape[:2], int) for one in images], "truth": truth} | dict(zip(scored, maps))
+    lines = {"truth": truth} | dict(zip(scored, maps, strict=True))
+    pictures = {"test images": images} | {label: map(coloured, images, each) for label, each in lines.items()}
     with plt.rc_context(STYLE):
-        side = (WIDTH - LABELS) / len(images)
-        whole, grid = plt.subplots(
-            len(lines), len(images), figsize=(WIDTH, side * len(lines)), dpi=144, layout="constrained", squeeze=False
-        )
+        size = (WIDTH, (WIDTH - LABELS) / len(images) * len(pictures))
+        whole, grid = plt.subplots(len(pictures), len(images), figsize=size, dpi=144, layout="constrained", squeeze=False)
         plt.close(whole)
-        for axes, (label, classes) in zip(grid, lines.items(), strict=True):
-            axes[0].set_ylabel(label, rotation=0, ha="right", va="center")
-            for one, image, labels in zip(axes, images, classes, strict=True):
-                one.imshow(coloured(image, labels))
+        for line, (label, shown) in zip(grid, pictures.items(), strict=True):
+            line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+            for axes, picture in zip(line, shown, strict=True):
+                axes.imshow(picture)
         plt.setp(grid.ravel().tolist(), xticks=[], yticks=[])
     return whole
 
 
 def coloured(image: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) uint8 under the colours of its pixels' `classes` (H, W): 0 none, 255 white."""
+    """A grey image under the colours of its pixels' `classes` (H, W): 0 none, 255 white. From and to (H, W, 3)."""
     colours = np.array([_CYCLE[(label - 1) % len(_CYCLE)] for label in range(255)] + [(1.0, 1.0, 1.0)])
     over = OPACITY * (classes > 0)[..., None]
-    return image / 255 * (1 - over) + colours[classes] * over
+    return image.mean(2, keepdims=True) / 255 * (1 - over) + colours[classes] * over

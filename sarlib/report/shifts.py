@@ -30,13 +30,9 @@ def severities(experiment: Experiment, *, store: Store) -> Figure:
     order = [
         panel for dataset in lines["dataset"].unique() for panel in shown.loc[shown["dataset"] == dataset, "panel"].unique()
     ]
-    look = {
-        "palette": (INK, BELOW, ACCENT),
-        "markers": ("o", "s", "D"),
-        "dashes": False,
-        "markeredgewidth": 0,
-        "err_kws": {"alpha": 0.15, "linewidth": 0},
-    }
+    look = {"dashes": False, "markeredgewidth": 0, "err_kws": {"alpha": 0.15, "linewidth": 0}}
+    colours, marks = (INK, BELOW, ACCENT, "#8a6fc4"), ("o", "s", "D", "^")
+    look |= {name: some[: lines["row"].nunique()] for name, some in (("palette", colours), ("markers", marks))}
     places = {"x": "severity", "y": "error (%)", "hue": "row", "style": "row", "col": "panel", "col_order": order}
     with sns.axes_style("whitegrid"), plt.rc_context(STYLE | {"figure.dpi": 144}):
         grid = sns.relplot(shown, kind="line", **places, **look, col_wrap=4, height=1.9, aspect=1.1, errorbar=_ends)

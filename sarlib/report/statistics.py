@@ -156,4 +156,5 @@ def leading(results: pd.DataFrame, experiment: Experiment, cells: Sequence[Cell]
         others = [name for name in there if not any(name in beside for beside in REFERENCES.values())]
         named = experiment.leads if set(experiment.leads) <= set(others) else ()
         return list(dict.fromkeys([*named, *others]))
-    return [name for name in experiment.leads if (results["metric"] == name).any()]
+    there = results.loc[results["table"].isin({cell.table for cell in cells}), "metric"]
+    return [name for name in experiment.leads if (there == name).any()]

@@ -25,7 +25,15 @@ from sarlib.regularizers import attention
 from sarlib.run import Measurement, Run
 from sarlib.runner import shifted
 from sarlib.runner.features import probe
-from sarlib.tasks.masks import jaccard, mass_mask, mean_over_objects, read_object_cells, references
+from sarlib.tasks.masks import (
+    jaccard,
+    jaccard_references,
+    map_metrics,
+    mass_mask,
+    mean_over_objects,
+    read_object_cells,
+    references,
+)
 from sarlib.trainer.step import untrained
 
 if TYPE_CHECKING:
@@ -90,7 +98,7 @@ def network(run: Run, weights: dict[str, Tensor], *, image_size: int | None = No
     return model.eval()
 
 
-@functools.lru_cache(maxsize=1)  # a process measures one run after the other on the same images
+@functools.lru_cache(maxsize=4)  # a process measures one run after the other on the same few sets
 def first_images(spec: config.Data, count: int | None = None, *, root: Path | None = None) -> Images:
     """The first `count` test images of a set (None: all), in memory at the declared size; the same whatever the seed of a run.
 
@@ -147,6 +155,19 @@ def _maps(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any
     return {"metrics": {}, "arrays": {"attention": shares.round(decimals=4).tolist()}}
 
 
+def _clips(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any]:
+    """`map_metrics` of clips by a network for images, which sees one frame at a time; what masks score that look at no model;
+    and the volumes once more whose frames come from different clips: what is lower in order is due to time."""
+    maps = similarity(model, images.by_frame(), batch_size=batch_size)
+    volumes = maps.unflatten(0, (-1, images.frames)).transpose(1, 2)
+    apart = [each.roll(frame * len(volumes) // images.frames, 0) for frame, each in enumerate(volumes.unbind(2))]
+    mixed = torch.stack(apart, 2)
+    measured = map_metrics(volumes, images, torch.arange(len(images)))
+    measured |= {"mixed_entropy": map_entropy(mixed, axes=3), "mixed_components": component_counts(mixed, axes=3)}
+    metrics = {name: rows[~rows.isnan()].double().mean().item() for name, rows in measured.items()}
+    return {"metrics": metrics | jaccard_references(images, maps.shape[-2:], heads=maps.shape[1]), "arrays": {}}
+
+
 def _heads(model: nn.Module, images: Images, *, batch_size: int) -> dict[str, Any]:
     """S of every head (n, H, k, k), to 4 digits, and the images as PNG in base64: all that a figure of them needs."""
     maps = similarity(model, images, batch_size=batch_size)
@@ -199,8 +220,8 @@ def _boxes(task: Detection, images: Images, *, batch_size: int) -> dict[str, Any
     return {"metrics": {}, "arrays": {"boxes": [[row.tolist() for row in image if row[5] >= 0] for image in found]}}
 
 
-#: A process measures one run after the other on the same images.
-object_cells_of = functools.lru_cache(maxsize=1)(read_object_cells)
+#: For the same sets as `first_images`, whose answers are the same objects as long as they are held.
+object_cells_of = functools.lru_cache(maxsize=4)(read_object_cells)
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "collapse": _collapse,
     "maps": _maps,
@@ -208,6 +229,7 @@ MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "objects": _objects,
     "segments": _segments,
     "boxes": _boxes,
+    "clips": _clips,
     **shifted.MEASURES,
 }
 #: Whose features are probed: of the finished run, of the same network before its training, or the pixels themselves.

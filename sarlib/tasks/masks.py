@@ -23,8 +23,18 @@ def map_metrics(similarity: Tensor, images: Images, indices: Tensor) -> dict[str
     """What is measured of the maps S (B, H, h, w) of images[indices], whatever the task; means over heads, (B,) each.
 
     entropy (Equation 7, nats), components (Equation 6, a map), and where the images have masks jaccard (0 to 1, Table 11),
-    which is NaN for an image without objects.
+    which is NaN for an image without objects. Of clips S is (B, H, T, h, w), and these are means over frames, beside
+    clip_entropy and clip_components of the volume, whose components reach over frames.
     """
+    if similarity.dim() == 5:
+        shown = images.subset(indices).by_frame()
+        frames = map_metrics(similarity.transpose(1, 2).flatten(0, 1), shown, torch.arange(len(shown)))
+        measured = {name: rows.unflatten(0, (len(similarity), -1)).nanmean(1) for name, rows in frames.items()}
+        counts = component_counts(similarity, axes=3)
+        return measured | {
+            "clip_entropy": map_entropy(similarity, axes=3).mean(1),
+            "clip_components": counts.float().mean(1),
+        }
     measured = {"entropy": map_entropy(similarity).mean(1), "components": component_counts(similarity).float().mean(1)}
     if images.masks is not None:
         cells = object_cells(images.masks[indices], images.mask_labels[indices], tuple(similarity.shape[-2:]))
@@ -41,6 +51,7 @@ def jaccard_references(images: Images, grid: tuple[int, int], *, heads: int, see
     """
     if images.masks is None:
         return {}
+    images = images.by_frame()
     return references(object_cells(images.masks, images.mask_labels, grid), heads=heads, seed=seed)
 
 

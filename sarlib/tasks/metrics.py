@@ -43,6 +43,11 @@ _ALL = (
     Metric("jaccard_released", "1", better="higher"),  # void pixels as background
     Metric("jaccard_gain", "1", better="higher"),  # above random cells
     Metric("kept", "1"),  # share of the tokens in the masks
+    # the same of a clip's volume, whose components reach over frames; and of one with frames of different clips
+    Metric("clip_entropy", "nats"),
+    Metric("clip_components", "per clip", 2),
+    Metric("mixed_entropy", "nats"),
+    Metric("mixed_components", "per clip", 2),
     # what masks score there that look at no model, and maps of white noise
     # what features are worth without labels, by neighbours and by a linear classifier
     Metric("knn", "%", 2, "higher"),

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from sarlib.data.images import Images
 from sarlib.data.views import ViewBatches
@@ -98,7 +97,21 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         if self.processes == 1:
             return super().forward(x)
-        mean = all_reduce(x.mean(0)) / self.processes
-        variance = all_reduce((x - mean).square().mean(0)) / self.processes
+        mean = Sum.apply(x.mean(0)) / self.processes
+        variance = Sum.apply((x - mean).square().mean(0)) / self.processes
         normed = (x - mean) * (variance + self.eps).rsqrt()
         return normed if self.weight is None else normed * self.weight + self.bias
+
+
+class Sum(torch.autograd.Function):
+    """Over processes, of the gradient too."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return Sum.forward(context, gradient)

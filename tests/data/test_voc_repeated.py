@@ -5,25 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from voc_layout import palette, write_year
+from voc_layout import add_image, write_year
 
 from sarlib import data
 from sarlib.config import ConfigError, Data
 from sarlib.data import voc
 
 NAME = "voc12-07-masks"
-
-
-def add(year: Path, name: str, colour: tuple[int, int, int], *lists: str) -> None:
-    """One more image, by the name of `name`, without objects."""
-    Image.new("RGB", (6, 4), colour).save(year / "JPEGImages" / f"{name}.jpg")
-    (year / "Annotations" / f"{name}.xml").write_text((year / "Annotations" / "b.xml").read_text())
-    for kind in ("SegmentationClass", "SegmentationObject"):
-        palette(year / kind / f"{name}.png", [[0] * 6] * 4)
-    for each in lists:
-        path = year / "ImageSets" / "Segmentation" / f"{each}.txt"
-        path.write_text(path.read_text() + f"{name}\n")
 
 
 @pytest.fixture
@@ -33,10 +21,10 @@ def root(tmp_path: Path) -> Path:
     old = write_year(tmp_path / "VOCdevkit" / "VOC2007", colour=(10, 10, 200))
     new = write_year(tmp_path / "VOCdevkit" / "VOC2012")
     for number, colour in enumerate([(1, 2, 3), (90, 20, 30), (7, 80, 9)], start=1):
-        add(old, f"00000{number}", colour, "trainval" if number == 3 else "test")
-    add(new, "2007_000001", (1, 200, 3), "trainval")
-    add(new, "2010_000009", (90, 20, 30), "trainval")
-    add(new, "2007_000003", (7, 80, 9), "trainval")
+        add_image(old, f"00000{number}", colour, "trainval" if number == 3 else "test")
+    add_image(new, "2007_000001", (1, 200, 3), "trainval")
+    add_image(new, "2010_000009", (90, 20, 30), "trainval")
+    add_image(new, "2007_000003", (7, 80, 9), "trainval")
     return tmp_path
 
 

@@ -21,7 +21,7 @@ def imagenet(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def paper_sets(imagenet: Path) -> Path:
-    """The same, the sets of Tables 2 and 7, the released test sets of Table 8, VOC 2012 and VOC 2007."""
+    """The same, the sets of Tables 2 and 7, the released test sets of Table 8, VOC 2012 and VOC 2007, and UCF101's lists."""
     write_year(imagenet / "VOCdevkit" / "VOC2012")
     write_year(imagenet / "VOCdevkit" / "VOC2007", colour=(10, 10, 200))
     paper = PRESETS["paper"]
@@ -31,6 +31,13 @@ def paper_sets(imagenet: Path) -> Path:
         folder = imagenet / place / "n01498041"
         folder.mkdir(parents=True)
         (folder / "0.JPEG").touch()
+    for split in ("train", "test"):
+        path = imagenet / "ucfTrainTestlist" / f"{split}list01.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("Archery/v_1.avi 1\nBiking/v_1.avi 2\n")
+    for kind in ("Archery", "Biking"):
+        (imagenet / "UCF-101" / kind).mkdir(parents=True)
+        (imagenet / "UCF-101" / kind / "v_1.avi").touch()
     return imagenet
 
 

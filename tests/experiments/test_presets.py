@@ -49,8 +49,12 @@ def test_a_fifth_preset_is_one_entry(
         many_images=few,
         small_sets=(few,),
         fine_tuning=dataclasses.replace(PRESETS["tiny"].fine_tuning, sets=("shapes-sketch",)),
+        detection=dataclasses.replace(PRESETS["tiny"].detection, training=few),
         segmentation=dataclasses.replace(PRESETS["tiny"].segmentation, training=few),
         multilabel=few,
+        sized=few,
+        sizes=((36, 3, 3),) * 3,
+        clips=dataclasses.replace(few, data=dataclasses.replace(few.data, frames=2)),
     )
     monkeypatch.setitem(PRESETS, "fifth", fifth)
     experiment = experiments.declare(name, preset="fifth")

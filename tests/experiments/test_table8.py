@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sarlib import data, experiments
 from sarlib.__main__ import main
+from sarlib.experiments import doses
+from sarlib.runner.store import Store
 from sarlib.tasks.metrics import METRICS
 
 
@@ -34,6 +38,22 @@ def test_photographs_are_corrupted_and_have_no_cues_to_set_in_conflict(image_fol
     assert [len(test.contrasts) for test in experiment.tests] == [1, 2]
 
 
+@pytest.mark.parametrize("name", ["table7", "table8"])
+def test_results_on_real_sets_are_judged_where_their_images_are_not(name: str, image_folder: Path, store: Store) -> None:
+    """By the same claims on the same sets, from the declarations in the store."""
+    experiment = experiments.declare(name, preset="tiny", data=image_folder, seeds=2)
+    lines = []
+    for cell, seed in ((cell, seed) for cell in experiment.cells for seed in experiment.seeds):
+        run = cell.with_seed(seed)
+        store.folder(run).mkdir(parents=True, exist_ok=True)
+        (store.folder(run) / "config.json").write_text(json.dumps(run.to_dict()))
+        lines.append((cell.dataset, seed, run.key))
+    results = pd.DataFrame(lines, columns=["dataset", "seed", "key"])
+    again = experiments.declare_again(name, results, preset="tiny", store=store)
+    assert again.tests == experiment.tests and again.seeds == experiment.seeds and again.data_root is None
+    assert again.real == experiment.real != set()
+
+
 def test_at_paper_the_released_sets_are_looked_at(paper_sets: Path) -> None:
     experiment = experiments.declare("table8", preset="paper", data=paper_sets)
     specs = {cell.table: cell.measurement.data for cell in experiment.cells}
@@ -54,6 +74,19 @@ def test_a_missing_folder_is_one_line_and_exit_2(paper_sets: Path, place: str, c
     assert main(["table8", "--preset", "paper", "--data", str(paper_sets), "--check"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and f"among them {place}/<wnid>/*.JPEG" in told
+
+
+def test_the_matched_dose_has_its_own_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Table 4 has a row at that dose: measured like the others, and judged apart."""
+    monkeypatch.setattr(doses, "matched", lambda name, preset: 0.3)
+    experiment = experiments.declare("table8", preset="tiny")
+    assert {cell.row for cell in experiment.cells} == {"ViT", "ViT + DRLoc", "ViT + SAR", "ViT + SAR, matched dose"}
+    assert [(test.claim_id, test.dose) for test in experiment.tests] == [
+        ("t8-a", ""),
+        ("t8-a", "matched dose"),
+        ("t8-c", ""),
+        ("t8-c", "matched dose"),
+    ]
 
 
 def test_units_and_directions() -> None:

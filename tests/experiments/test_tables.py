@@ -12,6 +12,7 @@ from declared import key
 
 from sarlib import experiments, report
 from sarlib.experiments import claims
+from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.results import read_csv
 
 EMBEDDED_PRESETS = ("tiny", "laptop", "gpu")
@@ -40,16 +41,22 @@ ROWS = {
 }
 ROWS["table10"] = ROWS["table9"]
 ROWS |= {"table6": ["ViT", "ViT + SAR", "no pre-training"], "multilabel": ["ViT", "ViT + SAR"]}
+ROWS["table5"] = ROWS["table6"]
 ROWS["table11"] = ROWS["table4"]
 ROWS |= {"figure1": ["ViT", "ViT + SAR"], "figure2": ["ViT + SAR"], "figure4": ["ViT", "ViT + SAR"]}
+ROWS["future_work"] = [
+    f"{name}{sar}" for name in ("class token", "average pool", "small", "medium", "large") for sar in ("", " + SAR")
+]
+ROWS["future_work, clips"] = ["ViT", "SAR's block", "+ loss by frame", "+ loss over the clip"]
 PARTS = {
     "table1": {"table1a", "table1b", "table1c"},
     "table10": {"table10", "table9"},  # the gain on few images, which that on many is to be smaller than
     "dose": {"dose", "dose-others"},
     "table8": {"table8a", "table8c"},
+    "future_work": {"future-pool", "future-size", "future-video"},
     "appendix": {"appendix-losses", "appendix-collapse", "appendix-maps"},
 }
-APPENDIX = ("appendix", "multilabel")
+APPENDIX = ("appendix", "multilabel", "self_supervised")
 
 
 @EACH
@@ -84,7 +91,8 @@ def test_presets_change_sizes_only(name: str, preset: str) -> None:
         rows = [cell.row for cell in experiment.cells if cell.table not in left_out and cell.dataset == dataset]
         if not rows:
             continue
-        assert list(dict.fromkeys(row.partition(",")[0] for row in rows)) == ROWS[name]
+        own = f"{name}, clips" if dataset.endswith("clips") else name
+        assert list(dict.fromkeys(row.partition(",")[0] for row in rows)) == ROWS[own]
 
 
 @EACH
@@ -125,6 +133,7 @@ ABOVE = {
     "t3-order": {("ViT + SAR", "ViT + DRLoc"), ("ViT + DRLoc", "ViT")},
     "fig4": {("ViT", "ViT + SAR")},
     "t11": {("ViT + SAR", "ViT")},
+    "t5": {("ViT + SAR", "ViT")},
     "t6": {("ViT + SAR", "ViT")},
     "multilabel": {("ViT + SAR", "ViT")},
     "t4-sar": {("ViT + SAR", "ViT"), ("ViT + SAR", "ViT + DRLoc")},
@@ -133,11 +142,11 @@ ABOVE = {
     "t8-c": {("ViT", "ViT + SAR")},
     "t9": {(f"{name} + SAR", name) for name in HYBRIDS},
     "t10": {(f"{name} + SAR", name) for name in HYBRIDS} | {("ViT + SAR", name) for name in HYBRIDS[1:]},
+    "ssl": {("DINO + SAR", "DINO"), ("MoCo-v3 + SAR", "MoCo-v3")},
     "fig3-250": {("ViT + SAR, epoch 30", "ViT, epoch 36")},
 }
 #: On how many data sets, where it is not one.
-ON = {"t11": 4, "t2-min": 3, "t2-max": 3, "t3-order": 4}
-ON = {"t2-min": 3, "t2-max": 3, "t3-order": 4, "t7": 4}
+ON = {"t11": 4, "t2-min": 3, "t2-max": 3, "t3-order": 4, "t7": 4}
 
 
 def test_claims_are_about_the_rows_that_the_text_compares() -> None:
@@ -262,3 +271,39 @@ def test_real_sets_join_the_tables_of_shares_and_architectures(image_folder: Pat
     added = {name: {cell.dataset for cell in found.cells if cell.run.data.name == "pets"} for name, found in joined.items()}
     assert added["table3"] == {f"pets, {size} images ({share} %)" for size, share in ((3, 25), (6, 50), (9, 75), (12, 100))}
     assert added["table9"] == added["table10"] == {"pets, 12 images"}
+
+
+@pytest.mark.parametrize("preset", EMBEDDED_PRESETS)
+def test_hosts_differ_from_themselves_with_sar_in_block_and_loss_alone(preset: str) -> None:
+    """Every row is measured of frozen features on its own images, and what is drawn is measured of the trained ones."""
+    hosts = experiments.declare("self_supervised", preset=preset)
+    cells = {cell.row: cell for cell in hosts.cells}
+    assert {row: cell.measurement.name for row, cell in cells.items()} == dict(
+        zip(cells, ("pixels", *["untrained_features"] * 2, *["features"] * 4), strict=True)
+    )
+    for name, task in (("DINO", "dino"), ("MoCo-v3", "moco")):
+        host, sar = cells[name].run, cells[f"{name} + SAR"].run
+        assert (host.task.name, host.model.variant, host.regularizers) == (task, "A", ())
+        assert [each.name for each in sar.regularizers] == ["spatial_entropy"] and sar.model.variant == "C"
+        assert dataclasses.replace(sar, model=host.model, regularizers=()) == host == cells[f"random weights of {name}"].run
+        assert host.model.heads == PRESETS[preset].model.heads
+    assert all(cell.measurement.data == cell.run.data and cell.measurement.images is None for cell in hosts.cells)
+    assert [(cell.row, cell.run) for cell in hosts.drawn] == [
+        (row, cell.run) for row, cell in cells.items() if cell.measurement.name == "features"
+    ]
+
+
+def test_the_claim_about_hosts_asks_for_hosts_that_learned() -> None:
+    (test,) = experiments.declare("self_supervised", preset="laptop").tests
+    rows = [[term[2] for term in contrast.terms] for contrast in test.requires]
+    assert rows == [["DINO", "random weights of DINO"], ["MoCo-v3", "random weights of MoCo-v3"]]
+    assert {contrast.metric for contrast in (*test.requires, *test.contrasts)} == {"knn"} and test.rule == "all"
+
+
+def test_hosts_learn_from_as_many_real_images(image_folder: Path) -> None:
+    hosts = experiments.declare("self_supervised", preset="tiny", data=image_folder)
+    sets = {"shapes-object, 48 images", "pets, 12 images"}
+    assert {cell.dataset for cell in hosts.cells} == sets
+    assert {term[3] for test in hosts.tests for contrast in test.contrasts for term in contrast.terms} == sets
+    real = next(cell.run for cell in hosts.cells if cell.run.data.name == "pets")
+    assert real.data.fingerprint and (real.data.image_size, real.model.patch_size) == (32, 8)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from declared import key
-from voc_layout import write_year
+from voc_layout import add_image, write_year
 
-from sarlib import experiments, report
+from sarlib import data, experiments, report
 from sarlib.config import ConfigError
+from sarlib.report.pixels import coloured
 from sarlib.run import Run
+from sarlib.tasks.segmentation import label_map
 
 PRETRAINED = ("ViT", "ViT + SAR", "ViT + SAR, last block left out")
 
@@ -57,26 +60,33 @@ def test_several_labels_are_learned_in_rows_of_table_1() -> None:
 
 @pytest.fixture
 def photographs(image_folder: Path) -> Path:
-    """DATA with the tree `imagenette`, and two folders of sets with objects: `old` has VOC 2007 and 2012, `new` the latter."""
+    """DATA with the tree `imagenette`, and two folders of sets with objects: `old` has VOC 2007 and 2012, `new` the latter
+    and `people`, which shows nothing else."""
     (image_folder / "pets").rename(image_folder / "imagenette")
     write_year(image_folder / "old" / "VOCdevkit" / "VOC2007", colour=(10, 10, 200))
+    alone = write_year(image_folder / "people" / "VOCdevkit" / "VOC2012") / "Annotations" / "a.xml"
+    alone.write_text(alone.read_text().replace("dog", "person"))
     for place in ("old", "new"):
-        write_year(image_folder / place / "VOCdevkit" / "VOC2012")
+        year = write_year(image_folder / place / "VOCdevkit" / "VOC2012")
+        add_image(year, "2007_a", (1, 200, 3), "trainval")  # a test image of VOC2007, by its name
     return image_folder
 
 
 def test_real_sets_join_and_start_from_photographs(photographs: Path) -> None:
     six = experiments.declare("table6", preset="tiny", data=photographs)
-    new, old = "new/voc2012-masks, 2 images", "old/voc12-07-masks, 2 images, without 0 test images (0 by name, 0 by content)"
+    new, people = (f"{place}/voc2012-masks, 2 images" for place in ("new", "people"))
+    old = "old/voc12-07-masks, 2 images, without 1 test images (1 by name, 0 by content)"
     literal = old.replace("without", "literally: with")
-    assert list(dict.fromkeys(cell.dataset for cell in six.cells)) == ["shapes-painting, 48 images", new, old, literal]
+    assert list(dict.fromkeys(cell.dataset for cell in six.cells)) == ["shapes-painting, 48 images", new, old, literal, people]
     for dataset in (new, old):
         rows = runs(six, dataset)
         assert {rows[row].pretrained.data.name for row in PRETRAINED} == {"imagenette"}
         assert rows["ViT"].recipe.epochs == 48 and rows["ViT"].data.image_size == rows["ViT"].pretrained.data.image_size
     (test,) = six.tests
-    assert [contrast.terms[0][3] for contrast in test.contrasts] == ["shapes-painting, 48 images", new, old]
+    assert [contrast.terms[0][3] for contrast in test.contrasts] == ["shapes-painting, 48 images", new, old, people]
     labels = experiments.declare("multilabel", preset="tiny", data=photographs)
+    sets = [f"{name}, 2 images" for name in ("new/voc2012", "old/voc2007")]
+    assert list(dict.fromkeys(cell.dataset for cell in labels.cells)) == ["shapes-object, 48 images", *sets]
     rows = runs(labels, "old/voc2007, 2 images")
     assert {row: (run.model.variant, run.pretrained.model.variant, run.pretrained.data.name) for row, run in rows.items()} == {
         "ViT": ("A", "A", "imagenette"),
@@ -101,9 +111,13 @@ def test_real_sets_are_trained_and_measured_at_tiny(photographs: Path, runs_fold
 
 
 def test_both_protocols_stand_in_the_papers_table(paper_sets: Path) -> None:
+    (alone,) = {cell.dataset for cell in experiments.declare("table6", preset="paper", data=paper_sets).cells}
+    assert alone == "VOC12 to VOC07", "nothing to leave out"
+    add_image(paper_sets / "VOCdevkit" / "VOC2012", "2007_a", (1, 200, 3), "trainval")
     six = experiments.declare("table6", preset="paper", data=paper_sets)
     first, second = dict.fromkeys(cell.dataset for cell in six.cells)
-    assert "VOC12" in first and "without" in first and "literally: with" in second
+    assert first == "VOC12 to VOC07, without 1 test images (1 by name, 0 by content)"
+    assert second == first.replace("without", "literally: with")
     clean, literal = runs(six, first), runs(six, second)
     assert literal["ViT"].data.name == clean["ViT"].data.name + "-literal" and clean["ViT"].pretrained.data.name == "imagenet"
     assert {term[3] for contrast in six.tests[0].contrasts for term in contrast.terms} == {first}
@@ -118,10 +132,20 @@ def test_found_classes_are_drawn_beside_the_truth(runs_folder: Path) -> None:
     with pytest.raises(ConfigError, match="run the table first"):
         report.segments(None, six, store=store)
     results = experiments.run(six, workers=1, device="cpu")
-    figure = report.segments(results, six, store=store)
-    pictures = [axes for axes in figure.axes if axes.images]
-    assert len(pictures) == 5 * 6
+    pictures = [axes for axes in report.segments(results, six, store=store).axes if axes.images]
     labels = [axes.get_ylabel() for axes in pictures[::6]]
     assert labels[:2] == ["test images", "truth"] and labels[2].startswith("ViT\nmIoU ")
-    drawn = [axes.images[0].get_array() for axes in pictures]
-    assert all((one == other).any() and not (one == other).all() for one, other in zip(drawn[:6], drawn[6:12]))
+    rows = np.array([axes.images[0].get_array() for axes in pictures[6:]]).reshape(4, 6, 32, 32, 3)
+    _, test = data.load(six.drawn[0].run.data, seed=0)
+    found = [store.read_measured(cell.run, cell.measurement)["arrays"]["classes"] for cell in six.drawn]
+    for index in range(6):
+        image = np.asarray(test.view(index, 32))
+        assert (pictures[index].images[0].get_array() == image).all()
+        for row, classes in zip(rows, [label_map(test, index), *(each[index] for each in found)], strict=True):
+            np.testing.assert_allclose(row[index], coloured(image, np.asarray(classes)))
+
+
+def test_a_class_has_a_colour_void_is_white_and_the_background_is_the_image() -> None:
+    image = np.full((2, 2, 3), (0, 51, 102), dtype=np.uint8)
+    (background, one), (void, again) = coloured(image, np.array([[0, 1], [255, 1]]))
+    assert np.allclose(background, 0.2) and np.allclose(void, 0.4 * 0.2 + 0.6) and np.ptp(one) > 0.1 and (one == again).all()

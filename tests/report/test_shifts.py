@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from sarlib import experiments, report  # noqa: E402
 from sarlib.config import ConfigError  # noqa: E402
+from sarlib.experiments import doses  # noqa: E402
 from sarlib.experiments.declaration import Experiment  # noqa: E402
 from sarlib.runner.store import Store  # noqa: E402
 
@@ -72,6 +74,16 @@ def test_the_band_is_the_95_percent_interval(experiment: Experiment, store: Stor
     at_clean = band[np.isclose(band[:, 0], 0), 1]
     assert at_clean.max() - at_clean.min() == pytest.approx(2 * 4.30265 * 0.1 / 3**0.5, rel=1e-4)
     assert figure.legends and [text.get_text() for text in figure.legends[0].texts] == ["ViT", "ViT + DRLoc", "ViT + SAR"]
+
+
+def test_a_fourth_row_has_a_look_of_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doses, "matched", lambda name, preset: 0.3)
+    experiment = experiments.declare("table8", preset="tiny", seeds=SEEDS)
+    measured(experiment, store, clean=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = report.severities(experiment, store=store).axes[0].get_lines()
+    assert len({line.get_color() for line in drawn if len(line.get_xdata())}) == 4
 
 
 def test_what_was_not_measured_is_said_in_one_line(experiment: Experiment, store: Store) -> None:

@@ -19,7 +19,7 @@ from voc_layout import CLASS_MASK, write_year
 from sarlib import last_block
 from sarlib.config import ConfigError, Data
 from sarlib.data.images import Images
-from sarlib.entropy import map_entropy
+from sarlib.entropy import component_counts, map_entropy
 from sarlib.run import Measurement, Run
 from sarlib.runner import measures
 from sarlib.runner.execute import Job, Work, execute
@@ -241,3 +241,20 @@ def test_weights_that_are_not_there_are_told(store: Store, smallest_run: Run, sp
     spoil(store.folder(smallest_run) / "weights.safetensors")
     with pytest.raises(ConfigError, match=f"{smallest_run.key} .*{told}.*train the run again"):
         store.weights(smallest_run)
+
+
+def test_clips_are_measured_frame_by_frame_and_as_volumes(store: Store, smallest_run: Run) -> None:
+    """By a network for images. Frames of different clips are not in order; still clips are, whatever their order."""
+    keep(smallest_run, store=store)
+    data = dataclasses.replace(smallest_run.data, test_size=6, frames=3)
+    settings = {"weights": store.weights(smallest_run), "root": None, "device": "cpu"}
+    found = measures.take(smallest_run, Measurement(name="clips", data=data), **settings)["metrics"]
+    clips = measures.first_images(data)
+    frames = similarity(smallest_run, store=store, images=clips.by_frame())
+    volumes = torch.stack([frames[3 * i : 3 * i + 3].transpose(0, 1) for i in range(6)])
+    assert found["entropy"] == pytest.approx(map_entropy(frames).mean().item(), abs=1e-6)
+    assert found["clip_components"] == pytest.approx(component_counts(volumes, axes=3).double().mean().item())
+    mixed = torch.stack([volumes[[(i - 2 * frame) % 6 for i in range(6)], :, frame] for frame in range(3)], 2)
+    assert found["mixed_entropy"] == pytest.approx(map_entropy(mixed, axes=3).mean().item(), abs=1e-6)
+    assert found["mixed_components"] == pytest.approx(component_counts(mixed, axes=3).double().mean().item())
+    assert 0 < found["jaccard"] < found["jaccard_best"] <= 1

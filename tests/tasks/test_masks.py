@@ -12,10 +12,14 @@ from voc_layout import palette, write_year, xml
 
 from sarlib import data
 from sarlib.config import ConfigError, Data
+from sarlib.data import shapes
+from sarlib.entropy import component_counts, map_entropy
 from sarlib.tasks.masks import (
     best_jaccard,
     centre_discs,
     jaccard,
+    jaccard_references,
+    map_metrics,
     mass_mask,
     object_cells,
     random_masks,
@@ -209,6 +213,31 @@ def test_masks_in_memory_are_read_as_they_lie_there():
             assert torch.equal(getattr(cells, name), getattr(whole, name))
     with pytest.raises(ConfigError, match="at least one head, got 0"):
         references(whole, heads=0)
+
+
+# ---- clips -------------------------------------------------------------------------------------------------------------------
+
+
+def test_of_clips_every_frame_counts_and_components_reach_over_frames():
+    """Against the measures of each frame by itself, and of each volume by itself."""
+    clips = shapes.generate("object", 6, image_size=16, frames=3)
+    similarity = torch.randn(4, 2, 3, 4, 4, generator=generator())
+    chosen = torch.tensor([5, 0, 2, 3])
+    found = map_metrics(similarity, clips, chosen)
+    for place, index in enumerate(chosen.tolist()):
+        frames = clips.subset([index]).by_frame()
+        alone = map_metrics(similarity[place].transpose(0, 1), frames, torch.arange(3))
+        for name in ("entropy", "components", "jaccard"):
+            torch.testing.assert_close(found[name][place], alone[name].nanmean())
+    volumes = similarity.flatten(0, 1)
+    torch.testing.assert_close(found["clip_entropy"], map_entropy(volumes, axes=3).view(4, 2).mean(1))
+    torch.testing.assert_close(found["clip_components"], component_counts(volumes, axes=3).view(4, 2).float().mean(1))
+    assert set(found) == {"entropy", "components", "jaccard", "clip_entropy", "clip_components"}
+
+
+def test_references_of_clips_are_those_of_their_frames():
+    clips = shapes.generate("object", 6, image_size=16, frames=3)
+    assert jaccard_references(clips, (4, 4), heads=3) == jaccard_references(clips.by_frame(), (4, 4), heads=3)
 
 
 # ---- references --------------------------------------------------------------------------------------------------------------

@@ -46,7 +46,6 @@ def declare(sets: Sets) -> Table:
     collapse = _rows(COLLAPSE, setting, EARNEST)
     return trained(
         "appendix",
-        [setting],
         title="Other regularisers, and the collapse of the softmaxed map",
         cells=(*_rows(LOSSES, setting, losses), *collapse, *_measured(collapse, "collapse", images=500)),
         contrasts=tuple(than_sar(_label(loss), label=f"spatial entropy - {_label(loss)}") for loss in others),

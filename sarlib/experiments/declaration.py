@@ -51,14 +51,6 @@ class Setting:
             rows[name + MATCHED] = dataclasses.replace(self.row(row), regularizers=(loss,))
         return rows
 
-    def floor(self, table: str) -> tuple[Cell, ...]:
-        """What methods without a network reach on the same images: measured beside the baseline, of sets that are not large."""
-        data = self.baseline.data
-        if data.train_size is None or data.train_size > LARGE:
-            return ()
-        measurement = Measurement(name="floors", data=data)
-        return (Cell(table=f"{table}-floors", row="ViT", dataset=self.dataset, run=self.baseline, measurement=measurement),)
-
     def regularized(self, *regularizers: Regularizer) -> Run:
         """SAR's last block (row C) under these losses: row F under SAR's."""
         return dataclasses.replace(self.row("C"), regularizers=regularizers)
@@ -131,12 +123,20 @@ class Table:
     first_seed: int = 0  # above 0 where no run may be one of another table
 
 
-def trained(
-    name: str, settings: Iterable[Setting], *, cells: Iterable[Cell], tests: Iterable[ClaimTest] = (), **rest: Any
-) -> Table:
-    """A table of trainings from scratch: its claims at both doses of SAR's loss, the floors of these settings, and how far each
-    training got."""
-    cells, floors = tuple(cells), tuple(cell for each in settings for cell in each.floor(name))
+def trained(name: str, *, cells: Iterable[Cell], tests: Iterable[ClaimTest] = (), **rest: Any) -> Table:
+    """A table of trainings from scratch: its claims at both doses of SAR's loss, the floors of its sets that are not large,
+    measured beside the baseline, and how far each training got."""
+    cells = tuple(cells)
+    plain: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.baseline is None and cell.measurement is None and 0 < (cell.run.data.train_size or 0) <= LARGE:
+            plain.setdefault(cell.dataset, []).append(cell)
+    # of several in a table, the stock block's with the shortest training
+    beside = [min(own, key=lambda cell: (cell.run.model.variant, cell.run.recipe.epochs)) for own in plain.values()]
+    floors = tuple(
+        dataclasses.replace(cell, table=f"{name}-floors", measurement=Measurement(name="floors", data=cell.run.data))
+        for cell in beside
+    )
     shown = ("train_loss", *rest.pop("shown", ()))
     return Table(cells=cells, tests=at_both_doses(tests, cells), floors=floors, shown=shown, **rest)
 

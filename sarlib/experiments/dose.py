@@ -33,7 +33,6 @@ def declare(sets: Sets) -> Table:
     settings = [main, *(subsets[0] for subsets in sets.real() if subsets[0].baseline.data.name in REAL)]
     return trained(
         "dose",
-        settings,
         title="The weight at which the loss lowers the entropy",
         cells=[*(cell for each in settings for cell in _weights(each)), *_others(main)],
         first_seed=FIRST_SEED,

@@ -30,7 +30,6 @@ def declare(sets: Sets) -> Table:
     sizes = {name: _size(sized, *size) for name, size in zip(SIZES, sets.preset.sizes, strict=True)}
     return trained(
         "future",
-        (*pooled, clips),
         title="What the paper leaves to future work",
         cells=(
             *(cell for each in pooled for kind in _pools(each).items() for cell in _with_sar(POOL, *kind)),

@@ -31,7 +31,6 @@ def declare(sets: Sets) -> Table:
     rows = {setting.dataset: _rows(setting) for setting in settings}
     return trained(
         "headline",
-        settings,
         title="The headline: SAR's block and its loss on few real photographs",
         cells=[cell for setting in settings for cell in setting.cells("headline", rows[setting.dataset])],
         contrasts=tuple(contrast for setting in settings for contrast in _contrasts(setting.dataset, rows[setting.dataset])),

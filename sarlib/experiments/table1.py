@@ -33,7 +33,6 @@ def declare(sets: Sets) -> Table:
     parts = (_weights, _epochs, _components)
     return trained(
         "table1",
-        ablated,
         title="Ablations: weight of the loss, length of training, components of SAR",
         cells=[cell for part in parts for each in ablated for cell in part(each)],
         tests=_claims(ablated),

@@ -16,7 +16,6 @@ def declare(sets: Sets) -> Table:
     gains = tuple(difference(SAR, BASELINE, table="table2", dataset=each.dataset, label=each.dataset) for each in settings)
     return trained(
         "table2",
-        settings,
         title="Training from scratch on small and medium data sets",
         cells=[cell for each in settings for cell in each.cells("table2", {BASELINE: each.row("A")} | each.sar(SAR))],
         tests=[

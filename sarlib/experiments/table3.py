@@ -38,7 +38,6 @@ def declare(sets: Sets) -> Table:
 
     return trained(
         "table3",
-        settings,
         title="Training on shares of a data set",
         cells=[cell for each in settings for cell in each.cells("table3", _rows(each))],
         tests=[

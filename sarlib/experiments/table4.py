@@ -20,7 +20,6 @@ def declare(sets: Sets) -> Table:
     base = "a figure of IN-1K itself, no comparison: the table's first row at PRESET=paper is to be set beside it"
     return trained(
         "table4",
-        chosen,
         title="Training on a large data set",
         cells=[cell for each in chosen for cell in each.cells("table4", rows(each))],
         tests=[

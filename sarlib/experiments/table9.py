@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from sarlib.experiments.claims import ClaimTest, Contrast, difference
 from sarlib.experiments.declaration import Setting, Table, trained
-from sarlib.experiments.presets import VIT
 from sarlib.experiments.settings import Sets
 
 
@@ -40,7 +39,6 @@ def compared(
     gains = [difference(sar, name, table=table, dataset=each.dataset) for name, sar, each in rows]
     return trained(
         table,
-        [models[VIT] for models in settings],
         title=title,
         cells=[cell for name, sar, each in rows for cell in each.cells(table, {name: each.row("A")} | each.sar(sar))],
         tests=[ClaimTest(claim, (*gains, *also), note=note)],

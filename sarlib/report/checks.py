@@ -126,7 +126,7 @@ def gradients(experiment: Experiment, *, store: Store, table: str | None = None)
                 ratios = [_ratio(store, cell.with_seed(seed)) for seed in experiment.seeds]
                 if ratios := [ratio for ratio in ratios if ratio is not None]:
                     mean = 10 ** pd.concat(ratios, axis=1).mean(axis=1)
-                    axes.plot(mean.index, mean, color=colour, label=cell.row)
+                    axes.plot(mean.index, mean, color=colour, marker=".", markersize=4, label=cell.row)
             axes.set(title=f"{name}: {dataset}", xlabel="epoch", ylabel="gradient of λ · loss / of the task's", yscale="log")
             axes.axhline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)))
             if axes.get_legend_handles_labels()[1]:

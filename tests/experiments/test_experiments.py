@@ -17,7 +17,7 @@ from sarlib.experiments.results import read_csv
     ("arguments", "message"),
     [
         ({"name": "table99"}, "unknown table 'table99'; choose from table1, table2"),
-        ({"name": "Table 1"}, r"unknown table 'Table 1'; .* \(did you mean table1 or table10 or table"),
+        ({"name": "Table 1"}, r"unknown table 'Table 1'; .* \(did you mean table1 or table1"),
         ({"name": "apendix"}, r"\(did you mean appendix\?\)$"),
         ({"preset": "huge"}, "unknown preset 'huge'; choose from tiny, laptop, gpu, paper$"),
         ({"preset": "labtop"}, r"\(did you mean laptop\?\)$"),

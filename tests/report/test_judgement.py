@@ -30,7 +30,7 @@ NOTHING, SMALL, NARROWLY = [0.02, -0.03, 0.01, -0.01], [0.05, 0.06, 0.05, 0.06],
 
 
 #: Tables of runs of which the paper's text claims nothing.
-OWN = ("appendix", "dose", "headline", "figure1", "figure2")
+OWN = ("appendix", "dose", "headline", "figure1", "figure2", "future_work")
 
 
 def results_of(samples: Sequence[Sequence[float]]) -> pd.DataFrame:
@@ -66,7 +66,8 @@ def test_every_declared_table_tests_claims_of_its_own_by_contrasts_between_its_c
         cells = {(cell.table, cell.row, cell.dataset) for cell in experiment.cells}
         assert experiment.tests or name in OWN, "of whose runs the text claims nothing"
         for test in experiment.tests:
-            assert test.claim.where.lower().replace(" ", "").startswith(name)
+            where = test.claim.where.lower().replace(" ", "")
+            assert where.startswith(name) or (where == "appendix" and name in ("self_supervised", "multilabel"))
             assert {tuple(cell) for contrast in test.contrasts for _, *cell in contrast.terms} <= cells
 
 

@@ -12,7 +12,7 @@ import torch
 from sarlib import data, models
 from sarlib.config import Data
 from sarlib.run import Measurement, Run
-from sarlib.runner.floors import floors
+from sarlib.runner.floors import floors, logistic, nearest_neighbour
 from sarlib.runner.measures import take
 
 
@@ -53,3 +53,17 @@ def test_the_networks_own_accuracy_is_on_its_own_training_images(run: Run) -> No
     found = take(run, declared, weights=model.state_dict(), root=None, device="cpu")["metrics"]
     train, _ = data.load(run.data, seed=3)
     assert found["train_top1"] == pytest.approx(100 * (train.labels == 3).float().mean().item())
+
+
+def test_both_methods_are_those_of_scikit_learn(run: Run) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+
+    train, test, known, _ = by_hand(run)
+    train, test = (part / 64 - 1 for part in (train, test))
+    labels = torch.from_numpy(known)
+    theirs = LogisticRegression(C=0.01, max_iter=2000, tol=1e-8).fit(train, known).predict(test)
+    ours = logistic(torch.from_numpy(train), labels, torch.from_numpy(test)).numpy()
+    assert (ours == theirs).mean() > 0.99
+    theirs = KNeighborsClassifier(1).fit(train, known).predict(test)
+    assert (nearest_neighbour(torch.from_numpy(train), labels, torch.from_numpy(test)).numpy() == theirs).all()

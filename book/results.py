@@ -1,0 +1,115 @@
+"""Every table of results below a folder of runs, the reader's own and the committed ones, with the declaration to read it
+by."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sarlib import data, experiments
+from sarlib.config import ConfigError
+from sarlib.experiments.claims import ClaimTest, Contrast
+from sarlib.experiments.declaration import Cell, Experiment
+from sarlib.experiments.results import read_csv
+
+YOURS, REFERENCE = "yours", "reference"
+#: Too small to say anything: its results are on their own pages and nowhere else.
+SAYS_NOTHING = "tiny"
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The results of one table at one preset: `whose`, and the declaration with the seeds and the data sets that they have."""
+
+    name: str
+    preset: str
+    whose: str
+    path: Path
+    results: pd.DataFrame
+    declared: Experiment  # what the preset declares without DATA: the paper's claims are tested on this
+    experiment: Experiment  # the same with the real sets that are in the results
+
+    @property
+    def store(self) -> Path:
+        return self.path.parent.parent / "store"
+
+    @property
+    def command(self) -> str:
+        return f"make {self.name}" + ("" if self.preset == "laptop" else f" PRESET={self.preset}")
+
+    @property
+    def page(self) -> str:
+        return self.name if self.preset == "laptop" else f"{self.name}-{self.preset}"
+
+
+def collect(runs: Path) -> tuple[list[Found], list[str]]:
+    """All that is there, in the order of the tables and with the reader's own before the reference, and what cannot be read."""
+    found, refused = [], []
+    for name in ordered(experiments.TABLES):
+        for whose, folder in ((YOURS, runs), (REFERENCE, runs / "reference")):
+            for path in sorted(folder.glob(f"*/{name}.csv")):
+                if path.parent.name in experiments.PRESETS:
+                    try:
+                        found.append(read(path, whose))
+                    except ConfigError as error:
+                        refused.append(f"{whose} {path.parent.name}/{path.name}: {_from_runs(str(error), runs)}")
+    return found, refused
+
+
+def _from_runs(message: str, runs: Path) -> str:
+    return message.replace(f"{runs}/", "")
+
+
+def read(path: Path, whose: str) -> Found:
+    """Results and declaration of the CSV at <preset>/<table>.csv. `ConfigError` if one cannot be had."""
+    results, name, preset = read_csv(path), path.stem, path.parent.name
+    seeds = sorted(results["seed"].unique())
+    declared = dataclasses.replace(experiments.declare(name, preset=preset), seeds=tuple(map(int, seeds)))
+    whole = with_sets_of(results, declared)
+    return Found(name, preset, whose, path, results, dataclasses.replace(declared, tests=whole.tests), whole)
+
+
+def with_sets_of(results: pd.DataFrame, experiment: Experiment) -> Experiment:
+    """The declaration with the data sets that only the results have, as those from DATA: labels and baselines, no runs of
+    theirs."""
+    cells = list(experiment.cells)
+    for table in dict.fromkeys(cell.table for cell in experiment.cells):
+        own = [cell for cell in experiment.cells if cell.table == table]
+        there = results[results["table"] == table]
+        for dataset in dict.fromkeys(there["dataset"]):
+            rows = set(there.loc[there["dataset"] == dataset, "row"])
+            if dataset not in {cell.dataset for cell in own}:
+                first = [cell for cell in own if cell.dataset == own[0].dataset and cell.row in rows]
+                cells += [dataclasses.replace(cell, dataset=dataset) for cell in first]
+    tests = tuple(_with_sets(test, cells) for test in experiment.tests)
+    return dataclasses.replace(experiment, cells=tuple(cells), tests=tests)
+
+
+def _with_sets(test: ClaimTest, cells: list[Cell]) -> ClaimTest:
+    """A claim about every data set, whose contrasts are called after them (Table 2), is also about those that joined."""
+    if not test.contrasts or any(each.label != dataset for each in test.contrasts for *_, dataset in each.terms):
+        return test
+    first = test.contrasts[0]
+    sets = dict.fromkeys(cell.dataset for cell in cells if cell.table == first.terms[0][1])
+    moved = (tuple((*term[:3], name) for term in first.terms) for name in sets)
+    return dataclasses.replace(test, contrasts=tuple(Contrast(terms[0][3], terms, first.metric) for terms in moved))
+
+
+def is_real(dataset: str) -> bool:
+    """Whether a data set, by its label in a table, is made of photographs: all that is neither drawn by us nor digits."""
+    return dataset.split(",")[0].split(" ")[0] not in data.EMBEDDED
+
+
+def ordered(names: tuple[str, ...]) -> list[str]:
+    """The headline first, then tables and figures by number, then all others as they come."""
+
+    def place(name: str) -> tuple[int, int, int]:
+        kind = name.rstrip("0123456789")
+        first = ["headline", "table", "figure", "appendix"]
+        kinds = first.index(kind) if kind in first else len(first)
+        return kinds, int(name.removeprefix(kind) or 0), names.index(name)
+
+    return sorted(names, key=place)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any, NoReturn
 
-from sarlib import experiments
+from sarlib import data, experiments
 from sarlib.config import ConfigError, TrainingError
 from sarlib.runner.machine import check
 from sarlib.trainer.distributed import leads
@@ -28,7 +28,7 @@ MACHINE: dict[str, dict[str, Any]] = {
     "cluster": {"metavar": "FILE", "help": "make every run a job of the cluster that this YAML file describes"},
 }
 ACTIONS = {
-    "check": "only check the arguments",
+    "check": "only check the arguments, and say what lies below --data",
     "show": "print the results that are there; train nothing",
     "keep-as-reference": "copy the results to runs/reference/",
 }
@@ -87,7 +87,10 @@ def _act(*, table: str, action: str, **options: Any) -> None:
     if action == "keep-as-reference":
         experiments.keep_as_reference(experiment)
         print(f"kept as reference: {experiments.reference_path(experiment)}")
-    elif action != "check":
+    elif action == "check":
+        if experiment.data_root is not None:
+            print(data.summary(experiment.data_root))
+    else:
         from sarlib import report
 
         path = experiments.csv_path(experiment)

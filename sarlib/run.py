@@ -24,8 +24,9 @@ from sarlib.config import (
     require,
 )
 
-#: Raised by one whenever the same declaration would give other numbers than before.
-NUMERICS_VERSION = 1
+#: Raised by one whenever the same declaration would give other numbers than before; `config.json` records it, from 2 on.
+#: 2: `warmup-cosine` is at the weight in the last epoch of the warm-up, as in the released code.
+NUMERICS_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,8 @@ class Run:
         parent = written.pop("pretrained")
         if parent is not None:
             written["pretrained"] = parent.to_dict() if isinstance(parent, Run) else dataclasses.asdict(parent)
-        return {name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for name, part in written.items()}
+        parts = {name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for name, part in written.items()}
+        return {"version": NUMERICS_VERSION, **parts}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Run:
@@ -113,7 +115,7 @@ class Run:
                 built["task"] = _build(Task, fields["task"])
             if (parent := fields.get("pretrained")) is not None:
                 built["pretrained"] = _build(Published, parent) if "sha256" in parent else cls.from_dict(parent)
-            known = {*_RECORDED, *_PARTS, "seed", "task", "pretrained"}
+            known = {*_RECORDED, *_PARTS, "version", "seed", "task", "pretrained"}
             if unknown := sorted(set(fields) - known):
                 raise TypeError(f"unknown {', '.join(unknown)}")
             return cls(seed=fields["seed"], regularizers=tuple(each for each in regularizers if each.name != "none"), **built)
@@ -127,12 +129,16 @@ class Run:
         So a new field, whose default means "as before", leaves the keys of earlier results valid; changing a default calls
         for a new `NUMERICS_VERSION`. A run that it starts from counts by that run's key.
         """
+        return self.key_of_version(NUMERICS_VERSION)
+
+    def key_of_version(self, version: int) -> str:
+        """The key that the run had under an earlier `NUMERICS_VERSION`."""
         departures = {"augmentation": {}, **_departures(self)}
         first, *others = (*map(_canonical, departures.pop("regularizers", ())), {})
         departures |= dict(zip(_RECORDED, (first, *filter(None, others))))
         if isinstance(self.pretrained, Run):
-            departures["pretrained"] = self.pretrained.key
-        return _hash({"version": NUMERICS_VERSION, **departures})
+            departures["pretrained"] = self.pretrained.key_of_version(version)
+        return _hash({"version": version, **departures})
 
 
 @dataclass(frozen=True, kw_only=True)

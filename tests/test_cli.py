@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sarlib import experiments, report
 from sarlib.__main__ import main, parameters
@@ -23,7 +25,7 @@ TINY = ["table2", "--preset", "tiny", "--device", "cpu"]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["table7"], "unknown table 'table7'"),
+        (["table77"], "unknown table 'table77'"),
         (["tabel2"], "(did you mean table2 or table"),
         ([*TINY, "--preset", "papr"], "(did you mean paper?)"),
         ([*TINY, "--preset", "huge"], "unknown preset 'huge'"),
@@ -64,6 +66,15 @@ def test_an_unwritable_runs_folder_is_bad_input(
 def test_check_trains_nothing(runs_folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([*TINY, "--check"]) == 0
     assert capsys.readouterr().out == "" and not list(runs_folder.rglob("*.csv"))
+
+
+def test_check_says_what_lies_below_data(runs_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for split, name in itertools.product(("train", "test"), ("ant", "bee")):
+        (tmp_path / "mine" / split / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "mine" / split / name / "0.png")
+    (tmp_path / "mine" / "train" / "bee" / "notes.txt").touch()
+    assert main([*TINY, "--check", "--data", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "mine: 2 classes, 2 training and 2 test images, files ignored: 1 .txt\n"
 
 
 SLOW = ("torch", "torchvision", "timm", "sklearn", "seaborn", "matplotlib")

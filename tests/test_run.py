@@ -27,7 +27,8 @@ def test_committed_results_are_found_by_the_key_of_their_declaration() -> None:
     configurations = sorted(REFERENCE.glob("*/config.json"))
     assert configurations
     for path in configurations:
-        assert Run.from_dict(json.loads(path.read_text())).key == path.parent.name
+        fields = json.loads(path.read_text())
+        assert Run.from_dict(fields).key_of_version(fields.get("version", 1)) == path.parent.name
 
 
 def test_the_key_follows_the_parents_declaration(child: Run) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Each is a file of this folder.
-TABLES = ("table1", "table2", "table3", "table4", "table9", "table10", "figure3", "appendix")
+TABLES = ("table1", "table2", "table3", "table4", "table9", "table10", "figure3", "appendix", "dose", "headline")
 
 
 def declare(
@@ -52,7 +52,8 @@ def declare(
     root = None if data is None else Path(data).expanduser().resolve()
     require(root is None or root.is_dir(), f"DATA={data}: there is no such folder")
     table = importlib.import_module(f"sarlib.experiments.{name}").declare(Sets(PRESETS[preset], root))
-    experiment = Experiment(name=name, preset=preset, seeds=tuple(range(count)), data_root=root, **vars(table))
+    seeds_of_table = tuple(range(table.first_seed, table.first_seed + count))
+    experiment = Experiment(name=name, preset=preset, seeds=seeds_of_table, data_root=root, **vars(table))
     chosen = datasets.split(";") if isinstance(datasets, str) else datasets
     return experiment if chosen is None else experiment.only(name.strip() for name in chosen)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sarlib.config import Model, Regularizer, require
+from sarlib.config import Model, Recipe, Regularizer, require
 from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.run import Measurement, Run
 from sarlib.tasks.metrics import MAIN_METRICS
@@ -43,6 +44,16 @@ class Setting:
     def with_recipe(self, **changes: object) -> Setting:
         """The same setting with other epochs, evaluations, …; warm-ups stay as they are."""
         return self.with_parts(recipe=dataclasses.replace(self.baseline.recipe, **changes))
+
+    def stretched(self, factor: float) -> Setting:
+        """The same setting with `factor` times as many epochs, rounded up, and warm-ups in proportion."""
+
+        def warmup(part: Recipe | Regularizer) -> Any:
+            return dataclasses.replace(part, warmup_epochs=round(part.warmup_epochs * factor))
+
+        longer = self.with_recipe(epochs=math.ceil(self.baseline.recipe.epochs * factor))
+        longer = longer.with_parts(recipe=warmup(longer.baseline.recipe))
+        return dataclasses.replace(longer, regularizer=warmup(self.regularizer), drloc=warmup(self.drloc))
 
     def with_parts(self, **parts: object) -> Setting:
         """The same setting with other data, another recipe, … of the baseline."""
@@ -89,6 +100,7 @@ class Table:
     drawn: tuple[Cell, ...] = ()  # of a figure: what is measured of the first seed's run is arrays, not lines of the results
     leads: tuple[str, ...] = MAIN_METRICS
     shown: tuple[str, ...] = ()  # metrics of this table alone: "parameters" (of the declaration), or of the machine
+    first_seed: int = 0  # above 0 where no run may be one of another table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ The rules, for m contrasts with intervals over paired seeds:
     contradicted   every 95 % interval lies below 0 (a conjunction: intersection-union).
 
 Otherwise `not supported`: the intervals do not decide. `cannot be tested at this size`: the declaration says why, a
-precondition (`ClaimTest.requires`) does not lie above 0, or a contrast has fewer than three paired seeds, or its seeds all give the same value, which estimates no variance. Each verdict holds at its
-own level; over a book full of claims some will be wrong.
+precondition (`ClaimTest.requires`) does not lie above 0, or a contrast has fewer than three paired seeds, or its seeds all
+give the same value, which estimates no variance. Each verdict holds at its own level; over a book full of claims some will be
+wrong.
 """
 
 from __future__ import annotations

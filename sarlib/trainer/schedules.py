@@ -19,15 +19,16 @@ def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
 def loss_weight(regularizer: Regularizer, *, epoch: int, epochs: int) -> float:
     """Weight lambda of the regularizer during epoch `epoch` (from 0) of `epochs`.
 
-    `constant` is the paper's text (section 4.1). `warmup-cosine` is its released code, stepped once an epoch: linear from 0
-    over `warmup_epochs`, then half a cosine that ends at 0; the authors' line is at the weight in the last of these epochs,
-    here it is in the next one. `warmup-linear` falls in a straight line instead, as DRLoc's weight does in the released code of
-    Liu et al. 2021 (which lays the line out for 300 epochs even where it stops after 100).
+    `constant` is the paper's text (section 4.1). `warmup-cosine` is its released code, stepped once an epoch: evenly spaced
+    values from 0 to the weight over `warmup_epochs`, then half a cosine that ends at 0. `warmup-linear` is DRLoc's weight in
+    the released code of Liu et al. 2021: it reaches the weight an epoch later, as their published log shows, and falls in a
+    straight line (which they lay out for 300 epochs even where they stop after 100).
     """
     if regularizer.schedule == "constant":
         return regularizer.weight
     if epoch < regularizer.warmup_epochs:
-        return regularizer.weight * epoch / regularizer.warmup_epochs
+        last = regularizer.warmup_epochs - (1 if regularizer.schedule == "warmup-cosine" else 0)
+        return regularizer.weight * (min(1.0, epoch / last) if last > 0 else 0.0)
     remaining = max(1.0, epochs - regularizer.warmup_epochs)
     fall = _line if regularizer.schedule == "warmup-linear" else _half_cosine
     return regularizer.weight * fall((epoch - regularizer.warmup_epochs) / remaining)

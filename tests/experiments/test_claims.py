@@ -44,8 +44,8 @@ def test_differences_of_differences_add_up_to_nothing_where_rows_do_not_differ()
 def test_the_growth_of_the_gain_is_the_longer_gain_minus_the_shorter() -> None:
     tests: dict[str, ClaimTest] = {test.claim_id: test for test in experiments.declare("table1", preset="laptop").tests}
     assert {(weight, row) for weight, _, row, _ in tests["t1b-grows"].contrasts[0].terms} == {
-        (1, "ViT + SAR, 108 epochs"),
-        (-1, "ViT, 108 epochs"),
-        (-1, "ViT + SAR, 36 epochs"),
-        (1, "ViT, 36 epochs"),
+        (1, "ViT + SAR, 600 epochs"),
+        (-1, "ViT, 600 epochs"),
+        (-1, "ViT + SAR, 200 epochs"),
+        (1, "ViT, 200 epochs"),
     }

@@ -11,17 +11,24 @@ import pytest
 from sarlib import data, experiments
 from sarlib.experiments.declaration import Experiment
 from sarlib.experiments.results import read_csv, tidy, write_csv
-from sarlib.run import Run
+from sarlib.run import NUMERICS_VERSION, Run
 from sarlib.runner.store import Store
 
 REFERENCE = Path(__file__).resolve().parents[2] / "runs" / "reference"
 CONFIGURATIONS = {file.parent.name: json.loads(file.read_text()) for file in sorted(REFERENCE.glob("store/*/config.json"))}
-TABLES = sorted(file.stem for file in REFERENCE.glob("laptop/*.csv"))
+
+#: Tables whose runs are all of today's numerics; results of an earlier version stay readable until they are run again.
+TABLES = sorted(
+    file.stem
+    for file in REFERENCE.glob("laptop/*.csv")
+    if {CONFIGURATIONS[key].get("version", 1) for key in read_csv(file).key.unique()} == {NUMERICS_VERSION}
+)
 
 
 def test_every_run_of_the_reference_is_in_its_folder() -> None:
-    assert len(CONFIGURATIONS) >= 672 and set(TABLES) == set(experiments.TABLES)
-    assert {Run.from_dict(fields).key for fields in CONFIGURATIONS.values()} == set(CONFIGURATIONS)
+    assert len(CONFIGURATIONS) >= 672
+    for folder, fields in CONFIGURATIONS.items():
+        assert Run.from_dict(fields).key_of_version(fields.get("version", 1)) == folder
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_real_sets_join_with_their_own_keys(image_folder: Path, runs_folder: Pat
     assert not {cell.run.key for cell in added} & {cell.run.key for cell in changed.cells}, "other files are another run"
 
 
-@pytest.mark.parametrize(("available", "sizes"), [(100, [100]), (700, [500]), (1000, [500, 1000]), (60_000, [500, 1000, 5000])])
+@pytest.mark.parametrize(("available", "sizes"), [(100, [100]), (700, [500]), (2000, [500, 2000]), (60_000, [500, 2000, 9469])])
 def test_a_set_joins_in_the_subsets_that_it_can_fill(
     available: int, sizes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,7 +33,7 @@ def test_a_set_joins_in_the_subsets_that_it_can_fill(
     monkeypatch.setattr(data, "discover", lambda root: ("birds", "cifar10"))
     monkeypatch.setattr(data, "inspect", lambda name, *, root: (available, 50, f"of {name}"))
     birds, cifar10 = Sets(PRESETS["laptop"], tmp_path).real()
-    epochs = {500: (36, 4.0), 1000: (27, 3.0), 5000: (9, 1.0)}
+    epochs = {500: (200, 20.0), 2000: (50, 5.0), 9469: (12, 1.0)}
     assert [each.dataset for each in birds] == [f"birds, {size} images" for size in sizes]
     for size, each in zip(sizes, birds, strict=True):
         recipe, spec = each.baseline.recipe, each.baseline.data

@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_weight_decay
 from tiny_models import SIZE, TINY
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import sarlib.models.architectures  # noqa: F401  (gives timm the published ones)
@@ -69,12 +70,13 @@ def test_every_declared_architecture_can_be_made() -> None:
     [("vit_small_patch16_224", 22.05, 4.6), ("t2t_vit_14", 21.5, 4.8), ("pvt_small", 24.5, 3.8), ("cvt_13", 20.0, 4.5)],
 )
 def test_published_sizes(name: str, parameters: float, macs: float) -> None:
-    """Millions and 1e9, from each paper. The counter sees matrix products, convolutions and attention, nothing elementwise."""
+    """Millions and 1e9, from each paper. The counter sees matrix products and convolutions, nothing elementwise, and attention
+    where it is made of products: torch 2.11 counts none inside its fused kernel."""
     with torch.device("meta"):
         model = timm.create_model(name)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(parameters, abs=0.1)
     model = model.to_empty(device="cpu").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         assert model(torch.zeros(1, 3, 224, 224)).shape == (1, 1000)
     assert counter.get_total_flops() / 2e9 == pytest.approx(macs, rel=0.05)
 

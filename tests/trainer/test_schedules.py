@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,8 +31,8 @@ def test_learning_rate_follows_torch() -> None:
 def test_weight_of_the_released_code() -> None:
     weights = [loss_weight(RELEASED, epoch=epoch, epochs=100) for epoch in range(101)]
     assert weights[0] == 0
-    assert weights[5] == pytest.approx(0.005)
-    assert weights[10] == max(weights) == pytest.approx(0.01)
+    assert weights[5] == pytest.approx(0.01 * 5 / 9)
+    assert weights[9] == weights[10] == max(weights) == 0.01
     assert weights[55] == pytest.approx(0.005)
     assert weights[100] == pytest.approx(0, abs=1e-12)
     assert all(earlier > later for earlier, later in zip(weights[10:], weights[11:], strict=False))
@@ -57,7 +58,15 @@ def test_constant_weight_is_the_papers_text() -> None:
     assert {loss_weight(constant, epoch=epoch, epochs=100) for epoch in range(100)} == {0.01}
 
 
-def test_the_warm_up_has_the_very_weights_of_stored_results() -> None:
-    """To the last bit: 0.01 * 2 / 3 is not 0.01 * (2 / 3), and runs that warm up over three epochs are retrained bit-equal."""
-    regularizer = Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=3)
-    assert [loss_weight(regularizer, epoch=epoch, epochs=27) for epoch in range(4)] == [0.0, 0.01 / 3, 0.02 / 3, 0.01]
+def test_the_released_weight_is_numpys_line_and_half_cosine() -> None:
+    """The authors' schedule, by numpy: evenly spaced values up to the weight itself, then half a cosine down to 0."""
+    cosine = 0.005 * (1 + np.cos(np.pi * np.arange(90) / 90))
+    released = np.concatenate([np.linspace(0, 0.01, 10), cosine])
+    found = [loss_weight(RELEASED, epoch=epoch, epochs=100) for epoch in range(100)]
+    np.testing.assert_allclose(found, released, rtol=1e-12, atol=1e-18)
+
+
+def test_a_warmup_of_parts_of_epochs_never_exceeds_the_weight() -> None:
+    for warmup in (0.5, 1.0, 1.2, 2.5):
+        part = Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=warmup)
+        assert max(loss_weight(part, epoch=epoch, epochs=10) for epoch in range(11)) <= 0.01

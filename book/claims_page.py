@@ -132,8 +132,8 @@ def _table(tested: Sequence[Line], pages: Sequence[str]) -> str:
             '<p id="claims-filter" hidden><label>show <select><option value="">every verdict</option>'
             f"{options}</select></label> <output></output></p>",
             '<div class="scrolls" tabindex="0" role="region" aria-label="table of all claims, scrolls sideways">',
-            f'<table id="claims-table" class="dataframe "
-                "laid-out"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>',
+            '<table id="claims-table" class="dataframe laid-out">',
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
             "```",
         ]
     )

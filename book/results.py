@@ -4,6 +4,7 @@ by."""
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sarlib.config import ConfigError
 from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.experiments.results import read_csv
+from sarlib.run import Run
 
 YOURS, REFERENCE = "yours", "reference"
 #: Too small to say anything: its results are on their own pages and nowhere else.
@@ -68,24 +70,37 @@ def read(path: Path, whose: str) -> Found:
     results, name, preset = read_csv(path), path.stem, path.parent.name
     seeds = sorted(results["seed"].unique())
     declared = dataclasses.replace(experiments.declare(name, preset=preset), seeds=tuple(map(int, seeds)))
-    whole = with_sets_of(results, declared)
+    whole = with_sets_of(results, declared, path.parent.parent / "store")
     return Found(name, preset, whose, path, results, dataclasses.replace(declared, tests=whole.tests), whole)
 
 
-def with_sets_of(results: pd.DataFrame, experiment: Experiment) -> Experiment:
-    """The declaration with the data sets that only the results have, as those from DATA: labels and baselines, no runs of
-    theirs."""
-    cells = list(experiment.cells)
-    for table in dict.fromkeys(cell.table for cell in experiment.cells):
-        own = [cell for cell in experiment.cells if cell.table == table]
-        there = results[results["table"] == table]
-        for dataset in dict.fromkeys(there["dataset"]):
-            rows = set(there.loc[there["dataset"] == dataset, "row"])
-            if dataset not in {cell.dataset for cell in own}:
-                first = [cell for cell in own if cell.dataset == own[0].dataset and cell.row in rows]
-                cells += [dataclasses.replace(cell, dataset=dataset) for cell in first]
+def with_sets_of(results: pd.DataFrame, experiment: Experiment, store: Path) -> Experiment:
+    """The declaration of what the results hold: with the sets and rows that only they have, as those from DATA, and without
+    sets
+    that they lack. A cell that is not declared shows the run that the `store` has of it."""
+    declared = {(cell.table, cell.dataset, cell.row): cell for cell in experiment.cells}
+    baselines = {(cell.table, cell.row): cell.baseline for cell in experiment.cells}
+    cells, firsts = [], {}
+    places = results.drop_duplicates(["table", "dataset", "row"])[["table", "dataset", "row", "key"]]
+    for table, dataset, row, key in places.itertuples(index=False):
+        first = firsts.setdefault((table, dataset), row)
+        cell = declared.get((table, dataset, row))
+        if cell is None and (run := _stored(store, key)):
+            baseline = baselines.get((table, row), None if row == first else first)
+            cell = Cell(table=table, row=row, dataset=dataset, run=run, baseline=baseline)
+        cells += [cell] if cell else []
+    there = {(cell.table, cell.dataset) for cell in cells}
+    cells += [cell for place, cell in declared.items() if place[:2] in there and cell not in cells]  # failed rows
     tests = tuple(_with_sets(test, cells) for test in experiment.tests)
     return dataclasses.replace(experiment, cells=tuple(cells), tests=tests)
+
+
+def _stored(store: Path, key: str) -> Run | None:
+    """The run called `key`, from its declaration in the store; None where that is not there or of another version."""
+    try:
+        return Run.from_dict(json.loads((store / key / "config.json").read_text(encoding="utf-8"))).with_seed(0)
+    except (OSError, ValueError, KeyError, TypeError):  # ConfigError is a ValueError
+        return None
 
 
 def _with_sets(test: ClaimTest, cells: list[Cell]) -> ClaimTest:

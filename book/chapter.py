@@ -149,7 +149,7 @@ def provenance(page: Page, found: Found) -> str:
 
 
 def _figure(path: Path, out: Path, alternative: str) -> str:
-    return f"```{{image}} {path.relative_to(out)}\n:alt: {alternative}\n:class: drawn\n```"
+    return f"```{{figure}} {path.relative_to(out)}\n:alt: {alternative}\n:class: drawn\n```"
 
 
 def _calls(cell: NotebookNode, names: tuple[str, ...]) -> bool:

@@ -117,7 +117,7 @@ def _forest(tested: Sequence[Line], out: Path) -> str:
     drawn.sort(key=lambda one: one["unit"])
     path = out / "_figures" / "forest.png"
     alternative = pictures.forest(drawn, path)
-    return f"```{{image}} _figures/forest.png\n:alt: {alternative}\n:class: drawn\n```"
+    return f"```{{figure}} _figures/forest.png\n:alt: {alternative}\n:class: drawn\n```"
 
 
 def _table(tested: Sequence[Line], pages: Sequence[str]) -> str:

@@ -87,7 +87,7 @@ def figure(everything: Sequence[Found], out: Path) -> str:
     path = out / "_figures" / "headline.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     report.figure(found.results, found.experiment).savefig(path, transparent=True, dpi=110)
-    return f"```{{image}} _figures/headline.png\n:alt: {findings.alternative(found, kind='figure')}\n:class: drawn\n```"
+    return f"```{{figure}} _figures/headline.png\n:alt: {findings.alternative(found, kind='figure')}\n:class: drawn\n```"
 
 
 def where(everything: Sequence[Found], *, repository: str = "") -> str:

@@ -240,7 +240,7 @@ def forest(lines: list[dict[str, Any]], path: Path) -> str:
     heights = [0.24 * sum(line["unit"] == unit for line in lines) + 0.7 for unit in units]
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
-            len(units), 1, figsize=(9, sum(heights)), dpi=144, layout="constrained", squeeze=False, height_ratios=heights
+            len(units), 1, figsize=(7.5, sum(heights)), dpi=144, layout="constrained", squeeze=False, height_ratios=heights
         )
         for axes, unit in zip(grid[:, 0], units):
             own = [line for line in lines if line["unit"] == unit]

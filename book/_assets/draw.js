@@ -1,6 +1,6 @@
 /* Draw a similarity map; its components, their shares, the entropy and its gradient follow. Needs entropy.js. */
 (function () {
-  var place = document.getElementById("draw-a-map");
+  var place = document.getElementById("sar-draw");
   if (!place) return;
   var k = 14, S = [], base = [], offset = 0, scale = 1, raise = true, cursor = 0, rects = [], marks = [];
   var CELL = 20, make = SAR.make;

@@ -23,10 +23,9 @@ PROGRAM = """
 global.window = global;
 require(process.argv[1]);
 const maps = JSON.parse(require("fs").readFileSync(0, "utf8"));
-const SAR = window.SAR;
 console.log(JSON.stringify(maps.map(map => {
-  const S = map.flat(), found = SAR.entropy(S, map.length, map[0].length);
-  return {H: found.H, label: found.label, gradient: found.gradient, mask: SAR.mask(S, 0.6)};
+  const S = map.flat(), found = window.SAR.entropy(S, map.length, map[0].length);
+  return {H: found.H, label: found.label, gradient: found.gradient, mask: window.SAR.mask(S, 0.6)};
 })));
 """
 
@@ -44,8 +43,8 @@ def calculated() -> list[dict]:
         pytest.skip("needs node or a Chromium")
     with browser.opened() as page:
         page.run((ASSETS / "entropy.js").read_text() + "; 0")
-        body = PROGRAM.split("const SAR")[1].split("console.log(")[1].rsplit(");", 1)[0]
-        return json.loads(page.run(f"(maps => {{ const SAR = window.SAR; return {body}; }})({json.dumps(MAPS)})"))
+        body = PROGRAM.split("console.log(")[1].rsplit(");", 1)[0]
+        return json.loads(page.run(f"(maps => {body})({json.dumps(MAPS)})"))
 
 
 def test_two_hundred_maps_have_sarlibs_components_entropy_gradient_and_masks(calculated: list[dict]) -> None:

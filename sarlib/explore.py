@@ -75,7 +75,7 @@ def look(run: Run, model: nn.Module, picture: str | Path | Image.Image, *, mass:
         drawn = (maps, components(maps), mass_mask(maps, mass=mass))
         for line, values, colours in zip(grid, drawn, ("cividis", "tab10", "gray"), strict=True):
             for axes, one in zip(line[1:], values, strict=True):
-                axes.imshow(torch.where(one > 0, one, torch.nan) if colours == "tab10" else one, cmap=colours)
+                axes.imshow((torch.where(one > 0, one, torch.nan) if colours == "tab10" else one).numpy(), cmap=colours)
         for axes, one in zip(grid[0, 1:], maps, strict=True):
             axes.set_title(f"H = {float(map_entropy(one)):.2f}")
         for axes, label in zip(grid[:, 0], ("S", "components", f"{100 * mass:.0f} % mask"), strict=True):

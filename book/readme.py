@@ -70,17 +70,17 @@ def state() -> str:
     rows = []
     for name in tables.ordered(tuple(dict.fromkeys((*PLACES, *experiments.TABLES)))):
         title = name.replace("table", "Table ").replace("figure", "Figure ").replace("_", " ")
-        there = name in experiments.TABLES
         about = PLACES.get(name) or experiments.declare(name, preset="tiny").title
-        rows.append(
-            (
-                title[0].upper() + title[1:],
-                about,
-                f"`make {name}`" if there else "–",
-                _verdicts(name) if there else "not there yet",
-            )
-        )
+        found = _verdicts(name) if name in experiments.TABLES else "not there yet"
+        rows.append((title[0].upper() + title[1:], about, _command(name), found))
     return markup.table(("", "what it is about", "command", f"verdicts at `{PRESET}`"), rows)
+
+
+def _command(name: str) -> str:
+    """A table without a notebook is run without one."""
+    if (ROOT / "book" / "notebooks" / f"{name}.ipynb").exists():
+        return f"`make {name}`"
+    return f"`python -m sarlib {name}`" if name in experiments.TABLES else "–"
 
 
 def _verdicts(name: str) -> str:

@@ -24,12 +24,20 @@ if TYPE_CHECKING:
     from stage import Page
 
 MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
+NAMES = ("figure", "curves", "maps", "forest", "heads", "masks", "blobs", "boxes", "segments", "severities", "gains")
+FIGURE_CALLS = tuple(f"report.{name}(" for name in NAMES)
 #: The first cell that calls one of these opens the section.
 SECTIONS = {
     "How it was done": ("experiments.declare(",),
     "Results": ("report.table(",),
-    "Figures": ("report.figure(", "report.curves(", "report.maps("),
+    "Figures": FIGURE_CALLS,
     "Verdicts": ("report.verdicts(",),
+    "Was anything learned, and did the loss do something?": (
+        "report.floors(",
+        "report.gradients(",
+        "report.manipulation(",
+        "report.learned(",
+    ),
     "Beside the reference results": ("report.agreement(",),
 }
 #: How a figure's call is described in its text alternative.
@@ -68,6 +76,9 @@ def compose(page: Page, source: Path, *, found: Found | None = None, out: Path |
             notebook.cells += _after(page, cell, found, out, first=first)
         else:
             notebook.cells.append(cell)
+    if page.earlier:
+        again = f"These results are {page.earlier}. `{page.command}` trains what is declared today."
+        notebook.cells.append(_text("earlier-declaration", again))
     return notebook
 
 

@@ -47,7 +47,7 @@ class Line:
     def note(self) -> str:
         """Which contrast the verdict hangs on, why, and what the declaration adds."""
         label = self.test.contrasts[self.judgement.carrying].label if self.test.contrasts else ""
-        return "; ".join(filter(None, (label, self.judgement.reason, self.test.note)))
+        return "; ".join(filter(None, (label, self.judgement.reason, self.test.dose, self.test.note)))
 
     @property
     def metric(self) -> str:
@@ -59,15 +59,23 @@ def lines(everything: Sequence[Found]) -> list[Line]:
     made = []
     for found in everything:
         if found.preset != tables.SAYS_NOTHING:
-            for test in found.declared.tests:
-                judgement, sets = judge(test, found.results), {}
-                tested = judgement.verdict != UNTESTABLE
-                if tested:
-                    sets = synthesis.on_each_set(test, found.results)
-                p = synthesis.p_value(judgement.intervals, judgement.verdict, rule=test.rule) if tested else math.nan
+            for whole in found.declared.tests:
+                real = [dataset for dataset in whole.datasets if dataset in found.declared.real]
+                test = whole.on(real or whole.datasets)
+                judgement = judge(test, found.results)
+                p, sets = math.nan, {}
+                if judgement.verdict != UNTESTABLE:
+                    p = synthesis.p_value(judgement.intervals, judgement.verdict, rule=test.rule)
+                    sets = {name: one for name in whole.datasets if (one := _on_set(whole, name, found))}
                 made.append(Line(found, test, judgement, p, sets))
     order = list(claims.load())
     return sorted(made, key=lambda line: order.index(line.claim.id))
+
+
+def _on_set(test: ClaimTest, dataset: str, found: Found) -> Interval | None:
+    """The interval that carries the claim on one data set; None where it cannot be tested there."""
+    judgement = judge(test.on([dataset]), found.results)
+    return None if judgement.verdict == UNTESTABLE else judgement.intervals[judgement.carrying]
 
 
 def page(everything: Sequence[Found], refused: Sequence[str], *, out: Path, pages: Sequence[str]) -> dict[str, str]:
@@ -109,7 +117,7 @@ def _forest(tested: Sequence[Line], out: Path) -> str:
                         "mean": interval.mean,
                         "low": interval.low,
                         "high": interval.high,
-                        "real": tables.is_real(dataset or "digits"),
+                        "real": dataset in line.found.declared.real,
                     }
                 )
     if not drawn:
@@ -142,7 +150,8 @@ def _table(tested: Sequence[Line], pages: Sequence[str]) -> str:
 def _row(line: Line, corrected: float, pages: Sequence[str]) -> str:
     claim, found, interval = line.claim, line.found, line.judgement.intervals[line.judgement.carrying]
     over = synthesis.random_effects(list(line.sets.values()))
-    what = html.escape(claim.claim + (f", against {claim.reference}" if claim.reference else ""))
+    dose = f" ({line.test.dose})" if line.test.dose else ""
+    what = html.escape(claim.claim + (f", against {claim.reference}" if claim.reference else "") + dose)
     link = f'<a href="{found.page}.html#{found.page}-verdicts">{what}</a>' if found.page in pages else what
     verdict = line.judgement.verdict
     signs = (
@@ -160,7 +169,7 @@ def _row(line: Line, corrected: float, pages: Sequence[str]) -> str:
         (_p(corrected), corrected),
         (_over(over.mean, over.low, over.high, line.metric) if over else "–", over.mean if over else -1e9),
         (_over(None, over.new_low, over.new_high, line.metric) if over else "–", over.new_low if over else -1e9),
-        (f"{found.whose}, {found.preset}", found.whose),
+        (f"{found.whose}, {found.preset}" + (" (earlier declaration)" if found.earlier else ""), found.whose),
         (f"<code>{found.command}</code>", found.command),
     ]
     shown = "".join(f'<td data-sort="{html.escape(str(key))}">{text}</td>' for text, key in cells)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
-import results as tables
 from results import Found
 
 from sarlib.experiments import claims
@@ -115,8 +114,8 @@ def meaning(found: Found) -> list[str]:
     """What may be concluded, and what not: which sets are real, how small the interval is, and what the loss did to its
     target."""
     datasets = dict.fromkeys(cell.dataset for cell in found.experiment.cells)
-    real = [name for name in datasets if tables.is_real(name)]
-    drawn = [name for name in datasets if not tables.is_real(name)]
+    real = [name for name in datasets if name in found.experiment.real]
+    drawn = [name for name in datasets if name not in found.experiment.real]
     said = []
     if drawn and real:
         said.append(f"Photographs: {'; '.join(real)}. Drawn by the code or digits: {'; '.join(drawn)}.")

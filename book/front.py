@@ -94,9 +94,8 @@ def where(everything: Sequence[Found], *, repository: str = "") -> str:
     """What was run and what not, and the addresses that are known."""
     run = [found for found in everything if found.preset != tables.SAYS_NOTHING]
     names = list(dict.fromkeys(found.name.replace("table", "Table ").replace("figure", "Figure ") for found in run))
-    sets = dict.fromkeys(cell.dataset.split(",")[0] for found in run for cell in found.experiment.cells)
-    real = [name for name in sets if tables.is_real(name)]
-    drawn = [name for name in sets if not tables.is_real(name)]
+    sets = {cell.data: cell.dataset in found.experiment.real for found in run for cell in found.experiment.cells}
+    real, drawn = ([name for name, photographs in sets.items() if photographs is kind] for kind in (True, False))
     keys = {key for found in run for key in found.results["key"].unique()}
     said = [f"These pages rest on {len(keys)} trainings: {', '.join(names)}." if run else "Nothing has been run yet."]
     if run:

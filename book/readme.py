@@ -49,6 +49,8 @@ PLACES = {
     "figure2": "how the entropy is computed",
     "figure3": "accuracy against epochs",
     "figure4": "the heads' attention maps",
+    "dose": "the weight at which the loss lowers the entropy",
+    "headline": "SAR's block and its loss on few real photographs, registered first",
     "appendix": "other regularisers, and a collapse",
 }
 
@@ -88,6 +90,8 @@ def _verdicts(name: str) -> str:
     found = _reference(name)
     if found is None:
         return "declared; no reference results yet"
+    if found.earlier:
+        return "the results are of an earlier declaration"
     counts = Counter(verdicts(found.results, found.declared).verdict)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]) or NO_CLAIM
 

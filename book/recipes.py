@@ -6,7 +6,7 @@ import markup
 
 from sarlib.trainer.recipes import PROTOCOLS, Protocol
 
-NAMES = {"deit": "DeiT", "liu": "Liu et al.", "t2t": "T2T", "pvt": "PVT", "cvt": "CvT"}
+NAMES = {"deit": "DeiT", "liu": "Liu et al.", "t2t": "T2T", "pvt": "PVT", "cvt": "CvT", "fine-tuning": "Fine-tuning"}
 
 #: Column: what it shows of a protocol.
 COLUMNS = {

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from sarlib import data, experiments
+from sarlib import experiments, report
 from sarlib.config import ConfigError
-from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.experiments.results import read_csv
 from sarlib.run import Run
+from sarlib.runner.store import Store
 
 YOURS, REFERENCE = "yours", "reference"
 #: Too small to say anything: its results are on their own pages and nowhere else.
@@ -31,8 +31,9 @@ class Found:
     whose: str
     path: Path
     results: pd.DataFrame
-    declared: Experiment  # what the preset declares without DATA: the paper's claims are tested on this
-    experiment: Experiment  # the same with the real sets that are in the results
+    declared: Experiment  # as it is declared today: the paper's claims are tested on this
+    experiment: Experiment  # the same with the rows that are in the results
+    earlier: str = ""  # in what the results are of another declaration than today's
 
     @property
     def store(self) -> Path:
@@ -67,17 +68,15 @@ def _from_runs(message: str, runs: Path) -> str:
 
 def read(path: Path, whose: str) -> Found:
     """Results and declaration of the CSV at <preset>/<table>.csv. `ConfigError` if one cannot be had."""
-    results, name, preset = read_csv(path), path.stem, path.parent.name
-    seeds = sorted(results["seed"].unique())
-    declared = dataclasses.replace(experiments.declare(name, preset=preset), seeds=tuple(map(int, seeds)))
-    whole = with_sets_of(results, declared, path.parent.parent / "store")
-    return Found(name, preset, whose, path, results, dataclasses.replace(declared, tests=whole.tests), whole)
+    results, name, preset, store = read_csv(path), path.stem, path.parent.name, Store(path.parent.parent / "store")
+    declared = experiments.declare_again(name, results, preset=preset, store=store)
+    earlier = report.of_earlier(results, declared, store.root)
+    return Found(name, preset, whose, path, results, declared, with_rows_of(results, declared, store.root), earlier)
 
 
-def with_sets_of(results: pd.DataFrame, experiment: Experiment, store: Path) -> Experiment:
-    """The declaration of what the results hold: with the sets and rows that only they have, as those from DATA, and without
-    sets
-    that they lack. A cell that is not declared shows the run that the `store` has of it."""
+def with_rows_of(results: pd.DataFrame, experiment: Experiment, store: Path) -> Experiment:
+    """The declaration of what the results hold: with the rows and sets that only they have, as those of an earlier declaration,
+    and without sets that they lack. A cell that is not declared shows the run that the `store` has of it."""
     declared = {(cell.table, cell.dataset, cell.row): cell for cell in experiment.cells}
     baselines = {(cell.table, cell.row): cell.baseline for cell in experiment.cells}
     cells, firsts = [], {}
@@ -91,8 +90,7 @@ def with_sets_of(results: pd.DataFrame, experiment: Experiment, store: Path) -> 
         cells += [cell] if cell else []
     there = {(cell.table, cell.dataset) for cell in cells}
     cells += [cell for place, cell in declared.items() if place[:2] in there and cell not in cells]  # failed rows
-    tests = tuple(_with_sets(test, cells) for test in experiment.tests)
-    return dataclasses.replace(experiment, cells=tuple(cells), tests=tests)
+    return dataclasses.replace(experiment, cells=tuple(cells))
 
 
 def _stored(store: Path, key: str) -> Run | None:
@@ -101,21 +99,6 @@ def _stored(store: Path, key: str) -> Run | None:
         return Run.from_dict(json.loads((store / key / "config.json").read_text(encoding="utf-8"))).with_seed(0)
     except (OSError, ValueError, KeyError, TypeError):  # ConfigError is a ValueError
         return None
-
-
-def _with_sets(test: ClaimTest, cells: list[Cell]) -> ClaimTest:
-    """A claim about every data set, whose contrasts are called after them (Table 2), is also about those that joined."""
-    if not test.contrasts or any(each.label != dataset for each in test.contrasts for *_, dataset in each.terms):
-        return test
-    first = test.contrasts[0]
-    sets = dict.fromkeys(cell.dataset for cell in cells if cell.table == first.terms[0][1])
-    moved = (tuple((*term[:3], name) for term in first.terms) for name in sets)
-    return dataclasses.replace(test, contrasts=tuple(Contrast(terms[0][3], terms, first.metric) for terms in moved))
-
-
-def is_real(dataset: str) -> bool:
-    """Whether a data set, by its label in a table, is made of photographs: all that is neither drawn by us nor digits."""
-    return dataset.split(",")[0].split(" ")[0] not in data.EMBEDDED
 
 
 def ordered(names: tuple[str, ...]) -> list[str]:

@@ -34,6 +34,8 @@ from nbformat import NotebookNode
 from record import Record, read_record
 from results import REFERENCE, YOURS, Found
 
+from sarlib import report
+from sarlib.config import ConfigError
 from sarlib.report.judgement import VERDICTS as JUDGED
 
 BOOK = ROOT / "book"
@@ -55,6 +57,7 @@ class Page:
     shown: Path | None
     warnings: tuple[str, ...]
     record: Record | None
+    earlier: str = ""  # in what these results are of another declaration than today's
 
     @property
     def file(self) -> str:
@@ -82,6 +85,7 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS, repository: str
         for path in BOOK.glob(pattern):
             shutil.copy(path, out)
     shutil.copytree(BOOK / "_assets", out / "_assets")
+    report.blobs().savefig(out / "_assets" / "blobs.svg", metadata={"Date": None})
     for folder, to in QUOTED.items():
         shutil.copytree(ROOT / folder, out / to, ignore=shutil.ignore_patterns("__pycache__"))
     _vendor_mathjax(out / "_assets" / "mathjax")
@@ -109,7 +113,6 @@ def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found],
     interactions.write(out / "_assets", attention=kept, everything=everything)
     _fill(out / "intro.md", picture=explained, figure=front.figure(everything, out), headline=front.headline(everything),
           where=front.where(everything, repository=repository), verdicts=front.explained_verdicts(JUDGED))  # fmt: skip
-    _fill(out / "method.md", picture=explained)
     _fill(out / "attention.md", attention=_drawn("heads", heads, front.caption(kept)) if kept else NO_MAPS)
     _fill(out / "claims.md", **claims_page.page(everything, refused, out=out, pages=[page.file for page in pages]))
     _fill(out / "small_machine.md", learned=small.learned(everything), manipulation=small.manipulation(everything),
@@ -181,11 +184,22 @@ def _find_page(source: Path, preset: str, *, runs: Path) -> Page:
             if is_stale(executed, nbformat.read(source, 4)):
                 warnings.append("The notebook has changed since these results were made.")
             if whose == YOURS and has_newer_results(path, executed):
-                results = path.with_suffix(".csv").name
-                warnings.append(f"`{results}` was written anew since, with other results than those on this page.")
+                written = path.with_suffix(".csv").name
+                warnings.append(f"`{written}` was written anew since, with other results than those on this page.")
             record = read_record(executed, path.with_suffix(".csv"), store=store)
-            return Page(source.stem, preset, whose, path, tuple(warnings), record)
+            earlier = _earlier(path.with_suffix(".csv"), whose)
+            if earlier:
+                warnings.append(f"These results are {earlier}.")
+            return Page(source.stem, preset, whose, path, tuple(warnings), record, earlier)
     return Page(source.stem, preset, NOBODY, None, (*warnings, "There are no results yet."), None)
+
+
+def _earlier(path: Path, whose: str) -> str:
+    """In what the results are of another declaration than today's; "" where they are not, or cannot be read."""
+    try:
+        return results.read(path, whose).earlier
+    except ConfigError:
+        return ""
 
 
 def is_whole(executed: NotebookNode) -> bool:

@@ -9,18 +9,15 @@ random_effects  the mean of an effect that differs between data sets, and where 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
-from sarlib.experiments.claims import ClaimTest, Contrast
 from sarlib.report.judgement import CONTRADICTED, FEWEST_SEEDS, SUPPORTED
-from sarlib.report.statistics import LEVEL, Interval, mean_interval, paired_values
+from sarlib.report.statistics import LEVEL, Interval
 
 #: Fewer sets estimate no variance between sets.
 FEWEST_SETS = 3
@@ -84,36 +81,3 @@ def p_value(intervals: Sequence[Interval], verdict: str, *, rule: str) -> float:
     support, contradict = (conjunction, choice) if rule == "all" else (choice, conjunction)
     chosen = {SUPPORTED: support(above), CONTRADICTED: contradict(below)}
     return min(1.0, 2 * chosen.get(verdict, min(chosen.values())))
-
-
-def on_each_set(test: ClaimTest, results: pd.DataFrame) -> dict[str, Interval]:
-    """Of each data set that has the rows of the claim's contrasts: the contrast with the least evidence there (`all`), or
-    the most.
-
-    A contrast on one set stands for the same contrast on every other set of the results with the same share of images, "(75 "
-        "%)".
-    Contrasts that join several sets stay out.
-    """
-    found: dict[str, dict[str, Interval]] = {}
-    for contrast in test.contrasts:
-        own = {dataset for *_, dataset in contrast.terms}
-        if len(own) == 1:
-            share = next(iter(own)).partition("(")[2]
-            tables = {table for _, table, *_ in contrast.terms}
-            for dataset in dict.fromkeys(results.loc[results["table"].isin(tables), "dataset"]):
-                if dataset.partition("(")[2] != share:
-                    continue
-                moved = tuple((sign, table, row, dataset) for sign, table, row, _ in contrast.terms)
-                interval = _interval(dataclasses.replace(contrast, terms=moved), results)
-                if interval.n >= FEWEST_SEEDS:
-                    found.setdefault(dataset, {})[repr(moved)] = interval
-    choose = min if test.rule == "all" else max
-    return {dataset: choose(own.values(), key=_evidence) for dataset, own in found.items()}
-
-
-def _evidence(interval: Interval) -> float:
-    return interval.mean / interval.half_width if interval.half_width > 0 else 0.0
-
-
-def _interval(contrast: Contrast, results: pd.DataFrame) -> Interval:
-    return mean_interval(paired_values(results, contrast.terms, metric=contrast.metric))

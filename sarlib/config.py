@@ -5,15 +5,30 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TASKS = ("classification",)
+TASKS = ("classification", "detection", "multilabel", "segmentation", "dino", "moco")
+#: Tasks whose network is a ViT without its class token below a pyramid (`sarlib.models.vitdet`).
+ON_VITDET = ("detection", "segmentation")
+#: What an augmentation may not do to the images of a task, because its targets could not follow.
+TARGETS_LOSE = {
+    "detection": ("rand_augment", "mixup", "cutmix", "label_smoothing"),
+    "multilabel": ("cutmix", "label_smoothing"),
+    "segmentation": ("erasing",),
+}
+#: Tasks that learn from views of an image, without labels.
+SELF_SUPERVISED = ("dino", "moco")
 VARIANTS = ("A", "B", "C", "D")
 ARCHITECTURES = ("vit", "t2t", "pvt", "cvt")
+POOLS = ("token", "avg")
 #: Sizes in pixels that T2T's soft splits can make a token of.
 T2T_TOKENS = (16, 8, 4)
-REGULARIZERS = ("none", "spatial_entropy", "drloc", "total_variation", "disagreement", "softmax_entropy", "pixel_entropy")
+REGULARIZERS = (
+    *("none", "spatial_entropy", "drloc", "total_variation", "disagreement", "softmax_entropy", "pixel_entropy"),
+    "space_time_entropy",
+)
 DRLOC_MODES = ("l1", "cross_entropy", "cycle_back")
 WEIGHT_SCHEDULES = ("constant", "warmup-cosine", "warmup-linear")
 CROPS = ("none", "pad", "resized")
+CROPPED_FROM = ("square", "photograph")
 
 
 class ConfigError(ValueError):
@@ -36,7 +51,9 @@ class Data:
     A training subset is drawn by the run's seed, class by class in equal shares as far as they go; the test set never depends
     on the seed. `fingerprint` identifies the files of a real set (empty for embedded ones), so that changed files are another
     run. `test_crop` is the share of a test image's shorter side that is shown, from its centre: 0.875 resizes to 256 and
-    shows 224 pixels.
+    shows 224 pixels. `crop_from` says what a random resized crop cuts from: the central square at `image_size`, which a set
+    that fits into memory is decoded to once, or the photograph as it is stored, decoded each time, as in published protocols.
+    With more than one of them, an image is a clip of so many `frames`.
     """
 
     name: str
@@ -45,10 +62,15 @@ class Data:
     test_size: int | None = None
     fingerprint: str = ""
     test_crop: float = 1.0
+    crop_from: str = "square"
+    frames: int = 1
 
     def __post_init__(self) -> None:
+        known = ", ".join(CROPPED_FROM)
+        require(self.crop_from in CROPPED_FROM, f"unknown crop_from {self.crop_from!r}; choose from {known}")
         require(0 < self.test_crop <= 1, f"test_crop is a share of the image, above 0 and at most 1, got {self.test_crop}")
         require(self.image_size > 0, f"image size must be positive, got {self.image_size}")
+        require(self.frames > 0, f"a clip has one frame or more, got {self.frames}")
         for what in ("train_size", "test_size"):
             size = getattr(self, what)
             require(size is None or size > 0, f"{what} must be positive or None, got {size}")
@@ -100,7 +122,8 @@ class Model:
     MLP skip.
 
     `patch_size` is the side of a token of the last block in pixels. A pyramid (pvt, cvt) has `stages`; `dim`, `depth`,
-    `heads` and `mlp_ratio` are then those of the last one.
+    `heads` and `mlp_ratio` are then those of the last one. A vit has a class token, which the head reads (`pool` is token), or
+    none, and the head reads the average of the patch tokens (avg); the patches of several `frames` are one sequence.
     """
 
     name: str = "vit"
@@ -112,11 +135,18 @@ class Model:
     drop_path: float = 0.0
     variant: str = "A"
     stages: tuple[Stage, ...] = ()
+    pool: str = "token"
+    frames: int = 1
 
     def __post_init__(self) -> None:
         require(self.name in ARCHITECTURES, f"unknown model {self.name!r}; choose from {', '.join(ARCHITECTURES)}")
         require(self.variant in VARIANTS, f"unknown last-block variant {self.variant!r}; choose from {', '.join(VARIANTS)}")
         require(self.dim % self.heads == 0, f"dim {self.dim} is not divisible by {self.heads} heads")
+        require(self.frames > 0, f"a clip has one frame or more, got {self.frames}")
+        require(self.pool in POOLS, f"unknown pool {self.pool!r}; choose from {', '.join(POOLS)}")
+        stock = (self.pool, self.frames) == ("token", 1)
+        require(stock or self.name == "vit", f"{self.name} has a class token and sees one frame: average and clips are for vit")
+        require(self.pool == "token" or self.frames == 1, "clips are pooled by a class token: use pool token")
         require(
             self.patch_size > 0 and self.depth > 0,
             f"patch size and depth must be positive, got {self.patch_size}, {self.depth}",
@@ -190,7 +220,7 @@ class Recipe:
     """How long and how fast. `lr` is the peak learning rate at `batch_size` (scaling rules are applied where a recipe
     is declared)."""
 
-    epochs: int
+    epochs: int  # 0, with 0 evaluations: the network that the run starts from, as it is
     batch_size: int
     lr: float
     warmup_epochs: float = 0.0
@@ -203,12 +233,13 @@ class Recipe:
     evaluations: int = 1  # evenly spaced evaluations over training, the last one at its end
 
     def __post_init__(self) -> None:
+        untouched = self.epochs == self.evaluations == 0
         require(
-            self.epochs > 0 and self.batch_size > 0,
+            (self.epochs > 0 or untouched) and self.batch_size > 0,
             f"epochs and batch size must be positive, got {self.epochs}, {self.batch_size}",
         )
         require(
-            1 <= self.evaluations <= self.epochs,
+            1 <= self.evaluations <= self.epochs or untouched,
             f"evaluations must be between 1 and {self.epochs} epochs, got {self.evaluations}",
         )
         require(self.lr > 0, f"learning rate must be positive, got {self.lr}")
@@ -257,13 +288,73 @@ class Regularizer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelfSupervision:
+    """How a student learns from what a slowly moving teacher makes of other views; published values: `trainer/recipes.py`.
+
+    Views are two random crops of `global_scale` of the image's area at the run's size, and `local_crops` smaller ones of
+    `local_scale`, `local_tokens` tokens a side, which the student alone sees. The teacher's `momentum` rises to 1 in half a
+    cosine. Of DINO alone: its sharpness goes from `teacher_temperatures[0]` to [1] in the first `sharpening` of the training,
+    the weight decay from the recipe's to `final_weight_decay`, and the last layer stands still for `frozen_epochs`.
+    """
+
+    out_dim: int  # of the heads
+    hidden: int
+    temperature: float  # the student's
+    momentum: float
+    bottleneck: int = 256  # width before DINO's last layer
+    global_scale: tuple[float, float] = (0.4, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    local_crops: int = 0
+    local_tokens: int = 6
+    teacher_temperatures: tuple[float, float] = (0.04, 0.04)
+    sharpening: float = 0.0
+    final_weight_decay: float | None = None
+    frozen_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = (self.out_dim, self.hidden, self.bottleneck, self.local_tokens, self.temperature, *self.teacher_temperatures)
+        require(min(sizes) > 0 <= self.local_crops, f"widths, sizes and temperatures must be positive, got {sizes}")
+        require(0 <= self.momentum <= 1, f"the teacher's momentum is between 0 and 1, got {self.momentum}")
+        for low, high in (self.global_scale, self.local_scale):
+            require(0 < low <= high <= 1, f"the scale of a crop is a range of shares of the area, got {low} to {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is learned: the name of a file in `sarlib/tasks/`."""
+    """What is learned: the name of a file in `sarlib/tasks/`.
+
+    Those of `ON_VITDET` look at a pyramid of `channels` on the map of the last block, or of an earlier one with
+    `blocks_left_out`. All blocks attend in windows of `window` tokens a side but for `global_blocks`, evenly spaced; each
+    layer's learning rate is that of the next one times `layer_decay`.
+
+    Detection has anchors of so many pixels a side, one size a level, and up to `proposals` regions an image, of which `regions`
+    are trained on; a region's map of `region_size` a side goes through `convolutions` and the layers `hidden`.
+    """
 
     name: str = "classification"
+    channels: int = 256
+    window: int = 14
+    global_blocks: int = 4
+    layer_decay: float = 0.7
+    blocks_left_out: int = 0
+    anchors: tuple[int, ...] = (32, 64, 128, 256, 512)
+    proposals: int = 1000
+    regions: int = 512
+    region_size: int = 7
+    convolutions: int = 4
+    hidden: tuple[int, ...] = (1024,)
+    self_supervision: SelfSupervision | None = None
 
     def __post_init__(self) -> None:
         require(self.name in TASKS, f"unknown task {self.name!r}; choose from {', '.join(TASKS)}")
+        alone = f"{' and '.join(SELF_SUPERVISED)} have a self_supervision, other tasks have none: see {self.name}"
+        require((self.self_supervision is not None) == (self.name in SELF_SUPERVISED), alone)
+        for what in ("channels", "window", "global_blocks", "proposals", "regions", "region_size"):
+            require(getattr(self, what) > 0, f"{what} must be 1 or more, got {getattr(self, what)}")
+        require(0 < self.layer_decay <= 1, f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
+        require(self.blocks_left_out >= 0, f"blocks_left_out must not be negative, got {self.blocks_left_out}")
+        sizes = f"anchors are a size for each of 1 to 5 levels, hidden layers one or more, got {self.anchors}, {self.hidden}"
+        require(1 <= len(self.anchors) <= 5 and min(self.anchors + self.hidden) > 0 < len(self.hidden), sizes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,17 @@ Only the [CLS] row of the last block reaches the classifier, and the similarity 
 softmax. `forward` therefore computes just that row unless the caller wants patch tokens. Both ways give the same numbers, but
 the row alone needs neither the keys (`sarlib.scores`) nor the values of the other tokens.
 
-A model is timm's VisionTransformer (T2T is one) or a `sarlib.models.pyramid.Pyramid`; either ends in timm's `Block`s. Their
-attention is timm's, or a layer with a method `attend` that says what the class token takes from it (CvT).
+A model without class token averages its patch tokens before the head. There the mean of their queries stands in for the class
+token's (what section 5.2 leaves to future work), and the block is computed for all tokens, since all of them reach the head.
+
+A model is timm's VisionTransformer (T2T is one), or has `embed` and `key_grid` as a `sarlib.models.pyramid.Pyramid` has them;
+all end in timm's `Block`s. Their attention is timm's, or a layer with a method `attend` that says what the class token takes
+from it (CvT).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -47,9 +52,9 @@ class Output:
     """What `forward` finds. Unpacks into the first three.
 
     logits: (B, classes).
-    similarity: (B, H, h, w), float32, scaled, before softmax.
+    similarity: (B, H, h, w), float32, scaled, before softmax; of clips (B, H, T, h, w).
     tokens: the final patch tokens (B, n, dim), or None where they were not asked for.
-    heads: what the class token takes from each head of the last block, before the output projection: (B, H, head_dim).
+    heads: what the query of S takes from each head of the last block, before the output projection: (B, H, head_dim).
     """
 
     logits: Tensor
@@ -122,52 +127,61 @@ def forward(model: nn.Module, images: Tensor, *, tokens: bool = False) -> Output
 
     The last block is computed for the class token alone unless `tokens` is set or the head reads more than that token; the
     logits, S and all gradients are the same (only dropout, where a model has it, draws other numbers).
-    Raises `ConfigError` for a model without class token or with another kind of attention, and for randomly dropped patches.
+    Raises `ConfigError` for a model whose attention is of another kind, and for randomly dropped patches.
     """
-    last = model.blocks[-1]
-    _require_class_attention(model)
+    last, prefix = model.blocks[-1], model.num_prefix_tokens
+    _require_global_attention(model)
     x, key_grid = _embed(model, images)
     x = _earlier_blocks(model, x)
     full = tokens or not _head_reads_class_token_only(model)
-    attended, row = _attend(last.attn, last.norm1(x), tokens=full)
+    if has_class_token(model):
+        attended, row = _attend(last.attn, last.norm1(x), tokens=full)
+        row = row._replace(scores=row.scores[..., prefix:])
+    else:
+        y = last.norm1(x)
+        attended, row = last.attn(y), query_row(last.attn, y, skip=prefix, class_token=False)
     x = model.norm(_finish(last, x if full else x[:, :1], attended))
-    prefix = model.num_prefix_tokens
-    similarity = on_grid(row.scores[..., prefix:], key_grid)
+    similarity = on_grid(row.scores, key_grid)
     return Output(model.forward_head(x), similarity, x[:, prefix:] if tokens else None, row.heads)
 
 
-def _embed(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+def has_class_token(model: nn.Module) -> bool:
+    """Whether S is of the class token's query: timm's models without one average their patch tokens."""
+    return getattr(model, "cls_token", None) is not None or hasattr(model, "key_grid")
+
+
+def _embed(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """The tokens (B, N, dim) that enter `model.blocks`, and the grid of the last block's keys."""
-    if isinstance(model, VisionTransformer):
-        x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
-        return x, model.patch_embed.dynamic_feat_size(images.shape[-2:])
-    return model.embed(images), model.key_grid
+    if hasattr(model, "key_grid"):
+        return model.embed(images), model.key_grid
+    x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+    return x, model.patch_embed.dynamic_feat_size(images.shape[-2:])
 
 
 def _attend(attn: nn.Module, y: Tensor, *, tokens: bool) -> tuple[Tensor, ClassRow]:
     """The layer's output for all tokens (B, N, dim) or the class token alone (B, 1, dim), and that token's part in it."""
     if not isinstance(attn, Attention):
         return attn.attend(y, tokens=tokens)
-    return (attn(y), class_row(attn, y)) if tokens else class_attention(attn, y)
+    return (attn(y), query_row(attn, y)) if tokens else class_attention(attn, y)
 
 
 def class_attention(attn: Attention, y: Tensor) -> tuple[Tensor, ClassRow]:
     """Equation 3 for the [CLS] query alone: the layer's output (B, 1, dim) for that token, and its part in the layer."""
-    row = class_row(attn, y)
+    row = query_row(attn, y)
     out = attn.norm(row.heads.flatten(1).unsqueeze(1))
     if getattr(attn, "gate", None) is not None:
         out = out * attn.gate(y[:, :1]).sigmoid()
     return attn.proj_drop(attn.proj(out)), row
 
 
-def class_row(attn: nn.Module, y: Tensor, values: Tensor | None = None) -> ClassRow:
-    """Attention of the [CLS] query before the output projection.
+def query_row(attn: nn.Module, y: Tensor, values: Tensor | None = None, *, skip: int = 0, class_token: bool = True) -> ClassRow:
+    """Attention of one query, the [CLS] token's or the mean one, before the output projection.
 
-    y: what the layer projects keys from (B, N, dim), class token first; values: what it projects values from, `y` if None.
-    The values of the other tokens are never formed: sum_j p_j v_j = W_v (sum_j p_j y_j) + b_v sum_j p_j.
+    y: what the layer projects keys from (B, N, dim), class token first; values: what it projects values from, `y` if None; skip
+    and class_token as in `scores`. The tokens' values are never formed: sum_j p_j v_j = W_v (sum_j p_j y_j) + b_v sum_j p_j.
     """
-    values = y if values is None else values
-    row = scores(attn, y)
+    values = y[:, skip:] if values is None else values
+    row = scores(attn, y, skip=skip, class_token=class_token)
     p = attn.attn_drop(row.softmax(-1)).to(y.dtype)
     w_v, b_v = projection(attn, "v", attn.proj.weight.dtype)
     # Dropout leaves p with another sum than 1, hence the bias times that sum.
@@ -180,7 +194,7 @@ def query_key_gradient(model: nn.Module, loss: Tensor) -> Tensor:
     Keeps the graph of `loss`, and leaves `.grad` alone.
     """
     attn = model.blocks[-1].attn
-    if not isinstance(attn, Attention):
+    if not hasattr(attn, "qkv"):
         return torch.cat(torch.autograd.grad(loss, [attn.q_proj.weight, attn.k_proj.weight], retain_graph=True))
     (gradient,) = torch.autograd.grad(loss, attn.qkv.weight, retain_graph=True)
     return gradient[: 2 * gradient.shape[1]]
@@ -200,10 +214,12 @@ def _row(block: nn.Module) -> Row | None:
     return ROWS["A"] if type(block) is Block else None
 
 
-def on_grid(row: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Patch columns (B, H, n) -> (B, H, h, w); patches are numbered row by row, as timm's PatchEmbed flattens them."""
-    if row.shape[-1] != grid[0] * grid[1]:
-        raise ConfigError(f"{row.shape[-1]} patch tokens do not fill the {grid[0]} x {grid[1]} grid: turn patch dropout off")
+def on_grid(row: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Patch columns (B, H, n) -> (B, H, h, w); patches are numbered row by row, as timm's PatchEmbed flattens them. Those of
+    clips, frame by frame, -> (B, H, T, h, w)."""
+    if row.shape[-1] != math.prod(grid):
+        sides = " x ".join(map(str, grid))
+        raise ConfigError(f"{row.shape[-1]} patch tokens do not fill the {sides} grid: turn patch dropout off")
     return row.unflatten(-1, grid)
 
 
@@ -220,9 +236,9 @@ def _head_reads_class_token_only(model: nn.Module) -> bool:
     return model.global_pool == "token" and not hasattr(model, "head_dist")
 
 
-def _require_class_attention(model: nn.Module) -> None:
-    if not (model.has_class_token if isinstance(model, VisionTransformer) else hasattr(model, "key_grid")):
-        raise ConfigError(f"{type(model).__name__} has no class token for Equation 4: use a timm VisionTransformer with one")
+def _require_global_attention(model: nn.Module) -> None:
+    if not (isinstance(model, VisionTransformer) or hasattr(model, "key_grid")):
+        raise ConfigError(f"{type(model).__name__} has no known tokens for Equation 4: use a timm VisionTransformer")
     last = model.blocks[-1]
     if _row(last) is None or not (type(last.attn) is Attention or hasattr(last.attn, "attend")):
         raise ConfigError(f"the last block ({type(last).__name__}) is not timm's pre-norm Block with its standard attention")

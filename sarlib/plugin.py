@@ -26,7 +26,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from sarlib.config import ConfigError
 from sarlib.entropy import spatial_entropy
-from sarlib.last_block import ROWS, on_grid, set_variant
+from sarlib.last_block import ROWS, has_class_token, on_grid, set_variant
 from sarlib.scores import absorbable, makers, products, scores
 
 #: Layers in which every patch attends to every other one. Position biases, where they have them, are no part of Equation 4.
@@ -89,7 +89,7 @@ class SAR:
         if not maps:
             return self._nothing_recorded()
         images = max(sum(len(m) for m in maps), 1)
-        entropy = torch.stack([spatial_entropy(m) * (len(m) / images) for m in maps]).sum()
+        entropy = torch.stack([spatial_entropy(m, axes=m.dim() - 2) * (len(m) / images) for m in maps]).sum()
         self.entropy = entropy.detach()
         return self.weight * entropy
 
@@ -176,8 +176,7 @@ class _Recorder:
         self.turn += 1
         attn = host.blocks[-1].attn
         self._key_grid = getattr(host, "key_grid", None)
-        class_token = self._key_grid is not None or getattr(host, "cls_token", None) is not None
-        self._settings = {"skip": host.num_prefix_tokens, "class_token": class_token}
+        self._settings = {"skip": host.num_prefix_tokens, "class_token": has_class_token(host)}
         self._hooks = [
             _embedding(host).register_forward_pre_hook(self._note_grid),
             attn.register_forward_pre_hook(self._before, with_kwargs=True),
@@ -316,7 +315,7 @@ def _is_compiled(block: nn.Module) -> bool:
 
 def _embedding(host: nn.Module) -> nn.Module:
     """The layer that sees the images: a timm model's, or that of the first stage of a `sarlib.models.pyramid.Pyramid`."""
-    return host.stages[0].patch_embed if hasattr(host, "key_grid") else host.patch_embed
+    return host.patch_embed if hasattr(host, "patch_embed") else host.stages[0].patch_embed
 
 
 def _require_global_attention(host: nn.Module) -> None:

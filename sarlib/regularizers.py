@@ -116,6 +116,11 @@ def softmax_entropy(similarity: Tensor) -> Tensor:
     return spatial_entropy(attention(_at_least_float32(similarity)))
 
 
+def space_time_entropy(similarity: Tensor) -> Tensor:
+    """Equation 9 of clips S (B, H, T, h, w): components reach over frames, which `spatial_entropy` takes one by one."""
+    return spatial_entropy(similarity, axes=3)
+
+
 def pixel_entropy(similarity: Tensor) -> Tensor:
     """L_se without its space: -sum p log p over the tokens, p = B / sum(B) with B the excess of Equation 5; in nats.
 
@@ -138,6 +143,7 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "disagreement": ("heads", disagreement),
     "softmax_entropy": ("similarity", softmax_entropy),
     "pixel_entropy": ("similarity", pixel_entropy),
+    "space_time_entropy": ("similarity", space_time_entropy),
 }
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sarlib.config import (
+    ON_VITDET,
+    TARGETS_LOSE,
     Augmentation,
     ConfigError,
     Data,
@@ -19,6 +21,7 @@ from sarlib.config import (
     Published,
     Recipe,
     Regularizer,
+    SelfSupervision,
     Stage,
     Task,
     require,
@@ -49,7 +52,15 @@ class Run:
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seeds must not be negative, got {self.seed}")
         self.model.require_size(self.data.image_size)
+        untrained = "only a published network is measured after 0 epochs: say 1 epoch or more"
+        require(self.recipe.epochs > 0 or isinstance(self.pretrained, Published), untrained)
         self._check_regularizers()
+        self._check_frames()
+        self._check_augmentation()
+        if self.task.name in ON_VITDET:
+            self._check_vitdet()
+        if self.task.self_supervision is not None:
+            self._check_views(self.task.self_supervision)
         if isinstance(self.pretrained, Run):
             self._check_pretrained(self.pretrained)
 
@@ -65,12 +76,52 @@ class Run:
             f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more",
         )
 
+    def _check_augmentation(self) -> None:
+        for what in TARGETS_LOSE.get(self.task.name, ()):
+            found = getattr(self.augmentation, what)
+            require(not found, f"the targets of {self.task.name} cannot follow {what}, got {found!r}: leave it out")
+
+    def _check_vitdet(self) -> None:
+        what, model = self.task.name, self.model
+        require(model.name in ("vit", "t2t"), f"{what} needs the one map of a ViT: choose vit or t2t, not {model.name}")
+        require(not self.regularizers, f"{what} has no class token, whose attention the regularizers look at: leave them out")
+        left = f"{what} without {self.task.blocks_left_out} of {model.depth} blocks: leave at least one"
+        require(self.task.blocks_left_out < model.depth, left)
+        require(model.dim >= 4, f"the pyramid of {what} halves the {model.dim} channels twice: choose 4 or more")
+
+    def _check_views(self, views: SelfSupervision) -> None:
+        require(self.model.name == "vit", f"{self.task.name} is there for vit, not for {self.model.name}")
+        unused = f"{self.task.name} makes views of its own: leave the run's augmentation at its default"
+        require(self.augmentation == Augmentation(), unused)
+        require(
+            not views.local_crops or 2 <= views.local_tokens <= self.grid,
+            f"a local crop of {views.local_tokens} tokens a side is no part of {self.grid}: choose 2 to {self.grid}",
+        )
+
+    def _check_frames(self) -> None:
+        frames, augmentation, task = self.data.frames, self.augmentation, self.task.name
+        stock = (frames, self.model.pool) == (1, "token")
+        require(stock or task in ("classification", "multilabel"), f"{task} is there for images and networks with class token")
+        require(
+            frames == self.model.frames,
+            f"clips of {frames} frames cannot be seen by a network for {self.model.frames}: declare as many for both",
+        )
+        names = {each.name for each in self.regularizers}
+        coloured = augmentation.color_jitter or augmentation.rand_augment or augmentation.erasing
+        require(
+            frames == 1 or not coloured, "clips are cropped, flipped and mixed; leave color_jitter, rand_augment, erasing out"
+        )
+        require(frames == 1 or "drloc" not in names, "DRLoc is about positions in an image, not in a clip: leave it out")
+        require(frames > 1 or "space_time_entropy" not in names, "space_time_entropy needs clips of two frames or more")
+
     def _check_pretrained(self, parent: Run) -> None:
         require(
             parent.seed == self.seed,
             f"a run shares the seed of the run that it starts from, got {self.seed} and {parent.seed}: use Run.with_seed",
         )
-        for what in ("name", "patch_size", "dim", "depth", "heads", "mlp_ratio", "stages"):
+        headless = f"a run cannot start from run {parent.key}, a {parent.task.name}: start from what that started from"
+        require(parent.task.name not in ON_VITDET, headless)
+        for what in ("name", "patch_size", "dim", "depth", "heads", "mlp_ratio", "stages", "pool", "frames"):
             mine, theirs = getattr(self.model, what), getattr(parent.model, what)
             require(
                 mine == theirs,
@@ -102,7 +153,7 @@ class Run:
         parent = written.pop("pretrained")
         if parent is not None:
             written["pretrained"] = parent.to_dict() if isinstance(parent, Run) else dataclasses.asdict(parent)
-        parts = {name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for name, part in written.items()}
+        parts = {name: _written(part) if dataclasses.is_dataclass(part) else part for name, part in written.items()}
         return {"version": NUMERICS_VERSION, **parts}
 
     @classmethod
@@ -161,6 +212,14 @@ _RECORDED = ("regularizer", "second")
 _PARTS = {"data": Data, "model": Model, "recipe": Recipe, "augmentation": Augmentation}
 
 
+#: Fields of its parts that came later, and what they say where they are not written.
+_LATER = {"pool": "token", "frames": 1}
+
+
+def _written(part: Any) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(part).items() if name not in _LATER or value != _LATER[name]}
+
+
 def _hash(canonical: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
@@ -183,6 +242,8 @@ def _build(kind: type, fields: dict[str, Any]) -> Any:
 
 
 def _from_json(name: str, value: Any) -> Any:
+    if name == "self_supervision":
+        return value and _build(SelfSupervision, value)
     if name == "stages":
         return tuple(stage if isinstance(stage, Stage) else Stage(**stage) for stage in value)
     return tuple(value) if isinstance(value, list) else value

@@ -57,7 +57,8 @@ def scores(attn: nn.Module, y: Tensor, *, skip: int = 0, class_token: bool = Tru
     """One query against the keys of all tokens after the first `skip`: (B, H, N - skip), scaled, before bias and softmax.
 
     attn: one of timm's attention layers, `absorbable`; y: its input (B, N, dim).
-    class_token: the query is the first token's, as in the paper; False takes the mean query of the other tokens named.
+    class_token: the query is the first token's, as in the paper; False takes the mean query of the other tokens named. That is
+        the query of their mean where a linear layer alone makes it.
     rope: the rotary embedding of the tokens after the first `skip`, where the layer gets one.
     Float32 whatever the autocast (float64 stays): bfloat16 products move tokens across the mean of Equation 5.
     """
@@ -65,7 +66,10 @@ def scores(attn: nn.Module, y: Tensor, *, skip: int = 0, class_token: bool = Tru
     with torch.autocast(y.device.type, enabled=False):
         y = y.to(exact)
         w_k, b_k = projection(attn, "k", exact)
-        query = _heads(y[:, :1] if class_token else y[:, skip:], *projection(attn, "q", exact), _norm(attn, "q"))
+        asking = y[:, :1] if class_token else y[:, skip:]
+        if _norm(attn, "q") is None and rope is None:
+            asking = asking.mean(1, keepdim=True)
+        query = _heads(asking, *projection(attn, "q", exact), _norm(attn, "q"))
         if _norm(attn, "k") is None and rope is None:
             query = query.mean(2) * attn.scale  # (B, H, d)
             return torch.einsum("bhd,hdc->bhc", query, w_k) @ y[:, skip:].mT + (query * b_k).sum(-1, keepdim=True)

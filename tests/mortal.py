@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 #: What a writer asks of the file system. `fdopen` stands for the writes to the file that it opens: see `_Halves`.
@@ -129,9 +130,10 @@ def _serve() -> None:
     import torch
     from conftest import SMALLEST
 
-    from sarlib import data
+    from sarlib import data, experiments, report
     from sarlib.runner.store import Record, Store
-    from sarlib.trainer import checkpoint
+    from sarlib.tasks.metrics import MACHINE_METRICS
+    from sarlib.trainer import checkpoint, loop
     from sarlib.trainer.loop import train
 
     run = replace(SMALLEST, recipe=replace(SMALLEST.recipe, ema=0.9))
@@ -166,7 +168,20 @@ def _serve() -> None:
         Store(folder).write(run, record=record, history=history, weights={"w": torch.ones(1000)})
         return run.key
 
-    tasks = {task.__name__: task for task in (training, saving, recording)}
+    def tables(folder: Path, shared: _Shared) -> str:
+        """Tables 7 and 8 at the smallest size, with a checkpoint after every step: all that they say, but for how long it took.
+        Parents, children and measurements."""
+        os.environ["SAR_RUNS"] = str(folder)
+        loop.train = partial(train, checkpoint_seconds=0.0)
+        said = []
+        for name, dataset in (("table7", "shapes-clipart, 24 images"), ("table8", "shapes-object, 96 images")):
+            experiment = experiments.declare(name, preset="tiny", seeds=1, datasets=dataset)
+            said.append(report.text(experiments.run(experiment, workers=1, device="cpu"), experiment))
+            lines = experiments.csv_path(experiment).read_text().splitlines()
+            said += [line for line in lines if not any(f",{metric}," in line for metric in MACHINE_METRICS)]
+        return "\n".join(said)
+
+    tasks = {task.__name__: task for task in (training, saving, recording, tables)}
     for line in sys.stdin:
         order = json.loads(line)
         task, folder = tasks[order.pop("task")], Path(order.pop("folder"))

@@ -14,7 +14,8 @@ PYRAMID = (Stage(dim=16, depth=1, heads=1, stride=4, key_stride=2), Stage(dim=32
 
 #: For every field another valid value.
 OTHER = {
-    "data": {"name": "digits", "image_size": 64, "train_size": 25, "test_size": 21, "fingerprint": "ab", "test_crop": 0.5},
+    "data": {"crop_from": "photograph"}
+    | {"name": "digits", "image_size": 64, "train_size": 25, "test_size": 21, "fingerprint": "ab", "test_crop": 0.5},
     "model": {
         "name": "t2t",
         "patch_size": 4,
@@ -24,6 +25,7 @@ OTHER = {
         "mlp_ratio": 3.0,
         "drop_path": 0.1,
         "variant": "B",
+        "pool": "avg",
     },
     "recipe": {
         "epochs": 4,
@@ -65,9 +67,12 @@ def variations(run: Run) -> list[Run]:
         dataclasses.replace(run, pretrained=run),
         dataclasses.replace(run, pretrained=Published(name="x", sha256="0" * 64)),
     ]
+    made.append(
+        dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), frames=2) for part in ("data", "model")})
+    )
     for part, values in OTHER.items():
         old = run.regularizers[0] if part == "regularizers" else getattr(run, part)
-        assert {*values, *{"regularizers": ["name"], "model": ["stages"]}.get(part, [])} == {
+        assert {*values, *{"regularizers": ["name"], "model": ["stages", "frames"], "data": ["frames"]}.get(part, [])} == {
             field.name for field in dataclasses.fields(old)
         }
         made += [

@@ -312,12 +312,58 @@ def test_config_and_rows_name_the_same_variants():
 
 
 def test_models_that_have_no_class_row():
-    with pytest.raises(ConfigError, match="class token"):
-        forward(vit(class_token=False, global_pool="avg"), images())
     with pytest.raises(ConfigError, match="standard attention"):
         forward(vit(block_fn=timm.models.vision_transformer.ParallelScalingBlock), images())
     with pytest.raises(ConfigError, match="patch dropout"):
         forward(vit(patch_drop_rate=0.5).train(), images())
+
+
+# ---- without class token ---------------------------------------------------------------------------------------------------
+
+POOLED = {
+    "normed tokens": {"fc_norm": False},
+    "timm's default": {},
+    "registers": {"reg_tokens": 2, "fc_norm": False},
+    "q/k norm": {"qk_norm": True, "fc_norm": False},
+}
+
+
+@pytest.mark.parametrize("variant", ["A", "C"])
+@pytest.mark.parametrize("host", POOLED)
+def test_without_class_token_s_is_the_mean_of_all_patch_rows(variant, host):
+    """Of the full scores, before the softmax; the logits are those of the model as it is."""
+    model, x = vit(variant, class_token=False, global_pool="avg", **POOLED[host]), images()
+    block, skip = model.blocks[-1], model.num_prefix_tokens
+    q, k, v = q_k_v(block.attn, block.norm1(before_last(model, x)))
+    rows = q @ k.transpose(-2, -1) / 8**0.5
+    out = forward(model, x)
+    close(out.similarity.flatten(2), rows[:, :, skip:, skip:].mean(2))
+    assert out.similarity.shape == (4, 3, *GRID)
+    close(out.logits, model(x))
+    close(out.heads, (rows[:, :, skip:, skip:].mean(2, keepdim=True).softmax(-1) @ v[:, :, skip:])[:, :, 0])
+    full = forward(model, x, tokens=True)
+    close(full.logits, out.logits)
+    assert full.tokens.shape == (4, 15, 24)
+
+
+def test_without_class_token_s_is_float32_and_has_a_gradient():
+    model, x = vit("C", class_token=False, global_pool="avg", dtype=torch.float32), images(dtype=torch.float32)
+    exact = forward(copy.deepcopy(model).double(), x.double()).similarity
+    assert (forward(model, x).similarity - exact).abs().max() < 1e-6 * exact.abs().max()
+    forward(model, x).similarity.square().mean().backward()
+    gradient = model.blocks[-1].attn.qkv.weight.grad
+    assert gradient[:48].abs().min() > 0 and not gradient[48:].any(), "queries and keys, and no values"
+
+
+def test_created_without_class_token_is_timms_pool_of_the_normed_tokens():
+    torch.manual_seed(5)
+    mine = models.create(config.Model(depth=2, dim=24, heads=3, pool="avg"), classes=7, image_size=32).eval()
+    x = torch.randn(2, 3, 32, 32)
+    tokens = mine.forward_features(x)
+    assert tokens.shape == (2, 4, 24) and isinstance(mine.norm, torch.nn.LayerNorm)
+    close(mine(x), mine.head(tokens.mean(1)), 1e-6)
+    with_token = models.create(config.Model(depth=2, dim=24, heads=3), classes=7, image_size=32)
+    assert set(with_token.state_dict()) - set(mine.state_dict()) == {"cls_token"}
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------------

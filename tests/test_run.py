@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sarlib.config import ConfigError, Data, Published, Regularizer
+from sarlib.config import Augmentation, ConfigError, Data, Published, Regularizer, Task
 from sarlib.run import Measurement, Run
 
 REFERENCE = Path(__file__).parents[1] / "runs" / "reference" / "store"
@@ -108,3 +108,37 @@ def test_every_field_of_a_measurement_is_in_its_key() -> None:
     ]
     made.append(Measurement(name="collapse", data=data, images=8))
     assert len({measurement.key for measurement in made}) == len(made)
+
+
+def test_networks_without_class_token_and_clips_came_later(smallest_run: Run) -> None:
+    """A run without them is called, and written, as before."""
+    assert not {"pool", "frames"} & {*smallest_run.to_dict()["model"], *smallest_run.to_dict()["data"]}
+    pooled = dataclasses.replace(smallest_run, model=dataclasses.replace(smallest_run.model, pool="avg"))
+    parts = {name: dataclasses.replace(getattr(smallest_run, name), frames=4) for name in ("data", "model")}
+    loss = dataclasses.replace(smallest_run.regularizers[0], name="space_time_entropy")
+    clips = dataclasses.replace(smallest_run, **parts, regularizers=(loss,))
+    assert len({run.key for run in (smallest_run, pooled, clips)}) == 3
+    for run in (pooled, clips):
+        assert Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+    with pytest.raises(ConfigError, match="segmentation is there for images and networks with class token"):
+        dataclasses.replace(pooled, task=Task(name="segmentation"), regularizers=())
+    with pytest.raises(ConfigError, match="a run with pool token cannot start from run [0-9a-f]{16}, which has pool avg"):
+        dataclasses.replace(smallest_run, pretrained=pooled)
+
+
+@pytest.mark.parametrize(
+    ("of_data", "of_model", "changes", "message"),
+    [
+        (4, 1, {}, "clips of 4 frames cannot be seen by a network for 1"),
+        (4, 4, {"augmentation": Augmentation(color_jitter=0.4)}, "leave color_jitter, rand_augment, erasing out"),
+        (4, 4, {"regularizers": (Regularizer(name="drloc", weight=0.5),)}, "DRLoc is about positions in an image"),
+        (1, 1, {"regularizers": (Regularizer(name="space_time_entropy", weight=0.1),)}, "needs clips of two frames"),
+    ],
+)
+def test_clips_that_cannot_be_trained_on_are_refused(
+    smallest_run: Run, of_data: int, of_model: int, changes: dict[str, object], message: str
+) -> None:
+    parts = {"data": of_data, "model": of_model}
+    parts = {name: dataclasses.replace(getattr(smallest_run, name), frames=frames) for name, frames in parts.items()}
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(smallest_run, **parts, **changes)

@@ -27,7 +27,7 @@ from sarlib.data import rand_augment
 from sarlib.data.images import MEAN, STD, central_view, to_device
 
 _PROPOSALS = 10  # of a random rectangle, before falling back
-_CROP_RATIO = (3 / 4, 4 / 3)
+CROP_RATIO = (3 / 4, 4 / 3)
 _ERASED_AREA = (0.02, 1 / 3)
 _ERASED_RATIO = (0.3, 1 / 0.3)
 _CUBIC = -0.5  # Pillow's a
@@ -77,7 +77,7 @@ def draw(n: int, *, augmentation: Augmentation, size: int, generator: Generator)
         plan["window"] = torch.cat([corner, torch.full((n, 2), size)], dim=1)
     elif augmentation.crop == "resized":
         plan["resized"] = True
-        plan["window"] = _rectangles(n, size, augmentation.crop_scale, _CROP_RATIO, fallback=size, generator=generator)
+        plan["window"] = rectangles(n, size, augmentation.crop_scale, CROP_RATIO, fallback=size, generator=generator)
     if augmentation.flip:
         plan["flip"] = torch.rand(n, generator=generator) < augmentation.flip
     if augmentation.rand_augment:
@@ -87,14 +87,14 @@ def draw(n: int, *, augmentation: Augmentation, size: int, generator: Generator)
         low = max(0.0, 1 - augmentation.color_jitter)
         plan["colour"] = low + (1 + augmentation.color_jitter - low) * torch.rand(n, 3, generator=generator)
     if augmentation.erasing:
-        erased = _rectangles(n, size, _ERASED_AREA, _ERASED_RATIO, fallback=0, generator=generator)
+        erased = rectangles(n, size, _ERASED_AREA, _ERASED_RATIO, fallback=0, generator=generator)
         plan["erased"] = erased * (torch.rand(n, 1, generator=generator) < augmentation.erasing)
         # One field a batch: each image shows the part of it under its own rectangle.
         plan["noise"] = torch.randn(3, size, size, generator=generator)
     return Plan(**plan, mixing=draw_mixing(augmentation=augmentation, size=size, generator=generator))
 
 
-def _rectangles(n: int, size: int, area: tuple, ratio: tuple, *, fallback: int, generator: Generator) -> Tensor:
+def rectangles(n: int, size: int, area: tuple, ratio: tuple, *, fallback: int, generator: Generator) -> Tensor:
     """(n, 4) int64 x, y, width, height, uniform in share of the area, log of the aspect ratio, and position: the first of ten
     proposals that fits into the image; if none does, a square of `fallback` pixels."""
     share, aspect, across, down = torch.rand(4, n, _PROPOSALS, generator=generator, dtype=torch.float64)
@@ -143,7 +143,7 @@ def crop_and_flip(pixels: Tensor, plan: Plan) -> Tensor:
     """(n, 3, S, S) uint8 -> its windows, mirrored where planned, uint8; resized ones float32 in 0..255 without RandAugment."""
     n, channels, size, _ = pixels.shape
     if plan.resized and plan.choice is None:
-        return _sampled(pixels, plan)
+        return sampled(pixels, plan.window, plan.flip)
     if plan.resized:
         flip = torch.zeros_like(plan.window[:, 0], dtype=torch.bool) if plan.flip is None else plan.flip
         return (one_by_one if pixels.device.type == "cpu" else all_together)(pixels, plan.window, flip)
@@ -157,15 +157,17 @@ def crop_and_flip(pixels: Tensor, plan: Plan) -> Tensor:
     return pixels.flatten(2).gather(2, at.expand(n, channels, size * size)).view_as(pixels)
 
 
-def _sampled(pixels: Tensor, plan: Plan) -> Tensor:
-    """Each image's window as the whole image, float32 in 0..255, bicubically from the 16 pixels around each point."""
-    x, y, width, height = (plan.window.float() / pixels.shape[-1]).unbind(1)
-    across = width if plan.flip is None else torch.where(plan.flip, -width, width)
+def sampled(pixels: Tensor, window: Tensor, flip: Tensor | None, *, size: int | None = None, mode: str = "bicubic") -> Tensor:
+    """Each image's window as a whole image, (n, 3, size, size) float32 in 0..255, bicubically from the 16 pixels around each
+    point, or by grid_sample's other modes; without a `size` as large as the source."""
+    side = pixels.shape[-1]
+    x, y, width, height = (window.float() / side).unbind(1)
+    across = width if flip is None else torch.where(flip, -width, width)
     zero = torch.zeros_like(x)
     # normalised output coordinates -> normalised source coordinates, both from -1 to 1 over the image
     affine = torch.stack([across, zero, 2 * x + width - 1, zero, height, 2 * y + height - 1], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(affine, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels.float(), grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 255)
+    grid = F.affine_grid(affine, [*pixels.shape[:2], size or side, size or side], align_corners=False)
+    return F.grid_sample(pixels.float(), grid, mode=mode, padding_mode="border", align_corners=False).clamp_(0, 255)
 
 
 def one_by_one(pixels: Tensor, window: Tensor, flip: Tensor) -> Tensor:
@@ -210,22 +212,25 @@ def jitter(x: Tensor, colour: Tensor) -> Tensor:
     """Brightness, contrast, saturation, in this order, of (n, 3, S, S) float32 in 0..255."""
     brightness, contrast, saturation = colour[:, :, None, None, None].unbind(1)
     x = (x * brightness).clamp_(0, 255)
-    x = (_grey(x).mean((2, 3), keepdim=True) * (1 - contrast) + x * contrast).clamp_(0, 255)
-    return (_grey(x) * (1 - saturation) + x * saturation).clamp_(0, 255)
+    x = (grey(x).mean((2, 3), keepdim=True) * (1 - contrast) + x * contrast).clamp_(0, 255)
+    return (grey(x) * (1 - saturation) + x * saturation).clamp_(0, 255)
 
 
-def _grey(x: Tensor) -> Tensor:
+def grey(x: Tensor) -> Tensor:
     """(n, 1, S, S) luma of ITU-R BT.601"""
     return 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
 
 
 def normalise(x: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """0..255, uint8 or float -> float32 with ImageNet's mean 0 and standard deviation 1, (n, 3, H, W), into `out` if given."""
+    """0..255, uint8 or float -> float32 with ImageNet's mean 0 and standard deviation 1, (n, 3, H, W), into `out` if given.
+    Of clips, (n, 3 T, H, W), every frame."""
     x = x.float()
     out = torch.empty_like(x) if out is None else out
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    factors = list(zip((-mean / std).tolist(), (1 / (255 * std)).tolist(), strict=True))
     # channel by channel with plain factors: three times faster on a CPU than with tensors of them
-    for channel, (shift, scale) in enumerate(zip((-mean / std).tolist(), (1 / (255 * std)).tolist(), strict=True)):
+    for channel in range(x.shape[1]):
+        shift, scale = factors[channel % 3]
         torch.add(x.new_full((), shift), x[:, channel], alpha=scale, out=out[:, channel])
     return out
 
@@ -255,8 +260,20 @@ def _partners(x: Tensor) -> Tensor:
 def soft_labels(labels: Tensor, *, classes: int, smoothing: float, mixing: Mixing | None = None) -> Tensor:
     """(n,) int64 -> (n, classes) float32: `smoothing` goes from the label to all classes alike (Szegedy et al. 2016), and what
     `mixing` exchanges of the pixels goes to the partner's label."""
-    soft = F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
-    return soft if mixing is None else soft * mixing.share + _partners(soft) * (1 - mixing.share)
+    return mixed_labels(F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes, mixing)
+
+
+def mixed_labels(targets: Tensor, mixing: Mixing | None) -> Tensor:
+    """Targets (n, ...) float32 of images that were mixed: of both partners, in the shares of their pixels."""
+    return targets if mixing is None else targets * mixing.share + _partners(targets) * (1 - mixing.share)
+
+
+def crop_and_flip_labels(labels: Tensor, plan: Plan) -> Tensor:
+    """Classes of pixels (n, S, S) uint8 -> what the windows of the plan show of them, mirrored where planned; resized ones
+    by nearest neighbours."""
+    if plan.resized:
+        return sampled(labels[:, None], plan.window, plan.flip, mode="nearest")[:, 0].to(torch.uint8)
+    return crop_and_flip(labels[:, None], plan)[:, 0]
 
 
 def of_pictures(augmentation: Augmentation, size: int) -> list[Callable[[Image.Image], Image.Image]]:

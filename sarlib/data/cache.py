@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from sarlib.config import ConfigError, require
 from sarlib.data.folders import Split
+from sarlib.data.voc import AnnotatedSplit
 from sarlib.durable import sweep, write_durably
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Sets in files are decoded once if that makes up to so many bytes (53,000 images of 224 px), else they stay files. The same on
 #: every machine, because the two give other batches: a random resized crop of the decoded square or of the whole photograph.
+#: The latter is sharper: of 500 ImageNet photographs with a shorter side of 256 px, such crops (scale from .08) have a mean
+#: gradient that is 38 % larger at an input of 112 px, and 21 % at 224. `config.Data.crop_from` chooses the photograph.
 MEMORY_LIMIT = 8 * 10**9
 
 SOURCES = ("device", "memory", "files")  # of batches, see `sarlib.data.loader`
@@ -58,6 +61,9 @@ def digest(train: Split, test: Split) -> str:
         for number, file in enumerate(split.files or ()):
             size = _stat(file).st_size if number % (1 + len(split) // _SIZES_READ) == 0 else ""
             found.update(os.fsencode(f"{file.parent.name}/{file.name} {size}\n"))
+        for one in split.annotations if isinstance(split, AnnotatedSplit) else ():
+            sizes = [_stat(mask).st_size for mask in (one.class_mask, one.object_mask) if mask is not None]
+            found.update(f"{one.labels} {one.boxes} {one.difficult} {one.trimap_of} {sizes}\n".encode())
     return found.hexdigest()[:16]
 
 

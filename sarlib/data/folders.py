@@ -24,18 +24,24 @@ from filelock import FileLock
 from sarlib.config import ConfigError, require
 
 SHAPES = ("shapes-object", "shapes-clipart", "shapes-painting", "shapes-sketch")
+#: Ends the names of embedded sets whose objects have the shape of one class and the look of another.
+CONFLICT = "-conflict"
 EMBEDDED = (*SHAPES, "digits")
 DOMAINNET = ("clipart", "painting", "sketch")
+#: Where torchvision leaves Imagenette, at a shorter side of 160 px: an ImageFolder tree of another name.
+IMAGENETTE = "imagenette2-160"
+PACS = ("pacs-art_painting", "pacs-cartoon", "pacs-photo", "pacs-sketch")
 
 #: torchvision's sets -> their layout below the data folder.
 TORCHVISION = {
     "cifar10": "DATA/cifar-10-batches-py/ or the ImageFolder tree DATA/cifar10/{train,test}/<class>/*.png",
     "cifar100": "DATA/cifar-100-python/",
     "flowers102": "DATA/flowers-102/{jpg/,imagelabels.mat,setid.mat}",
+    "imagenette": "DATA/imagenette2-160/{train,val}/<class>/*.JPEG or the tree DATA/imagenette/{train,test}/<class>/*",
     "oxford-iiit-pet": "DATA/oxford-iiit-pet/{images/,annotations/}",
     "stanford-cars": "DATA/stanford_cars/{cars_train/,cars_test/,devkit/,cars_test_annos_withlabels.mat}",
 }
-IN_FOLDERS = (*TORCHVISION, *DOMAINNET, "imagenet", "imagenet100")
+IN_FOLDERS = (*TORCHVISION, *DOMAINNET, *PACS, "imagenet", "imagenet100")
 
 #: How the names of images end, in small or capital letters: torchvision's list.
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -63,6 +69,9 @@ def expected_layout(name: str) -> str:
     if name in DOMAINNET:
         lists = f"DATA/{name}_train.txt and DATA/{name}_test.txt with lines '{name}/<class>/<image> <label>'"
         return f"{lists}, and DATA/{name}/<class>/*.jpg"
+    if name in PACS:
+        split = "Li et al. 2017 give the images of a domain without a split: make one"
+        return f"DATA/{name}/train/<class>/*.jpg and DATA/{name}/test/<class>/*.jpg, the same seven classes in both ({split})"
     folder = "imagenet" if name == "imagenet100" else name
     return f"DATA/{folder}/train/<class>/*.jpg and DATA/{folder}/test/<class>/*.jpg (or val, valid), the same classes in both"
 
@@ -78,7 +87,8 @@ def discover(root: Path) -> tuple[str, ...]:
         require(sayable, f"rename the image set {name!a} in {root}: names are UTF-8, without ';', and not {reserved}")
     others = [layout.split("/")[1] for layout in TORCHVISION.values()]
     others += [f"{base}{name}_train.txt" for name in DOMAINNET for base in ("", "domainnet/")]
-    nothing = not names and not any((root / other).exists() for other in others)
+    devkits = [*root.glob("VOCdevkit"), *root.glob("*/VOCdevkit")]  # sets with objects, see `sarlib.data.voc`
+    nothing = not names and not devkits and not any((root / other).exists() for other in others)
     require(not nothing, f"no image set in {root}, which holds {_holds(root)}: expected {expected_layout('<set>')}")
     return names
 
@@ -86,7 +96,7 @@ def discover(root: Path) -> tuple[str, ...]:
 def trees(root: Path) -> tuple[str, ...]:
     """As `discover`, whatever the names are, and if there are none."""
     require(root.is_dir(), f"the data folder {root} does not exist: say DATA=<folder that holds the image sets>")
-    names = {name for name in next(_walk(root))[1] if _splits(root / name)}
+    names = {"imagenette" if name == IMAGENETTE else name for name in next(_walk(root))[1] if _splits(root / name)}
     return tuple(sorted(names | ({root.resolve().name} if _splits(root) else set())))
 
 
@@ -107,7 +117,8 @@ def read(root: Path, name: str) -> tuple[Split, Split] | None:
 
     None if no set of this name is known or there; `ConfigError` with the expected layout if a known one is not or is misplaced.
     """
-    for place in (root / name, *([root] if root.resolve().name == name else [])):
+    also = [root] if root.resolve().name == name else [root / IMAGENETTE] if name == "imagenette" else []
+    for place in (root / name, *also):
         if _splits(place):
             return _read_tree(place)
     if name == "imagenet100" and _splits(root / "imagenet"):
@@ -171,6 +182,12 @@ def _read_tree(folder: Path, *, only: tuple[str, ...] = ()) -> tuple[Split, Spli
         require(not missing, f"{split} lacks {some}")
     names = tuple(train[name] for name in classes)
     return tuple(_read_split(split, names, [there[name] for name in classes]) for split, there in zip(splits, (train, test)))
+
+
+def read_classes(folder: Path) -> Split:
+    """Images of one split alone: a folder a class."""
+    below = _class_folders(folder)
+    return _read_split(folder, tuple(below), list(below.values()))
 
 
 def _class_folders(split: Path) -> dict[str, str]:
@@ -254,6 +271,9 @@ def _as_torchvision_reads(root: Path, name: str, *, download: bool = False) -> t
     match name:
         case "cifar10" | "cifar100":
             return tuple(pixels(getattr(datasets, name.upper()), train) for train in (True, False))
+        case "imagenette":  # whose folder is a tree
+            datasets.Imagenette(root, size="160px", download=download)
+            return _read_tree(root / IMAGENETTE)
         case "oxford-iiit-pet":
             return files(datasets.OxfordIIITPet, "trainval"), files(datasets.OxfordIIITPet, "test")
         case "stanford-cars":  # `loader=Path` lists the files instead of decoding them, which the pets cannot

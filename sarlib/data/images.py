@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from sarlib.config import ConfigError, Data, require
 from sarlib.data.folders import Split
+from sarlib.data.voc import VOID, AnnotatedSplit, Annotation, instances
 
 #: ImageNet's means and standard deviations of red, green and blue, white being 1: what images are normalised by.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -23,9 +25,33 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEST_SEED = 0  # test sets and their subsets are the same for every run
 
 
+class Objects(NamedTuple):
+    """What one image, or a square view of it, shows. Boxes and masks are apart: a set may have more of the ones.
+
+    boxes: (B, 4) float32, x0 y0 x1 y1 in pixels, x1 and y1 exclusive; labels: (B,) int64, their classes; difficult: (B,) bool.
+    masks: (M, H, W) bool, the visible pixels of each object; mask_labels: (M,) int64. None where the set has boxes alone.
+    void: (H, W) bool, pixels that count neither for nor against a mask. None where there are no masks.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    difficult: Tensor
+    masks: Tensor | None
+    mask_labels: Tensor | None
+    void: Tensor | None
+
+    def class_map(self) -> Tensor:
+        """(H, W) int64: 0 background, 1 + label of the object that a pixel belongs to, 255 void."""
+        of_objects = (self.masks * (1 + self.mask_labels)[:, None, None]).sum(0)
+        return of_objects.masked_fill(self.void, VOID)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
-    """N labelled images, either `pixels` or `files`. Raises `ConfigError` if the parts do not fit each other."""
+    """N labelled images, either `pixels` or `files`. Raises `ConfigError` if the parts do not fit each other.
+
+    Clips of T frames have 3 T channels and T M instances, frame by frame, and are always `pixels`.
+    """
 
     labels: Tensor  # (N,) int64, an index into `classes`
     classes: tuple[str, ...]
@@ -34,7 +60,8 @@ class Images:
     masks: Tensor | None = None  # (N, M, H, W) bool, the visible pixels of up to M object instances; only beside `pixels`
     mask_labels: Tensor | None = None  # (N, M) int64, the class of each instance, -1 where there is none
     boxes: Tensor | None = None  # (N, M, 4) int64, x0 y0 x1 y1 around each mask, x1 and y1 exclusive; zeros where there is none
-    crop: float = 1.0  # what a square view shows of the shorter side, from the centre: a share, 1 for all of it
+    annotations: tuple[Annotation, ...] | None = None  # N, the objects of each image, read on demand
+    crop: float | None = 1.0  # what a square view shows of the shorter side, from the centre; None: the whole image, squeezed
 
     def __post_init__(self) -> None:
         n, pixels, masks, kinds = len(self.labels), self.pixels, self.masks, self.mask_labels
@@ -47,8 +74,10 @@ class Images:
             require(len(self.files) == n, f"{len(self.files)} files for {n} labels")
             require(masks is None, "masks belong to images held in memory")
         else:
-            fit = pixels.dtype == torch.uint8 and pixels.ndim == 4 and pixels.shape[:2] == (n, 3)
+            fit = pixels.dtype == torch.uint8 and pixels.ndim == 4 and len(pixels) == n and pixels.shape[1] % 3 == 0
             require(fit, f"pixels must be uint8 of shape ({n}, 3, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
+        fit = self.annotations is None or (masks is None and len(self.annotations) == n)
+        require(fit, f"{len(self.annotations or ())} annotations for {n} images, beside which there may be no masks")
         together = len({part is None for part in (masks, kinds, self.boxes)}) == 1
         require(together, "masks, mask_labels and boxes come together")
         if masks is not None:
@@ -66,13 +95,27 @@ class Images:
         """(H, W) of images held in memory; None for files, which may all differ."""
         return None if self.pixels is None else tuple(self.pixels.shape[2:])
 
+    @property
+    def frames(self) -> int:
+        """How many frames a clip has; 1 for images."""
+        return 1 if self.pixels is None else self.pixels.shape[1] // 3
+
+    def by_frame(self) -> Images:
+        """The frames of clips as images of their own, clip by clip; images as they are."""
+        if self.frames == 1:
+            return self
+        parts = {name: getattr(self, name) for name in ("pixels", "masks", "mask_labels", "boxes")}
+        apart = {name: part.unflatten(1, (self.frames, -1)).flatten(0, 1) for name, part in parts.items() if part is not None}
+        return dataclasses.replace(self, labels=self.labels.repeat_interleave(self.frames), **apart)
+
     def subset(self, indices: Sequence[int] | Tensor) -> Images:
         """The images at `indices`, in that order."""
         index = torch.as_tensor(indices, dtype=torch.int64)
         parts = {name: getattr(self, name) for name in ("labels", "pixels", "masks", "mask_labels", "boxes")}
         chosen = {name: part[index] for name, part in parts.items() if part is not None}
-        files = None if self.files is None else tuple(self.files[i] for i in index.tolist())
-        return dataclasses.replace(self, files=files, **chosen)
+        listed = {name: getattr(self, name) for name in ("files", "annotations")}
+        chosen |= {name: tuple(part[i] for i in index.tolist()) for name, part in listed.items() if part is not None}
+        return dataclasses.replace(self, **chosen)
 
     def picture(self, index: int) -> Image.Image:
         """Image `index` in RGB at its own size. `ConfigError` names a file that does not decode."""
@@ -84,11 +127,50 @@ class Images:
         """The square of `size` px that image `index` is seen as without augmentation (`central_view`)."""
         return central_view(self.picture(index), size, crop=self.crop)
 
+    def objects(self, index: int, size: int | None = None) -> Objects:
+        """The objects of image `index` as `view` shows them at `size` px, masks by nearest neighbours; by default at the size
+        of the pixels, or of the file.
+
+        `ConfigError` for a set without boxes and masks, and for a mask that does not decode or holds what is no class.
+        """
+        if self.annotations is None:
+            require(self.masks is not None, "these images have neither masks nor boxes")
+            require(size in (None, *self.image_size), f"masks in memory are of {self.image_size[0]} px, not of {size}")
+            there = self.mask_labels[index] >= 0
+            labels, masks, boxes = (part[index][there] for part in (self.mask_labels, self.masks, self.boxes))
+            void = torch.zeros(self.image_size, dtype=torch.bool)
+            return Objects(labels, boxes.float(), torch.zeros(len(labels), dtype=torch.bool), masks, labels, void)
+        one, size = self.annotations[index], size or (self.image_size and self.image_size[0])
+        boxes, masks, mask_labels, void = torch.tensor(one.boxes).float().reshape(-1, 4), None, None, None
+        if size is not None:
+            (width, height), corner = _placed(one.size, size, self.crop)
+            scale = torch.tensor([width / one.size[0], height / one.size[1]])
+            boxes = (boxes * scale.repeat(2) - torch.tensor(corner).repeat(2)).clamp(0, size)
+        if one.class_mask is not None:
+            maps = [Image.fromarray(each) for each in one.maps()]
+            if size is not None:
+                maps = [central_view(each, size, crop=self.crop, resample=Image.Resampling.NEAREST) for each in maps]
+            classes, numbers = map(np.asarray, maps)
+            masks, mask_labels = map(torch.from_numpy, instances(classes, numbers))
+            void = torch.from_numpy(classes == VOID)
+        return Objects(torch.tensor(one.labels).long(), boxes, torch.tensor(one.difficult).bool(), masks, mask_labels, void)
+
 
 def from_split(split: Split) -> Images:
     """The images of a split of a set in files."""
     pixels = None if split.pixels is None else torch.from_numpy(split.pixels)
-    return Images(labels=torch.from_numpy(split.labels), classes=split.classes, files=split.files, pixels=pixels)
+    images = Images(labels=torch.from_numpy(split.labels), classes=split.classes, files=split.files, pixels=pixels)
+    if isinstance(split, AnnotatedSplit):  # masks and boxes are scored on whole images
+        images = dataclasses.replace(images, annotations=split.annotations, crop=None)
+    return images
+
+
+def in_memory(images: Images, size: int) -> Images:
+    """The same images as pixels, as `view` shows them at `size` px; annotations stay."""
+    if images.files is None:
+        return images
+    pixels = torch.stack([to_bytes(images.view(index, size)) for index in range(len(images))])
+    return dataclasses.replace(images, files=None, pixels=pixels)
 
 
 def decode(path: Path) -> Image.Image:
@@ -112,15 +194,24 @@ def to_bytes(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
 
 
-def central_view(picture: Image.Image, size: int, *, crop: float = 1.0) -> Image.Image:
-    """The middle `size` px of the picture once its shorter side is resized to `size` / `crop` px (bicubic, antialiased)."""
-    side, short = math.floor(size / crop), min(picture.size)
-    if picture.size == (side, side) == (size, size):
+def central_view(
+    picture: Image.Image, size: int, *, crop: float | None = 1.0, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
+    """The middle `size` px of the picture once its shorter side is resized to `size` / `crop` px (bicubic, antialiased); with
+    None the whole picture, both sides resized to `size`."""
+    extent, (left, top) = _placed(picture.size, size, crop)
+    if picture.size == extent == (size, size):
         return picture
-    width, height = (side * extent // short for extent in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return picture.crop((left, top, left + size, top + size))
+    return picture.resize(extent, resample).crop((left, top, left + size, top + size))
+
+
+def _placed(extent: tuple[int, int], size: int, crop: float | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(width, height) of a picture after `central_view` resized it, and the left and top end of what is shown."""
+    if crop is None:
+        return (size, size), (0, 0)
+    side, short = math.floor(size / crop), min(extent)
+    width, height = (side * each // short for each in extent)
+    return (width, height), (round((width - size) / 2), round((height - size) / 2))
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

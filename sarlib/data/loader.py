@@ -92,15 +92,27 @@ class TrainBatches:
         # keeps what a chunk frees for the next one, which saves a fifth of the time.
         torch.empty(2**25 - 2**20, dtype=torch.uint8)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, ...]]:
         """Batches `start`, start + 1, ... of an epoch."""
         order = torch.randperm(len(self._images), generator=torch.Generator().manual_seed(self._stream(_ORDER, epoch)))
         steps = range(start, self.steps_per_epoch)
         indices = [order[step * self._batch :][: self._batch][self._rows] for step in steps]
         for step, index, pixels in zip(steps, indices, self._read(epoch, indices)):
             generator = torch.Generator().manual_seed(self._stream(_BATCH, epoch, step))
-            plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
-            yield self._augmented(pixels, to_device(self._images.labels[index], self._device), plan.rows(self._rows))
+            yield self._made(pixels, index, generator)
+
+    def _made(self, pixels: Tensor, index: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The batch of the images at `index`, `pixels` (n, 3, S, S) uint8 on the device, drawn from `generator`."""
+        plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
+        plan = plan.rows(self._rows)
+        return self._with_targets(self._augmented(pixels, plan), index, plan)
+
+    def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> tuple[Tensor, ...]:
+        """This rank's rows, with their targets, of the augmented `images` that are the ones at `index`."""
+        labels = to_device(self._images.labels[index], self._device)
+        classes, smoothing = len(self._images.classes), self._augmentation.label_smoothing
+        targets = augment.soft_labels(labels, classes=classes, smoothing=smoothing, mixing=plan.mixing)
+        return Batch(images[self._own], targets[self._own])
 
     def _stream(self, purpose: int, epoch: int, index: int = 0) -> int:
         """The seed of a random stream: 63 bits that differ for every argument."""
@@ -116,20 +128,25 @@ class TrainBatches:
             return _from_memory(self._pixels, indices, device=self._device)
         return (self._pixels.index_select(0, to_device(index, self._device)) for index in indices)
 
-    def _augmented(self, pixels: Tensor, labels: Tensor, plan: augment.Plan) -> Batch:
-        on_cpu = self._device.type == "cpu"
-        # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
-        images = torch.from_numpy(np.empty(pixels.shape, np.float32)) if on_cpu else torch.empty_like(pixels, dtype=torch.float)
+    def _augmented(self, pixels: Tensor, plan: augment.Plan) -> Tensor:
+        images = self._empty(*pixels.shape)
 
         def work(rows: slice) -> None:
             augment.apply(pixels[rows], plan.rows(rows).to(self._device), out=images[rows])
 
+        self._in_chunks(work, pixels)
+        return images
+
+    def _empty(self, *shape: int) -> Tensor:
+        # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
+        on_cpu = self._device.type == "cpu"
+        return torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else torch.empty(shape, device=self._device)
+
+    def _in_chunks(self, work: Callable[[slice], None], pixels: Tensor) -> None:
         # chunks are even, so that mixing partners are in one
+        on_cpu = self._device.type == "cpu"
         step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
         _in_chunks(work, len(pixels), step=step)
-        classes, smoothing = len(self._images.classes), self._augmentation.label_smoothing
-        targets = augment.soft_labels(labels, classes=classes, smoothing=smoothing, mixing=plan.mixing)
-        return Batch(images[self._own], targets[self._own])
 
 
 def evaluation_batches(

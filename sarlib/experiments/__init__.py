@@ -7,8 +7,10 @@ results = run(experiment)      # trains what is not yet in the store; tidy frame
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
+import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sarlib.config import require
+from sarlib.data import EMBEDDED
 from sarlib.experiments.declaration import Experiment
 from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.settings import Sets
@@ -29,7 +32,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Each is a file of this folder.
-TABLES = ("table1", "table2", "table3", "table4", "table9", "table10", "figure3", "appendix", "dose", "headline")
+TABLES = (
+    *(f"table{number}" for number in range(1, 12)),
+    *(f"figure{number}" for number in range(1, 5)),
+    "appendix",
+    "self_supervised",
+    "multilabel",
+    "dose",
+    "headline",
+    "future_work",
+)
 
 
 def declare(
@@ -51,11 +63,32 @@ def declare(
     require(count >= 1, f"seeds is how many seeds to run, 1 or more; got {count}")
     root = None if data is None else Path(data).expanduser().resolve()
     require(root is None or root.is_dir(), f"DATA={data}: there is no such folder")
-    table = importlib.import_module(f"sarlib.experiments.{name}").declare(Sets(PRESETS[preset], root))
-    seeds_of_table = tuple(range(table.first_seed, table.first_seed + count))
-    experiment = Experiment(name=name, preset=preset, seeds=seeds_of_table, data_root=root, **vars(table))
+    experiment = _declared(name, Sets(PRESETS[preset], root), seeds=count)
     chosen = datasets.split(";") if isinstance(datasets, str) else datasets
     return experiment if chosen is None else experiment.only(name.strip() for name in chosen)
+
+
+def _declared(name: str, sets: Sets, *, seeds: int) -> Experiment:
+    table = importlib.import_module(f"sarlib.experiments.{name}").declare(sets)
+    chosen = tuple(range(table.first_seed, table.first_seed + seeds))
+    return Experiment(name=name, preset=sets.preset.name, seeds=chosen, data_root=sets.root, **vars(table))
+
+
+def declare_again(name: str, results: pd.DataFrame, *, preset: str, store: Store) -> Experiment:
+    """The table as it is declared today on the data sets and seeds of tidy `results`, whose images need not be there: what a
+    declaration must know of real sets is in the records of their runs in the `store`."""
+    known: dict[str, tuple[int, int, str]] = {}
+    for key in results["key"].unique():
+        if (config := store.root / key / "config.json").exists():
+            data = json.loads(config.read_text())["data"]
+            if data["name"] not in EMBEDDED:
+                size = max(data["train_size"] or 0, *known.get(data["name"], (0,))[:1])
+                tested = 1 + (data["test_size"] or -1)  # fewer are only taken of sets with more
+                known[data["name"]] = size, tested, data["fingerprint"]
+    experiment = _declared(name, Sets(PRESETS[preset], None, known), seeds=1)
+    there = {cell.dataset for cell in experiment.cells}.intersection(results["dataset"])
+    experiment = experiment.only(there) if there else experiment
+    return dataclasses.replace(experiment, seeds=tuple(sorted(map(int, results["seed"].unique()))))
 
 
 def _require_known(what: str, name: str, known: Iterable[str]) -> None:
@@ -74,7 +107,7 @@ def run(experiment: Experiment, **machine: Any) -> pd.DataFrame:
     store = open_store()
     where = {"store": store, "root": experiment.data_root, "machine": check(**machine)}
     # A run whose weights are gone is trained again to be measured: its record is read after that.
-    measured = measure_all(experiment.measurements(), **where, title=experiment.name)
+    measured = measure_all(experiment.measurements(), runs=experiment.runs(), **where, title=experiment.name)
     records = execute_all(experiment.runs(), **where, title=experiment.name)
     results = tidy(experiment, records, measured, store=store)
     if leads():

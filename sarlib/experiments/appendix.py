@@ -6,8 +6,9 @@ import dataclasses
 import functools
 
 from sarlib.config import Regularizer
+from sarlib.experiments import doses
 from sarlib.experiments.claims import difference
-from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.declaration import Cell, Setting, Table, trained
 from sarlib.experiments.settings import Sets
 from sarlib.run import Measurement
 
@@ -15,7 +16,8 @@ LOSSES, COLLAPSE, MAPS = "appendix-losses", "appendix-collapse", "appendix-maps"
 NO_LOSS = "no loss"
 #: All act on SAR's block (row C of Table 1c) and have SAR's schedule. The text gives no weight for the alternatives: each is
 #: tried at SAR's and at ten times it, SAR's loss too. Total variation is a sum over all neighbours of a map, more than a
-#: hundred, where the others do not grow with it: a smaller weight is fair to it.
+#: hundred, where the others do not grow with it: a smaller weight is fair to it. Where the table `dose` found SAR's matched
+#: dose, or a harmless weight of another, it is tried too.
 SAR_WEIGHT = 0.01
 WEIGHTS = {
     "spatial_entropy": (SAR_WEIGHT, 0.1),
@@ -32,15 +34,19 @@ def declare(sets: Sets) -> Table:
     """On the setting of Table 1. The text states no claim that these runs could test; the contrasts are SAR's loss at its
     weight minus each other one at each of its weights."""
     setting = sets.setting(sets.preset.in100)
+    found = {name: {weight} for name, weight in doses.harmless(sets.preset.doses).items()}
+    found["spatial_entropy"] = {setting.dose} - {None}
     losses = [
         dataclasses.replace(setting.regularizer, name=name, weight=weight)
         for name, weights in WEIGHTS.items()
-        for weight in weights
+        for weight in sorted({*weights, *found.get(name, ())})
     ]
     sar, others = losses[0], [loss for loss in losses if loss.name != losses[0].name]
     than_sar = functools.partial(difference, _label(sar), table=LOSSES, dataset=setting.dataset)
     collapse = _rows(COLLAPSE, setting, EARNEST)
-    return Table(
+    return trained(
+        "appendix",
+        [setting],
         title="Other regularisers, and the collapse of the softmaxed map",
         cells=(*_rows(LOSSES, setting, losses), *collapse, *_measured(collapse, "collapse", images=500)),
         contrasts=tuple(than_sar(_label(loss), label=f"spatial entropy - {_label(loss)}") for loss in others),

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from sarlib.config import require
 
+if TYPE_CHECKING:
+    from sarlib.experiments.declaration import Cell
+
 #: How the contrasts of a claim go together: every one of them is above 0, or at least one is.
 RULES = ("all", "any")
+
+#: How the row of a table is called that has SAR's loss at the matched dose, after the row at the paper's weight.
+MATCHED = ", matched dose"
 
 #: One cell of a linear combination: coefficient, table, row, data set.
 Term = tuple[float, str, str, str]
@@ -25,6 +33,8 @@ class Claim:
     id: str
     where: str
     claim: str
+    smallest: float  # the smallest effect of interest, in `unit`
+    unit: str
     metric: str | None = None
     reference: str | None = None
     delta: float | None = None  # SAR minus the reference, in the unit of the metric (points for top1)
@@ -52,33 +62,55 @@ def load() -> dict[str, Claim]:
 class Contrast:
     """A linear combination of cells, evaluated per paired seed: a difference has two terms, a difference of differences four.
 
-    `terms` are (coefficient, table, row, data set). The sign is chosen so that the claim says "above 0".
+    `terms` are (coefficient, table, row, data set). The sign is chosen so that the claim says "above 0"; where it says "not
+    worse", the value is above -`margin`.
     """
 
     label: str
     terms: tuple[Term, ...]
     metric: str = "top1"
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
         require(bool(self.terms), f"contrast {self.label!r} has no terms: give (coefficient, table, row, data set)")
 
+    @property
+    def dataset(self) -> str:
+        """The data set that it is about: the first, where several are compared."""
+        return self.terms[0][3]
+
 
 def difference(
-    row: str, than: str, *, table: str, dataset: str, label: str = "", note: str = "", metric: str = "top1"
+    row: str,
+    than: str,
+    *,
+    table: str,
+    dataset: str,
+    label: str = "",
+    note: str = "",
+    metric: str = "top1",
+    margin: float = 0.0,
 ) -> Contrast:
     """`row` minus `than` on one data set, called "row - than" unless it has a `label`, followed by the `note`.
 
     Where less of the `metric` is better, `row` is the reference and `than` what should have less of it.
     """
     label = label or (f"{row} - ({than})" if "+" in than else f"{row} - {than}")
-    return Contrast(label + note, ((1, table, row, dataset), (-1, table, than, dataset)), metric)
+    return Contrast(label + note, ((1, table, row, dataset), (-1, table, than, dataset)), metric, margin)
+
+
+def lowers_entropy(row: str, than: str, *, table: str, dataset: str) -> Contrast:
+    """What a claim about the loss requires: that the maps of `row`, which has it, are of lower entropy than those of `than`."""
+    label = f"the entropy that the loss takes away ({than} - {row})"
+    return difference(than, row, table=table, dataset=dataset, label=label, metric="entropy")
 
 
 @dataclass(frozen=True)
 class ClaimTest:
     """How a table tests a claim. `untestable` is the reason why it cannot be tested at this preset, where that is so;
     contrasts are then not evaluated. `requires` are preconditions without which the claim says nothing, as that pre-training
-    helps at all: each has to lie above 0 at 95 %, else the claim cannot be tested."""
+    helps at all: each has to lie above 0 at 95 %, else the claim cannot be tested. `dose` says at which weight of SAR's loss,
+    where a claim is tested at several."""
 
     claim_id: str
     contrasts: tuple[Contrast, ...] = ()
@@ -86,6 +118,7 @@ class ClaimTest:
     note: str = ""
     untestable: str = ""
     requires: tuple[Contrast, ...] = ()
+    dose: str = ""
 
     def __post_init__(self) -> None:
         known, tested = self.claim_id in load(), self.contrasts or self.untestable
@@ -96,3 +129,39 @@ class ClaimTest:
     @property
     def claim(self) -> Claim:
         return load()[self.claim_id]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(contrast.dataset for contrast in self.contrasts))
+
+    def smallest(self, contrast: Contrast) -> float:
+        """The smallest effect of interest in the unit of this contrast; 0 where it has another metric than the first, or the
+        margin of a claim that something is not worse."""
+        return 0.0 if contrast.margin or contrast.metric != self.contrasts[0].metric else self.claim.smallest
+
+    def on(self, datasets: Collection[str]) -> ClaimTest:
+        """The test on these of its data sets; preconditions on sets that it has no contrasts on stay."""
+        other = set(self.datasets).difference(datasets)
+        contrasts, requires = (tuple(one for one in own if one.dataset not in other) for own in (self.contrasts, self.requires))
+        return replace(self, contrasts=contrasts, requires=requires)
+
+
+def at_both_doses(tests: Iterable[ClaimTest], cells: Iterable[Cell]) -> tuple[ClaimTest, ...]:
+    """Each test, and on the data sets with such a row among the `cells` the same about SAR at the matched dose."""
+    there = {(cell.table, cell.row, cell.dataset) for cell in cells}
+
+    def matched(contrast: Contrast) -> Contrast:
+        rows = [
+            (row + MATCHED if (table, row + MATCHED, dataset) in there else row) for _, table, row, dataset in contrast.terms
+        ]
+        terms = tuple((one, table, row, dataset) for row, (one, table, _, dataset) in zip(rows, contrast.terms, strict=True))
+        return contrast if terms == contrast.terms else replace(contrast, label=contrast.label + MATCHED, terms=terms)
+
+    found = []
+    for test in tests:
+        found.append(test)
+        if datasets := {one.dataset for one in test.contrasts if matched(one) != one}:
+            own = test.on(datasets)
+            changed = {"contrasts": tuple(map(matched, own.contrasts)), "requires": tuple(map(matched, own.requires))}
+            found.append(replace(own, dose="matched dose", **changed))
+    return tuple(found)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sarlib.config import Model, Recipe, Regularizer, require
-from sarlib.experiments.claims import ClaimTest, Contrast
+from sarlib.data import EMBEDDED
+from sarlib.experiments.claims import MATCHED, ClaimTest, Contrast, at_both_doses
 from sarlib.run import Measurement, Run
 from sarlib.tasks.metrics import MAIN_METRICS
 from sarlib.trainer.recipes import DRLOC
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 ROWS = {"A": ("A", False), "B": ("B", False), "C": ("C", False), "D": ("D", False), "E": ("A", True), "F": ("C", True)}
 
 
+#: Nearest neighbours and regressions on pixels are not for sets of more images than these.
+LARGE = 10_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """A data set, and how to train on it without SAR, with it and with DRLoc."""
@@ -30,12 +35,29 @@ class Setting:
     baseline: Run  # with seed 0
     regularizer: Regularizer  # SAR's loss
     drloc: Regularizer  # Liu et al. 2021
+    dose: float | None = None  # the weight of SAR's loss at which it lowers the entropy on such a set, where one is known
 
     def row(self, name: str) -> Run:
         """The run of row A to F of Table 1c in this setting."""
         variant, regularized = ROWS[name]
         model = dataclasses.replace(self.baseline.model, variant=variant)
         return dataclasses.replace(self.baseline, model=model, regularizers=(self.regularizer,) if regularized else ())
+
+    def sar(self, name: str, row: str = "F") -> dict[str, Run]:
+        """Row F under its name in a table, and beside it at the matched dose, where one is known for such a set."""
+        rows = {name: self.row(row)}
+        if self.dose not in (None, self.regularizer.weight):
+            loss = dataclasses.replace(self.regularizer, weight=self.dose)
+            rows[name + MATCHED] = dataclasses.replace(self.row(row), regularizers=(loss,))
+        return rows
+
+    def floor(self, table: str) -> tuple[Cell, ...]:
+        """What methods without a network reach on the same images: measured beside the baseline, of sets that are not large."""
+        data = self.baseline.data
+        if data.train_size is None or data.train_size > LARGE:
+            return ()
+        measurement = Measurement(name="floors", data=data)
+        return (Cell(table=f"{table}-floors", row="ViT", dataset=self.dataset, run=self.baseline, measurement=measurement),)
 
     def regularized(self, *regularizers: Regularizer) -> Run:
         """SAR's last block (row C) under these losses: row F under SAR's."""
@@ -88,6 +110,11 @@ class Cell:
     def with_seed(self, seed: int) -> Run:
         return self.run.with_seed(seed)
 
+    @property
+    def data(self) -> str:
+        """The name of the image set that it shows."""
+        return (self.measurement or self.run).data.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -98,9 +125,20 @@ class Table:
     tests: tuple[ClaimTest, ...] = ()
     contrasts: tuple[Contrast, ...] = ()  # differences of interest beside those from the baseline
     drawn: tuple[Cell, ...] = ()  # of a figure: what is measured of the first seed's run is arrays, not lines of the results
+    floors: tuple[Cell, ...] = ()  # what cheap methods reach on the same images; shown apart, as `report.floors`
     leads: tuple[str, ...] = MAIN_METRICS
-    shown: tuple[str, ...] = ()  # metrics of this table alone: "parameters" (of the declaration), or of the machine
+    shown: tuple[str, ...] = ()  # metrics of this table alone: "parameters", "train_loss", or of the machine
     first_seed: int = 0  # above 0 where no run may be one of another table
+
+
+def trained(
+    name: str, settings: Iterable[Setting], *, cells: Iterable[Cell], tests: Iterable[ClaimTest] = (), **rest: Any
+) -> Table:
+    """A table of trainings from scratch: its claims at both doses of SAR's loss, the floors of these settings, and how far each
+    training got."""
+    cells, floors = tuple(cells), tuple(cell for each in settings for cell in each.floor(name))
+    shown = ("train_loss", *rest.pop("shown", ()))
+    return Table(cells=cells, tests=at_both_doses(tests, cells), floors=floors, shown=shown, **rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +162,13 @@ class Experiment(Table):
                 yield cell.with_seed(seed), cell.measurement
 
     def _places(self) -> Iterator[tuple[Cell, int]]:
-        yield from ((cell, seed) for cell in self.cells for seed in self.seeds)
+        yield from ((cell, seed) for cell in (*self.cells, *self.floors) for seed in self.seeds)
         yield from ((cell, self.seeds[0]) for cell in self.drawn)
+
+    @property
+    def real(self) -> frozenset[str]:
+        """The data sets of the table that are not embedded, by their names in it."""
+        return frozenset(cell.dataset for cell in self.cells if not cell.data.startswith(EMBEDDED))
 
     def frame(self) -> pd.DataFrame:
         """The declaration as a frame to read: one line a cell."""
@@ -134,13 +177,18 @@ class Experiment(Table):
         return pd.DataFrame([_describe(cell, seeds=len(self.seeds)) for cell in self.cells]).fillna("–")
 
     def only(self, datasets: Iterable[str]) -> Experiment:
-        """The table on some of its data sets; claims that need the others become untestable. `ConfigError` for unknown ones."""
+        """The table on some of its data sets; claims are then about these, and untestable where they need others.
+
+        `ConfigError` for unknown ones.
+        """
         chosen, known = set(datasets), dict.fromkeys(cell.dataset for cell in self.cells)
         unknown = ", ".join(sorted(chosen.difference(known)))
         require(not unknown, f"{self.name} at preset {self.preset} has no data set {unknown}; it has {'; '.join(known)}")
         return dataclasses.replace(
             self,
             cells=tuple(cell for cell in self.cells if cell.dataset in chosen),
+            tests=tuple(test.on(chosen) if chosen & set(test.datasets) else test for test in self.tests),
+            floors=tuple(cell for cell in self.floors if cell.dataset in chosen),
             drawn=tuple(cell for cell in self.drawn if cell.dataset in chosen),
             contrasts=tuple(one for one in self.contrasts if all(dataset in chosen for *_, dataset in one.terms)),
         )
@@ -158,6 +206,7 @@ def _describe(cell: Cell, *, seeds: int) -> dict[str, object]:
         "lambda": run.regularizers[0].weight if run.regularizers else 0.0,
         "training images": run.data.train_size or "all",
         "epochs": run.recipe.epochs,
+        "steps": run.recipe.epochs * max(1, size // run.recipe.batch_size) if (size := run.data.train_size) else "–",
         "batch": run.recipe.batch_size,
         "pixels": run.data.image_size,
         "grid": f"{run.grid} x {run.grid}",

@@ -27,7 +27,7 @@ def tidy(
     is in the run's history in the `store`.
     """
     lines = []
-    for cell, seed in ((cell, seed) for cell in experiment.cells for seed in experiment.seeds):
+    for cell, seed in ((cell, seed) for cell in (*experiment.cells, *experiment.floors) for seed in experiment.seeds):
         run = cell.with_seed(seed)
         if cell.epoch is not None:
             history = store.history(run)
@@ -37,6 +37,9 @@ def tidy(
             measurement = cell.measurement
             found = measured[run.key, measurement.key]["metrics"] if measurement else records[run.key].metrics
             metrics = dict(sorted(found.items()))
+        if "train_loss" in experiment.shown and cell.measurement is None:
+            losses = store.history(run).query("split == 'train' and metric == 'loss'")
+            metrics["train_loss"] = losses["value"].iloc[-1]
         if "parameters" in experiment.shown:
             metrics["parameters"] = parameters(run.model, image_size=run.data.image_size) / 1e6
         place = (cell.table, cell.row, cell.dataset, seed)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sarlib import data as datasets
-from sarlib.config import Data
+from sarlib.config import Augmentation, Data
+from sarlib.experiments import doses
 from sarlib.experiments.declaration import Setting
 from sarlib.experiments.presets import Preset, Training
 from sarlib.run import Run
+from sarlib.runner import published
 
 #: Images of these sets are this small: a larger model input would only be an enlargement.
 NATIVE_SIZE = {"cifar10": 32, "cifar100": 32}
@@ -19,10 +22,12 @@ NATIVE_SIZE = {"cifar10": 32, "cifar100": 32}
 
 @dataclass(frozen=True)
 class Sets:
-    """The data sets of a preset, and those below the folder `root`, if there is one."""
+    """The data sets of a preset, and those below the folder `root`, if there is one, or those that are `known`."""
 
     preset: Preset
     root: Path | None
+    #: Of sets whose images are not there: as `data.inspect` would give it, by name.
+    known: Mapping[str, tuple[int, int, str]] = field(default_factory=dict)
 
     def setting(self, chosen: Training) -> Setting:
         """The baseline's run on the set, and SAR's loss and DRLoc for it.
@@ -36,24 +41,36 @@ class Sets:
         if chosen.warmup_epochs is not None:
             recipe = dataclasses.replace(recipe, warmup_epochs=chosen.warmup_epochs)
             losses = {name: dataclasses.replace(loss, warmup_epochs=chosen.warmup_epochs) for name, loss in losses.items()}
-        fingerprint = data.fingerprint or datasets.fingerprint(data.name, root=self.root)
+        *_, known = self.known.get(data.name, ("",))
+        fingerprint = data.fingerprint or known or datasets.fingerprint(data.name, root=self.root)
         baseline = Run(
-            data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=preset.test_crop),
-            model=dataclasses.replace(preset.model, patch_size=chosen.patch_size or preset.model.patch_size),
+            data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=preset.test_crop, crop_from=preset.crop_from),
+            model=dataclasses.replace(
+                preset.model, patch_size=chosen.patch_size or preset.model.patch_size, frames=data.frames
+            ),
             recipe=recipe,
-            augmentation=preset.augmentation,
+            augmentation=preset.augmentation if data.frames == 1 else _of_clips(preset.augmentation),
         )
-        return Setting(dataset=chosen.label or f"{data.name}, {data.train_size} images", baseline=baseline, **losses)
+        label = chosen.label or f"{data.name}, {data.train_size} images"
+        return Setting(dataset=label, baseline=baseline, **losses, dose=doses.matched(data.name, preset.doses))
+
+    def published(self, setting: Setting) -> dict[str, Run]:
+        """By row the preset's published networks, untouched, as far as their files lie below `root` (`runner.published`)."""
+        recipe = dataclasses.replace(setting.baseline.recipe, epochs=0, evaluations=0)
+        found = {row: published.named(name, root=self.root) for row, name in self.preset.published.items()}
+        return {row: dataclasses.replace(setting.baseline, recipe=recipe, pretrained=one) for row, one in found.items() if one}
 
     def real(self) -> list[list[Setting]]:
         """For every set below `root`, in alphabetical order, a setting for each of the preset's subsets that it can fill, the
         smallest first; for a set smaller than all of them, one for all of it. Empty at presets whose data are all real."""
-        names = () if self.root is None or self.preset.real is None else datasets.discover(self.root)
+        if self.preset.real is None or not (self.known or self.root):
+            return []
+        names = sorted(self.known) or datasets.discover(self.root)
         return [[self.setting(subset) for subset in self._subsets(name)] for name in names]
 
     def _subsets(self, name: str) -> list[Training]:
         real = self.preset.real
-        available, tested, fingerprint = datasets.inspect(name, root=self.root)
+        available, tested, fingerprint = self.known.get(name) or datasets.inspect(name, root=self.root)
         test_size = None if real.test_images is None or real.test_images >= tested else real.test_images
         # The smallest input not below the images' own size, with patches of a power of two, which every architecture can take.
         patch = 2 ** math.ceil(math.log2(NATIVE_SIZE.get(name, real.pixels) / real.tokens))
@@ -63,3 +80,8 @@ class Sets:
             Training(data=dataclasses.replace(data, train_size=size), patch_size=patch, epochs=epochs, warmup_epochs=warmup)
             for size, epochs, warmup in fitting
         ]
+
+
+def _of_clips(augmentation: Augmentation) -> Augmentation:
+    """What may happen to all frames of a clip alike. Mirrored, a motion is another one."""
+    return dataclasses.replace(augmentation, flip=0.0, color_jitter=0.0, rand_augment=None, erasing=0.0)

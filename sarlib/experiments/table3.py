@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from sarlib import data as datasets
-from sarlib.experiments.claims import ClaimTest, difference
-from sarlib.experiments.declaration import Setting, Table
+from sarlib.experiments.claims import ClaimTest, Contrast, difference
+from sarlib.experiments.declaration import Setting, Table, trained
 from sarlib.experiments.settings import Sets
 from sarlib.run import Run
 
@@ -26,18 +27,25 @@ def declare(sets: Sets) -> Table:
     """
     wholes = [sets.setting(sets.preset.in100), *(subsets[0] for subsets in reversed(sets.real()))]
     settings = [_share(sets, whole, share) for whole in wholes for share in SHARES]
-    names = {share: setting.dataset for share, setting in zip(SHARES, settings)}
-    order = [
-        difference(*pair, table="table3", dataset=names[share], note=f" at {share} %") for share in SHARES for pair in ORDER
-    ]
-    return Table(
+
+    def pairs(*chosen: tuple[str, str], shares: Iterable[int] = SHARES) -> tuple[Contrast, ...]:
+        places = [(each.dataset, share) for each, share in zip(settings, SHARES * len(wholes), strict=True) if share in shares]
+        return tuple(
+            difference(*pair, table="table3", dataset=dataset, note=f" at {share} %")
+            for dataset, share in places
+            for pair in chosen
+        )
+
+    return trained(
+        "table3",
+        settings,
         title="Training on shares of a data set",
-        cells=tuple(cell for each in settings for cell in each.cells("table3", _rows(each))),
-        tests=(
-            ClaimTest("t3-75", (difference(SAR, BASELINE, table="table3", dataset=names[75]),)),
-            ClaimTest("t3-75-drloc", (difference(SAR, DRLOC, table="table3", dataset=names[75]),)),
-            ClaimTest("t3-order", tuple(order), note="SAR - DRLoc and DRLoc - ViT at each of the four shares"),
-        ),
+        cells=[cell for each in settings for cell in each.cells("table3", _rows(each))],
+        tests=[
+            ClaimTest("t3-75", pairs((SAR, BASELINE), shares=[75])),
+            ClaimTest("t3-75-drloc", pairs((SAR, DRLOC), shares=[75])),
+            ClaimTest("t3-order", pairs(*ORDER), note="SAR - DRLoc and DRLoc - ViT at each of the four shares"),
+        ],
         contrasts=tuple(difference(*pair, table="table3", dataset=each.dataset) for each in settings for pair in PAIRS),
     )
 
@@ -57,4 +65,4 @@ def _share(sets: Sets, whole: Setting, share: int) -> Setting:
 def _rows(setting: Setting) -> dict[str, Run]:
     drloc = dataclasses.replace(setting.baseline, regularizers=(setting.drloc,))
     both = setting.regularized(setting.regularizer, setting.drloc)
-    return {BASELINE: setting.row("A"), DRLOC: drloc, SAR: setting.row("F"), BOTH: both}
+    return {BASELINE: setting.row("A"), DRLOC: drloc} | setting.sar(SAR) | {BOTH: both}

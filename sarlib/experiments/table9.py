@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from sarlib.experiments.claims import ClaimTest, difference
-from sarlib.experiments.declaration import Setting, Table
+from collections.abc import Iterable
+
+from sarlib.experiments.claims import ClaimTest, Contrast, difference
+from sarlib.experiments.declaration import Setting, Table, trained
+from sarlib.experiments.presets import VIT
 from sarlib.experiments.settings import Sets
 
 
@@ -20,16 +23,26 @@ def by_architecture(sets: Sets, setting: Setting) -> dict[str, Setting]:
     return {name: setting.with_model(model) for name, model in models.items()}
 
 
-def compared(table: str, settings: list[dict[str, Setting]], *, claim: str, title: str, note: str = "") -> Table:
-    """Each architecture without SAR and with it, on every data set; the claim is about the gains on the first.
+def compared(
+    table: str,
+    settings: list[dict[str, Setting]],
+    *,
+    claim: str,
+    title: str,
+    note: str = "",
+    also: Iterable[Contrast] = (),
+) -> Table:
+    """Each architecture without SAR and with it, on every data set; the claim is about the gains, and `also` about these.
 
     Beside accuracy stand millions of parameters, and the speed at which the machine trained.
     """
     rows = [(name, f"{name} + SAR", each) for models in settings for name, each in models.items()]
     gains = [difference(sar, name, table=table, dataset=each.dataset) for name, sar, each in rows]
-    return Table(
+    return trained(
+        table,
+        [models[VIT] for models in settings],
         title=title,
-        cells=tuple(cell for name, sar, each in rows for cell in each.cells(table, {name: each.row("A"), sar: each.row("F")})),
-        tests=(ClaimTest(claim, tuple(gains[: len(settings[0])]), note=note),),
+        cells=[cell for name, sar, each in rows for cell in each.cells(table, {name: each.row("A")} | each.sar(sar))],
+        tests=[ClaimTest(claim, (*gains, *also), note=note)],
         shown=("parameters", "images_per_second"),
     )

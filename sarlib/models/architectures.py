@@ -6,6 +6,7 @@ No weights come with these: `from_released` of each architecture's module rename
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,21 +20,29 @@ from sarlib.last_block import set_variant
 from sarlib.models.cvt import cvt
 from sarlib.models.pvt import pvt
 from sarlib.models.sizes import PUBLISHED
+from sarlib.models.space_time import SpaceTimeViT
 from sarlib.models.t2t import T2T
 
 
-def create(model: config.Model, *, classes: int, image_size: int) -> nn.Module:
-    """An untrained network, initialised from torch's global random state; `image_size` in pixels.
+def create(model: config.Model, *, classes: int, image_size: int, **settings: Any) -> nn.Module:
+    """An untrained network, initialised from torch's global random state; `image_size` in pixels, without classifier for 0
+    `classes`. A vit takes the `settings` of timm's VisionTransformer.
 
     Raises `ConfigError` for an image that `model` cannot be built for (`Model.require_size`).
     """
     model.require_size(image_size)
-    return set_variant(ARCHITECTURES[model.name](model, classes=classes, image_size=image_size), model.variant)
+    return set_variant(ARCHITECTURES[model.name](model, classes=classes, image_size=image_size, **settings), model.variant)
 
 
-def vit(model: config.Model, *, classes: int, image_size: int) -> VisionTransformer:
-    """timm's ViT with its own initialisation; 384 wide, 12 deep, 6 heads is its `vit_small_patch16_224`."""
-    return VisionTransformer(
+def vit(model: config.Model, *, classes: int, image_size: int, **settings: Any) -> VisionTransformer:
+    """timm's ViT with its own initialisation; 384 wide, 12 deep, 6 heads is its `vit_small_patch16_224`.
+
+    Without class token the head reads the average of the normed patch tokens: the norm stays where it is with one.
+    """
+    pooled = {"class_token": False, "global_pool": "avg", "fc_norm": False} if model.pool == "avg" else {}
+    build = functools.partial(SpaceTimeViT, frames=model.frames) if model.frames > 1 else VisionTransformer
+    return build(
+        **pooled,
         img_size=image_size,
         patch_size=model.patch_size,
         num_classes=classes,
@@ -42,6 +51,7 @@ def vit(model: config.Model, *, classes: int, image_size: int) -> VisionTransfor
         num_heads=model.heads,
         mlp_ratio=model.mlp_ratio,
         drop_path_rate=model.drop_path,
+        **settings,
     )
 
 

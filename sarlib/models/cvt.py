@@ -16,7 +16,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sarlib import config
-from sarlib.last_block import ClassRow, class_row
+from sarlib.last_block import ClassRow, query_row
 from sarlib.models.pyramid import Pyramid, linear_drop_path
 
 
@@ -45,7 +45,7 @@ class ConvolutionalAttention(nn.Module):
     def attend(self, y: Tensor, *, tokens: bool) -> tuple[Tensor, ClassRow]:
         """The layer's output for all tokens (B, N, dim) or the class token alone (B, 1, dim), and that token's part in it."""
         keys, values = self._convolve(self.conv_proj_k, y), self._convolve(self.conv_proj_v, y)
-        row = class_row(self, keys, values)
+        row = query_row(self, keys, values)
         if tokens:
             return self._all_tokens(y, keys, values), row
         if self.training:

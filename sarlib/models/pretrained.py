@@ -17,16 +17,18 @@ def start_from(model: nn.Module, weights: dict[str, Tensor], *, grid: int, heads
     """Copies trained `weights` into `model`, all but the head's; returns the names of the tensors that stay new in it.
 
     weights: by the names of `model`'s state dict. Only the head, and the norm that rows C and D of Table 1c lack (`norm2` of
-    the last block), may be missing or left over. grid, heads: of the network that was trained, tokens a side and heads of its
-    last block, as `origin` finds them. Position embeddings are resampled from `grid` to the model's own where the two differ.
+    the last block), may be missing or left over; or what a model's own `may_differ` says, by how the names begin. grid, heads:
+    of the network that was trained, tokens a side and heads of its last block, as `origin` finds them. Position embeddings are
+    resampled from `grid` to the model's own where the two differ.
 
     Raises `ConfigError` for weights of another architecture; `model` is then as before. No shape shows the number of heads.
     """
     last = next(name for name, module in model.named_modules() if module is model.blocks[-1])
+    may_differ = getattr(model, "may_differ", ("head.", f"{last}.norm2."))
     wanted = model.blocks[-1].attn.num_heads
     require(heads == wanted, f"weights of a network with {heads} heads cannot start one with {wanted}: declare as many heads")
     own = model.state_dict()
-    misfits = [name for name in own.keys() ^ weights.keys() if not name.startswith(("head.", f"{last}.norm2."))]
+    misfits = [name for name in own.keys() ^ weights.keys() if not name.startswith(may_differ)]
     taken = {name: weights[name] for name in own if name in weights and not name.startswith("head.")}
     tokens = model.stages[-1].grid[0] if hasattr(model, "stages") else math.isqrt(model.pos_embed.shape[1])
     for name in taken:

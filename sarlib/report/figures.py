@@ -69,14 +69,32 @@ def figure(results: pd.DataFrame, experiment: Experiment, *, table: str | None =
         leads = leading(results, experiment, cells)
         panes.append((name, _values_pane(results, cells, [*leads, *experiment.leads][0])))
         if leads and from_baselines(cells):
-            panes.append((name, _differences_pane(results, cells, leads)))
+            compared = {dataset: from_baselines(own) for (_, dataset), own in groups(cells).items()}
+            panes.append((name, _differences_pane(results, compared, leads)))
+    return _of_panes([(f"{name.replace('table', 'Table ')}: ", pane) for name, pane in panes])
+
+
+def forest(results: pd.DataFrame, experiment: Experiment) -> Figure:
+    """The differences that the declaration names, by data set, in each metric that the table leads with: every seed, means and
+    95 % intervals. Lines without results stay empty."""
+    compared: dict[str, list[Contrast]] = {}
+    for contrast in experiment.contrasts:
+        own = compared.setdefault(contrast.dataset, [])
+        if contrast.terms not in [each.terms for each in own]:
+            own.append(contrast)
+    leads = leading(results, experiment, experiment.cells) or list(experiment.leads)
+    return _of_panes([("", _differences_pane(results, compared, leads, what="differences that were declared"))])
+
+
+def _of_panes(panes: Sequence[tuple[str, Pane]]) -> Figure:
+    """The panes below each other, each after what its title begins with."""
     heights = [height for _, (_, height, _) in panes]
     with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
         whole = plt.figure(figsize=(WIDTH, sum(heights)), dpi=144, layout="constrained")
         plt.close(whole)  # the caller shows it; pyplot shall not show it a second time
         spaces = whole.subfigures(len(panes), squeeze=False, height_ratios=heights)[:, 0]
         for space, (name, (title, _, draw)) in zip(spaces, panes, strict=True):
-            space.suptitle(f"{name.replace('table', 'Table ')}: {title}", x=0.01, ha="left", fontsize=10)
+            space.suptitle(f"{name}{title}", x=0.01, ha="left", fontsize=10)
             draw(space)
     return whole
 
@@ -152,9 +170,14 @@ def _values_pane(results: pd.DataFrame, cells: Sequence[Cell], metric: str) -> P
     return what, 0.4 + down * (tallest + 0.75), draw
 
 
-def _differences_pane(results: pd.DataFrame, cells: Sequence[Cell], leads: Sequence[str]) -> Pane:
-    """One part's differences from the baseline, paired by seed: a forest a metric, all over the same lines."""
-    compared = {dataset: found for (_, dataset), own in groups(cells).items() if (found := from_baselines(own))}
+def _differences_pane(
+    results: pd.DataFrame,
+    by_dataset: dict[str, list[Contrast]],
+    leads: Sequence[str],
+    what: str = "difference from the baseline",
+) -> Pane:
+    """Differences paired by seed: a forest a metric, all over the same lines."""
+    compared = {dataset: own for dataset, own in by_dataset.items() if own}
     lines: list[tuple[str, Contrast | None]] = []  # from top to bottom; the heading of a data set with several has no contrast
     for dataset, own in compared.items():
         several = [(dataset, None)] * (len(compared) > 1) + [(each.label, each) for each in own]
@@ -180,7 +203,7 @@ def _differences_pane(results: pd.DataFrame, cells: Sequence[Cell], leads: Seque
         grid[0].set_ylim(len(lines) - 0.4, -0.5)
 
     labels = {each.label for own in compared.values() for each in own}
-    what = labels.pop() if len(labels) == 1 else "difference from the baseline"
+    what = labels.pop() if len(labels) == 1 else what
     how = "paired by seed, 95 % interval: filled if it excludes 0, blue if better, orange if worse"
     return f"{what}, {how}", 0.95 + LINE * len(lines), draw
 
@@ -280,7 +303,7 @@ def maps(results: pd.DataFrame, experiment: Experiment, *, store: Store, head: i
         labels = [f"test images\n{cells[0].dataset}"]
         for line, cell, attention in zip(grid[1:], cells, drawn, strict=True):
             for axes, one in zip(line, attention, strict=True):
-                shown = _draw_map(axes, one)
+                shown = draw_map(axes, one)
             peak, single = (values(results, cell, name).mean() for name in ("peak", "single"))
             labels.append(f"{cell.row}\npeak {peak:.2f}, single {single:.0f} %")
         for axes, label in zip(grid[:, 0], labels, strict=True):
@@ -300,10 +323,10 @@ def _stored_maps(run: Run, measurement: Measurement, store: Store) -> np.ndarray
     return np.asarray(attention)
 
 
-def _draw_map(axes: Axes, attention: np.ndarray) -> AxesImage:
-    """One map (k, k), and a line around the tokens that exceed its mean."""
+def draw_map(axes: Axes, attention: np.ndarray, *, alpha: float = 1.0) -> AxesImage:
+    """One map (k, k), and a line around the tokens that exceed its mean; with an `alpha` over what is drawn there."""
     h, w = attention.shape
-    shown = axes.imshow(attention / attention.max(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
+    shown = axes.imshow(attention / attention.max(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest", alpha=alpha)
     above = attention > attention.mean()
     if above.any() and not above.all():
         fine = np.kron(above, np.ones((16, 16)))  # the line then follows the tokens' edges instead of cutting their corners

@@ -17,8 +17,10 @@ import pandas as pd
 from sarlib.config import ConfigError
 from sarlib.experiments.claims import Contrast, Term
 from sarlib.experiments.declaration import Cell, Experiment
+from sarlib.tasks.metrics import REFERENCES
 
 LEVEL = 0.95
+POWER = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,22 @@ def welch_interval(first: Iterable[float], second: Iterable[float], *, level: fl
     df = total**2 / freedom if freedom > 0 else 1.0  # without any spread the interval is a point whatever df is
     mean = float(samples[0].mean() - samples[1].mean())
     return _t_interval(mean, math.sqrt(total), df=df, n=n, level=level)
+
+
+def seeds_needed(interval: Interval, effect: float) -> int:
+    """How many values like those of a 95 % interval it takes until a two-sided t test finds a mean of `effect` with `POWER`."""
+    from scipy import special
+
+    deviation = interval.half_width * math.sqrt(interval.n) / special.stdtrit(interval.n - 1, 0.5 + LEVEL / 2)
+    z = special.ndtri([0.5 + LEVEL / 2, POWER]).sum()
+    n = max(2, math.ceil((z * deviation / effect) ** 2))  # the normal approximation, which is never too many
+
+    def power(n: int) -> float:
+        return 1 - special.nctdtr(n - 1, effect / deviation * math.sqrt(n), special.stdtrit(n - 1, 0.5 + LEVEL / 2))
+
+    while power(n) < POWER:
+        n += 1
+    return n
 
 
 def _finite(values: Iterable[float]) -> np.ndarray:
@@ -131,8 +149,12 @@ def part(experiment: Experiment, table: str | None) -> tuple[Cell, ...]:
 
 
 def leading(results: pd.DataFrame, experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
-    """What a table of these cells leads with, of what `results` hold: the experiment's metrics, or, where the cells show a
-    measurement, all that it measured."""
+    """What a table of these cells leads with, of what `results` hold: the experiment's metrics; where the cells show a
+    measurement, all that it measured of the model, those first if it has them all."""
     if any(cell.measurement for cell in cells):
-        return list(pd.concat([lines(results, cell.table, cell.row, cell.dataset)["metric"] for cell in cells]).unique())
-    return [name for name in experiment.leads if (results["metric"] == name).any()]
+        there = pd.concat([lines(results, cell.table, cell.row, cell.dataset)["metric"] for cell in cells]).unique()
+        others = [name for name in there if not any(name in beside for beside in REFERENCES.values())]
+        named = experiment.leads if set(experiment.leads) <= set(others) else ()
+        return list(dict.fromkeys([*named, *others]))
+    there = results.loc[results["table"].isin({cell.table for cell in cells}), "metric"]
+    return [name for name in experiment.leads if (there == name).any()]

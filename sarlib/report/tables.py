@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,18 +12,12 @@ import pandas as pd
 
 from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell, Experiment
+from sarlib.report.checks import unlearned
 from sarlib.report.judgement import verdicts
 from sarlib.report.notation import GAP, encodable, heading, number, plus_minus
 from sarlib.report.statistics import from_baselines, groups, leading, mean_interval, paired_values, part, values
 from sarlib.tasks import metrics as known
 
-#: What the same attention masks score when they are chosen without a model; shown beside `jaccard`.
-JACCARD_REFERENCES = {
-    "jaccard_random": "random cells",
-    "jaccard_all": "all cells",
-    "jaccard_centre": "centre disc",
-    "jaccard_best": "grid's best",
-}
 #: What is shown of a difference: to read, or exact.
 _SHOWN = {False: ("n", "difference", "p_text"), True: ("n", "mean", "low", "high", "p", "per_seed")}
 WIDTH = 100  # columns of a terminal
@@ -38,7 +33,7 @@ def table(results: pd.DataFrame, experiment: Experiment, *, table: str | None = 
     on how many its mean stands; a single seed has no ±; a cell without results shows gaps.
     """
     cells = part(experiment, table)
-    left_out = {*JACCARD_REFERENCES, *known.MACHINE_METRICS} - set(experiment.shown)
+    left_out = {*itertools.chain(*known.REFERENCES.values()), *known.MACHINE_METRICS} - set(experiment.shown)
     there = results.loc[results["table"].isin({cell.table for cell in cells}), "metric"].unique()
     leads = [name for name in experiment.leads if name in there]
     metrics = [*leads, *(name for name in there if name not in left_out and name not in leads)]
@@ -154,26 +149,29 @@ def _blocks(results: pd.DataFrame, experiment: Experiment) -> Iterator[str | pd.
         own = whole[whole.index == place].set_index("row")
         for metrics in filter(len, (leading(results, experiment, cells), experiment.shown)):
             yield own.reindex(columns=["n", *map(heading, metrics)], fill_value=GAP)
-        yield from _jaccard_references(results, cells)
+        yield from _references(results, cells)
     if len(compared := _compared(results, experiment, from_baselines(experiment.cells))):
         yield from ("", "difference from the baseline, paired by seed", *_differences(compared, by_seed=True))
     if len(named := _compared(results, experiment, experiment.contrasts)):
         yield from ("", "other differences, paired by seed", *_differences(named, by_seed=False))
+    for line in unlearned(results, experiment):
+        yield from ("", line)
     if len(experiment.tests):
         yield from ("", "what the paper claims", *_verdicts(results, experiment))
 
 
-def _jaccard_references(results: pd.DataFrame, cells: Sequence[Cell]) -> Iterator[str]:
-    """What masks score without a model: a line for all rows, or one for each grid of keys where rows have different ones."""
-    known: dict[str, list[str]] = {}
-    for cell in cells:
-        samples = {what: values(results, cell, metric) for metric, what in JACCARD_REFERENCES.items()}
-        scores = ", ".join(f"{what} {number(sample.mean(), 'jaccard')}" for what, sample in samples.items() if len(sample))
-        known.setdefault(scores, []).append(cell.row)
-    known.pop("", None)
-    for scores, rows in known.items():
-        which = f" ({', '.join(rows)})" if len(known) > 1 else ""
-        yield f"  jaccard without a model{which}: {scores}"
+def _references(results: pd.DataFrame, cells: Sequence[Cell]) -> Iterator[str]:
+    """What is measured without a model: a line for all rows, or one for each grid of keys where rows have different ones."""
+    for metric, names in known.REFERENCES.items():
+        rows: dict[str, list[str]] = {}
+        for cell in cells:
+            samples = {what: values(results, cell, name) for name, what in names.items()}
+            scores = ", ".join(f"{what} {number(sample.mean(), metric)}" for what, sample in samples.items() if len(sample))
+            rows.setdefault(scores, []).append(cell.row)
+        rows.pop("", None)
+        for scores, alike in rows.items():
+            which = f" ({', '.join(alike)})" if len(rows) > 1 else ""
+            yield f"  {metric} without a model{which}: {scores}"
 
 
 def _differences(compared: pd.DataFrame, *, by_seed: bool) -> Iterator[str | pd.DataFrame]:
@@ -195,8 +193,7 @@ def _verdicts(results: pd.DataFrame, experiment: Experiment) -> Iterator[str]:
         ours = f"ours {line['ours']} {line['interval']}, {line['n']} seeds; " if line["n"] else ""
         magnitude = f" ({line['magnitude']})" if line["magnitude"] != GAP else ""
         yield f"  {line['verdict'].upper()}: {ours}paper {line['paper']}{magnitude}"
-        if line["note"]:
-            yield f"  {line['note']}"
+        yield from (f"  {label}{line[name]}" for name, label in (("note", ""), ("each set", "on each set: ")) if line[name])
 
 
 def _laid_out(block: str | pd.DataFrame, encoding: str) -> str:

@@ -115,7 +115,8 @@ def _train(run: Run, job: Job, *, device: torch.device, ranks: Ranks, on_step: O
         metrics |= {f"{name}_ema": value for name, value in ema.items()}
     if not ranks.first:
         return
-    metrics |= jaccard_references(images[1], (run.grid, run.grid), heads=run.model.heads)
+    if "jaccard" in metrics:
+        metrics |= jaccard_references(images[1], (run.grid, run.grid), heads=run.model.heads)
     rate = images_seen(run, available=len(images[0])) / trained.seconds
     metrics |= {"seconds": trained.seconds, "images_per_second": rate}
     spent = cost(run, classes=len(images[0].classes), images_per_second=rate, device=device, processes=ranks.size)

@@ -14,13 +14,20 @@ from sarlib.runner.store import Store
 
 
 def measure_all(
-    pairs: Iterable[tuple[Run, Measurement]], *, store: Store, root: Path | None, machine: Machine, title: str = ""
+    pairs: Iterable[tuple[Run, Measurement]],
+    *,
+    store: Store,
+    root: Path | None,
+    machine: Machine,
+    title: str = "",
+    runs: Iterable[Run] = (),
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """{"metrics": {name: number}, "arrays": {name: nested list}} by the keys of run and measurement, each taken once.
 
-    Runs are trained where they or their weights are missing. Errors as from `execute_all` and `sarlib.runner.measures.take`.
+    Runs are trained where they or their weights are missing, and so are these `runs`, in one go. Errors as from `execute_all`
+    and `sarlib.runner.measures.take`.
     """
-    wanted: dict[str, Work] = {}
+    wanted = {run.key: Work(run) for run in runs}
     for run, measurement in pairs:
         earlier = wanted[run.key].measurements if run.key in wanted else ()
         wanted[run.key] = Work(run, tuple(dict.fromkeys((*earlier, measurement))))

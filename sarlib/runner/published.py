@@ -22,8 +22,7 @@ WRAPPERS = ("model", "state_dict")
 
 def find(network: Published, *, root: Path | None) -> Path:
     """The file; `root` is the folder of real data sets. `ConfigError` says which file to put where if it cannot be had."""
-    folder = Path(os.environ.get("SAR_PUBLISHED") or (root or Path.cwd()) / "published").expanduser()
-    files = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES)
+    folder, files = _files(root)
     if file := _with_checksum(network.sha256, files):
         return file
     try:
@@ -36,6 +35,12 @@ def find(network: Published, *, root: Path | None) -> Path:
     raise ConfigError(f"the weights of {network.name} are not in {folder} ({reason}): {advice}")
 
 
+def named(name: str, *, root: Path | None) -> Published | None:
+    """The network `name` of timm, if there is a file of this name, as in vit_small_patch16_224.dino.safetensors."""
+    file = next((file for file in _files(root)[1] if file.stem == name), None)
+    return file and Published(name=f"timm/{name}", sha256=_checksum(file))
+
+
 def weights(network: Published, *, root: Path | None) -> dict[str, Tensor]:
     """The state dict in the file that `find` gives."""
     import torch
@@ -46,8 +51,18 @@ def weights(network: Published, *, root: Path | None) -> dict[str, Tensor]:
     return next((held[name] for name in WRAPPERS if name in held), held)
 
 
+def _files(root: Path | None) -> tuple[Path, list[Path]]:
+    """The folder of published networks, and all files of weights in it."""
+    folder = Path(os.environ.get("SAR_PUBLISHED") or (root or Path.cwd()) / "published").expanduser()
+    return folder, sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES)
+
+
 def _with_checksum(sha256: str, files: list[Path]) -> Path | None:
-    return next((file for file in files if hashlib.sha256(file.read_bytes()).hexdigest() == sha256), None)
+    return next((file for file in files if _checksum(file) == sha256), None)
+
+
+def _checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _download(name: str) -> Path:

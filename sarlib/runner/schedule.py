@@ -21,6 +21,7 @@ from tqdm import tqdm
 from sarlib.config import ConfigError, Published, TrainingError
 from sarlib.run import Run
 from sarlib.runner import launch, provenance, published
+from sarlib.runner.estimate import estimate
 from sarlib.runner.execute import Answer, Job, OnStep, Work, execute
 from sarlib.runner.machine import Machine
 from sarlib.runner.store import Record, Store
@@ -101,6 +102,8 @@ def work(job: Job) -> dict[str, Answer]:
 
 
 def _start(job: Job, generations: list[tuple[Work, ...]]) -> None:
+    if said := estimate(job, list(chain(*generations))):
+        print(f"{job.title or 'training'}: {said}", file=sys.stderr)
     for network in {each.run.pretrained for each in chain(*generations)}:
         if isinstance(network, Published):
             published.find(network, root=job.root)  # what cannot be had is named before minutes are spent

@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from sarlib.tasks.task import Task
 
 #: By `config.Task.name`, which is also the name of the file: the class in it.
-TASKS = {"classification": "Classification"}
+TASKS = {
+    "classification": "Classification",
+    "detection": "Detection",
+    "multilabel": "MultiLabel",
+    "segmentation": "Segmentation",
+    "dino": "DINO",
+    "moco": "MoCo",
+}
 
 
 def create(run: Run, classes: int) -> Task:

@@ -20,13 +20,14 @@ class Classification(Task):
     own_loss = "cross entropy"
 
     def forward(self, pixels: Tensor, targets: Tensor) -> Tensor:
-        """pixels (B, 3, H, W), targets (B, classes) that sum to 1 -> losses (1 + regularizers,)."""
+        """pixels (B, 3, H, W), of clips (B, 3 T, H, W), targets (B, classes) that sum to 1 -> losses (1 + regularizers,)."""
         output = self.output(pixels, tokens=self.tokens)
         return self.with_regularizers(F.cross_entropy(output.logits.float(), targets), output)
 
     def example_batch(self, images: int, image_size: int) -> tuple[Tensor, Tensor]:
         classes = self.model.num_classes
-        return torch.rand(images, 3, image_size, image_size), torch.full((images, classes), 1 / classes)
+        channels = 3 * getattr(self.model, "frames", 1)
+        return torch.rand(images, channels, image_size, image_size), torch.full((images, classes), 1 / classes)
 
     def measure_batch(self, pixels: Tensor, images: Images, indices: Tensor) -> dict[str, Tensor]:
         logits, similarity, _ = self.output(pixels)

@@ -8,6 +8,7 @@ in every cell (`object_cells`) is all that is needed, by attention and by the re
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -22,8 +23,18 @@ def map_metrics(similarity: Tensor, images: Images, indices: Tensor) -> dict[str
     """What is measured of the maps S (B, H, h, w) of images[indices], whatever the task; means over heads, (B,) each.
 
     entropy (Equation 7, nats), components (Equation 6, a map), and where the images have masks jaccard (0 to 1, Table 11),
-    which is NaN for an image without objects.
+    which is NaN for an image without objects. Of clips S is (B, H, T, h, w), and these are means over frames, beside
+    clip_entropy and clip_components of the volume, whose components reach over frames.
     """
+    if similarity.dim() == 5:
+        shown = images.subset(indices).by_frame()
+        frames = map_metrics(similarity.transpose(1, 2).flatten(0, 1), shown, torch.arange(len(shown)))
+        measured = {name: rows.unflatten(0, (len(similarity), -1)).nanmean(1) for name, rows in frames.items()}
+        counts = component_counts(similarity, axes=3)
+        return measured | {
+            "clip_entropy": map_entropy(similarity, axes=3).mean(1),
+            "clip_components": counts.float().mean(1),
+        }
     measured = {"entropy": map_entropy(similarity).mean(1), "components": component_counts(similarity).float().mean(1)}
     if images.masks is not None:
         cells = object_cells(images.masks[indices], images.mask_labels[indices], tuple(similarity.shape[-2:]))
@@ -40,16 +51,32 @@ def jaccard_references(images: Images, grid: tuple[int, int], *, heads: int, see
     """
     if images.masks is None:
         return {}
+    images = images.by_frame()
+    return references(object_cells(images.masks, images.mask_labels, grid), heads=heads, seed=seed)
+
+
+def references(cells: ObjectCells, *, heads: int, seed: int = 0) -> dict[str, float]:
+    """The same for objects whose pixels have been counted."""
     if heads < 1:
         raise ConfigError(f"the random reference needs at least one head, got {heads}")
-    cells = object_cells(images.masks, images.mask_labels, grid)
+    grid = tuple(cells.inside.shape[1:])
     discs = [mean_over_objects(jaccard(disc, cells)) for disc in centre_discs(grid)]
     return {
         "jaccard_all": discs[-1],
-        "jaccard_random": mean_over_objects(jaccard(random_masks(len(images), heads, grid, seed=seed), cells)),
+        "jaccard_random": mean_over_objects(jaccard(random_masks(cells.images, heads, grid, seed=seed), cells)),
         "jaccard_centre": max(discs),
         "jaccard_best": mean_over_objects(best_jaccard(cells)),
     }
+
+
+@functools.cache
+def white_noise(side: int, *, maps: int = 16_384, seed: int = 0) -> dict[str, float]:
+    """What maps of independent normal values score on a grid of side x side tokens: entropy (nats) and components a map.
+
+    Above half of the tokens lie in one large component, so that maps without any order have a low entropy too.
+    """
+    noise = torch.randn(1, maps, side, side, generator=torch.Generator().manual_seed(seed))
+    return {"entropy": map_entropy(noise).mean().item(), "components": component_counts(noise).float().mean().item()}
 
 
 def mean_over_objects(values: Tensor) -> float:
@@ -100,7 +127,7 @@ def object_cells(masks: Tensor, labels: Tensor, grid: tuple[int, int], *, void: 
     """
     n = len(masks)
     if void is None:
-        valid = _count(torch.ones_like(masks[:1, 0]), grid).expand(n, *grid)
+        valid = _count(masks.new_ones(1, *masks.shape[2:]), grid).expand(n, *grid)
     else:
         masks, valid = masks & ~void[:, None], _count(~void, grid)
     same_class = labels[:, :, None] == labels[:, None, :]
@@ -108,6 +135,18 @@ def object_cells(masks: Tensor, labels: Tensor, grid: tuple[int, int], *, void: 
     repeated = same_class.tril(-1).any(-1)  # an earlier instance already stands for this class
     image, instance = ((labels >= 0) & ~repeated & (inside.sum((-2, -1)) > 0)).nonzero(as_tuple=True)
     return ObjectCells(inside[image, instance], valid[image], image, n)
+
+
+def read_object_cells(images: Images, grid: tuple[int, int]) -> tuple[ObjectCells, ObjectCells]:
+    """The objects of `images` at the size of their pixels, their masks decoded one image at a time: void pixels left out, and
+    void pixels as background. The second is what the paper's released code does: its test for void is always passed."""
+    rules: tuple[list[ObjectCells], list[ObjectCells]] = ([], [])
+    for index in range(len(images)):
+        one = images.objects(index)
+        for found, void in zip(rules, (one.void[None], None), strict=True):
+            cells = object_cells(one.masks[None], one.mask_labels[None], grid, void=void)
+            found.append(cells._replace(image=cells.image + index))
+    return tuple(ObjectCells(*map(torch.cat, list(zip(*found))[:3]), len(images)) for found in rules)
 
 
 def jaccard(heads: Tensor, cells: ObjectCells) -> Tensor:

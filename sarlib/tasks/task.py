@@ -32,6 +32,12 @@ class Task(nn.Module):
 
     #: What messages call the task's own loss.
     own_loss = "loss"
+    #: What its training batches are made by.
+    batch_type = TrainBatches
+    #: Whether a batch may be taken in micro_batches: the mean of their losses is the batch's.
+    divisible = True
+    #: Whether each parameter's gradient is clipped by itself, or all of them together.
+    clips_each = False
 
     def __init__(self, model: nn.Module, regularizers: Mapping[str, nn.Module] | None = None) -> None:
         """model: answers `sarlib.last_block.forward`. regularizers: by name; some have parameters of their own, as DRLoc."""
@@ -45,14 +51,18 @@ class Task(nn.Module):
     def of(cls, run: Run, classes: int) -> Self:
         """The task of a run, drawn from torch's global random state: the network first, then the regularizers."""
         model, side = run.model, run.data.image_size // run.model.patch_size
-        network = models.create(model, classes=classes, image_size=run.data.image_size)
+        network = cls.network(run, classes)
         settings = {"dim": model.dim, "heads": model.heads, "grid": (side, side)}
         return cls(network, {part.name: regularizers.create(part, **settings) for part in run.regularizers})
 
-    def output(self, pixels: Tensor, *, tokens: bool = False) -> last_block.Output:
-        """The network's, of pixels (B, 3, H, W): in bfloat16 on a GPU, in float32 on a CPU."""
+    @classmethod
+    def network(cls, run: Run, classes: int) -> nn.Module:
+        return models.create(run.model, classes=classes, image_size=run.data.image_size)
+
+    def output(self, pixels: Tensor, *, tokens: bool = False, model: nn.Module | None = None) -> last_block.Output:
+        """The network's, or another `model`'s, of pixels (B, 3, H, W): in bfloat16 on a GPU, in float32 on a CPU."""
         with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=pixels.is_cuda):
-            return last_block.forward(self.model, pixels, tokens=tokens)
+            return last_block.forward(self.model if model is None else model, pixels, tokens=tokens)
 
     def with_regularizers(self, own: Tensor, output: last_block.Output) -> Tensor:
         """The losses of a batch (1 + regularizers,): the task's `own`, a scalar, and those of the network's `output`."""
@@ -62,7 +72,7 @@ class Task(nn.Module):
         """Training batches of `run`; `placement` is what `TrainBatches` takes beside: device, data_workers, rank and
         world_size."""
         settings = {"batch_size": run.recipe.batch_size, "image_size": run.data.image_size, "seed": run.seed}
-        return TrainBatches(images, augmentation=run.augmentation, **settings, **placement)
+        return self.batch_type(images, augmentation=run.augmentation, **settings, **placement)
 
     def example_batch(self, images: int, image_size: int) -> tuple[Tensor, ...]:
         """A batch of noise of `images` images, to count operations with."""
@@ -79,11 +89,19 @@ class Task(nn.Module):
             groups.append({"params": others, "weight_decay": weight_decay})
         return groups
 
+    def before_step(self, groups: list[dict[str, Any]], progress: float) -> None:
+        """Called when the gradient is there and clipped, with the optimizer's parameter groups and the share of the training
+        that is done, at least 0 and below 1: what the groups' settings or single gradients are in this step."""
+
     def after_step(self, progress: float) -> None:
         """Called after each step of the optimizer, with the share of the training that is done, above 0 and at most 1.
 
         What changes here has to be a parameter or a buffer, so that it is in the checkpoint.
         """
+
+    def failure(self, loss: float, steps: int) -> str:
+        """Why it is no use to go on after an epoch with this mean of the task's own loss, `steps` after the start; else ""."""
+        return ""
 
     def evaluate(self, images: Images, **settings: Any) -> dict[str, float]:
         """Every metric of the task on a test set, by name; `settings` are those of `measure`."""

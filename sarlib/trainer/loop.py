@@ -73,8 +73,8 @@ def train(
     `checkpoint_seconds`, and when a signal asks the process to stop: `Interrupted` is raised then, in every process at the same
     step. `pretrained` are the weights of the network that the run starts from, if it starts from one.
 
-    `TrainingError` if a loss is not finite; `ConfigError` if processes and micro_batches do not divide the batch, or the
-    pretrained weights are missing or of another architecture.
+    `TrainingError` if a loss is not finite, or the task finds no use in going on; `ConfigError` if processes and micro_batches
+    do not divide the batch, or the pretrained weights are missing or of another architecture.
     """
     training, test = images
     recipe = run.recipe
@@ -98,6 +98,7 @@ def train(
         share % micro_batches == 0,
         f"a process's share of {share} images a step cannot be cut into {micro_batches} equal micro_batches",
     )
+    require(task.divisible or micro_batches == 1, f"{run.task.name} takes a batch whole: say micro_batches 1")
     on_step((progress.epoch * batches.steps_per_epoch + progress.step) * images_a_step)
     # 6. Processes and compiler wrap the task last, which shares its parameters with what they make of it.
     called = parallel(task, device=device, ranks=ranks, compiled=compiled)
@@ -117,6 +118,7 @@ def train(
                 note = partial(progress.record, "train") if progress.step == 0 else None
                 losses = backward(called, batch, weights=weights, micro_batches=micro_batches, ranks=ranks, note=note)
                 unread.append(torch.cat([losses, clip(task, recipe.clip)]))
+                task.before_step(optimizer.param_groups, step / steps)
                 optimizer.step()
                 task.after_step((step + 1) / steps)
                 if ema is not None:
@@ -135,7 +137,9 @@ def train(
                     if stop:
                         raise Interrupted.by(stop)
             _read(unread, progress, task=task, state=state, ranks=ranks)
-            _end_epoch(progress, weights)
+            loss = _end_epoch(progress, weights)
+            if reason := task.failure(loss, progress.epoch * batches.steps_per_epoch):
+                raise TrainingError(f"run {run.key} is given up at epoch {progress.epoch}: {reason}; {what_remains(folder)}")
             if progress.epoch in evaluation_epochs(recipe):
                 measured = evaluate(task, test, run=run, device=device, ranks=ranks, data_workers=data_workers)
                 progress.record("test", measured)
@@ -191,10 +195,12 @@ def _read(unread: list[Tensor], progress: Progress, *, task: Task, state: State,
     unread.clear()
 
 
-def _end_epoch(progress: Progress, weights: list[float]) -> None:
-    """Records the means of the epoch's losses, and the `weights` that the regularizers had in it (0 without one)."""
+def _end_epoch(progress: Progress, weights: list[float]) -> float:
+    """Records the means of the epoch's losses, and the `weights` that the regularizers had in it (0 without one). Returns the
+    task's own."""
     own, *others = torch.tensor(progress.losses, dtype=torch.float64).mean(0).tolist()
     progress.record("train", {"loss": own})
     for names, mean, weight in zip(REGULARIZERS, others or [0.0], weights or [0.0]):
         progress.record("train", dict(zip(names, (mean, weight), strict=True)))
     progress.epoch, progress.step, progress.losses = progress.epoch + 1, 0, []
+    return own

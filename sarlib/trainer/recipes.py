@@ -1,4 +1,4 @@
-"""Training protocols as data: DeiT, Liu et al., T2T, PVT and CvT, each with the public code that its numbers come from.
+"""Training protocols as data: DeiT, Liu et al., T2T, PVT, CvT, DINO, MoCo-v3, each with the public code of its numbers.
 
 Numbers are those of the released code at the batch size of its own example; where the rate depends on the batch, `lr` is
 already scaled. What a released trainer does and these declarations cannot say is named in `departures`.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
-from sarlib.config import Augmentation, Recipe, Regularizer
+from sarlib.config import Augmentation, Recipe, Regularizer, SelfSupervision, Task
 
 #: One augmentation for all five: the defaults of DeiT's trainer, which the others took over.
 DEIT_AUGMENTATION = Augmentation(
@@ -55,9 +56,21 @@ class Protocol:
     departures: tuple[str, ...] = ()
     augmentation: Augmentation = DEIT_AUGMENTATION
     drop_path: float = 0.1
+    task: Task = Task()
 
 
-#: By name: the architecture's own protocol, and `liu`, under which all were trained on IN-100 for 100 epochs.
+#: Fine-tuning (Table 7) on eight GPUs of 64 images. Loop, optimizer and augmentation are those of a training from scratch: the
+#: network is in training mode, its head and the optimizer are new.
+FINE_TUNING = Protocol(
+    recipe=dataclasses.replace(_WITHOUT_EMA, epochs=100, batch_size=512, lr=5e-4 * 512 / 512, warmup_epochs=3),
+    source="github.com/helia95/SAR: README.md, main.py (after github.com/facebookresearch/moco-v3: transfer/README.md)",
+    departures=(
+        "the released command resumes a checkpoint with another head and its optimizer, which cannot run; as in MoCo v3's "
+        "transfer, from which it comes, both are new here",
+    ),
+)
+
+#: By name: the architecture's own protocol; `liu`, under which all were trained on IN-100 for 100 epochs; and `fine-tuning`.
 PROTOCOLS = {
     "deit": Protocol(recipe=DEIT_RECIPE, source="github.com/helia95/SAR: main.py, README.md (a DeiT trainer)"),
     "liu": Protocol(
@@ -89,10 +102,91 @@ PROTOCOLS = {
         source="github.com/microsoft/CvT: experiments/imagenet/cvt/cvt-13-224x224.yaml, lib/config/default.py",
         departures=("only the last of the three stages has stochastic depth there",),
     ),
+    "fine-tuning": FINE_TUNING,
 }
+
+#: ViTDet's fine-tuning of a ViT-B on COCO, for VOC's 16,551 images, about eight times fewer.
+VITDET = Protocol(
+    recipe=Recipe(epochs=36, batch_size=64, lr=1e-4, warmup_epochs=1, warmup_lr=1e-7, min_lr=1e-7, weight_decay=0.1),
+    augmentation=Augmentation(crop="resized", crop_scale=(0.25, 1.0), flip=0.5),
+    source="github.com/facebookresearch/detectron2: projects/ViTDet/configs (mask_rcnn_vitdet_b_100ep.py and its common parts)",
+    departures=(
+        "100 epochs of COCO are 184,000 steps there; here 36 of VOC are 9,300, with VOC's boxes alone instead of masks",
+        "the rate falls by a cosine, not to a tenth after 8/9 and again after 26/27 of the training",
+        "images are squares of 1,024 px: whole images squeezed, and crops of a quarter of them or more; there they keep their "
+        "shape, are scaled by 0.1 to 2.0 and padded",
+        "padding of windows is not attended to; LayerNorms of the heads are as there, but the loss of boxes is torchvision's",
+    ),
+)
 
 #: DRLoc as Liu et al. 2021 trained it: 0.1 for T2T and CvT, 0.5 elsewhere (they had neither ViT nor PVT in their tables).
 DRLOC = {
     architecture: Regularizer(name="drloc", weight=weight, schedule="warmup-linear", warmup_epochs=20, pairs=64)
     for architecture, weight in {"vit": 0.5, "t2t": 0.1, "pvt": 0.5, "cvt": 0.1}.items()
 }
+
+_OF_VIEWS = (
+    "views are cut from an image that was resized and cropped to the network's size",
+    "jitters come in a fixed order, hue turns around the grey axis of RGB, and blur is in proportion to the image",
+)
+#: By name: the self-supervised hosts of the appendix, with a ViT-S/16.
+HOSTS = {
+    # DINO's example for 100 epochs, on eight GPUs of 64 images; the rate is 5e-4 for each 256.
+    "DINO": Protocol(
+        recipe=Recipe(
+            epochs=100,
+            batch_size=512,
+            lr=5e-4 * 512 / 256,
+            warmup_epochs=10,
+            warmup_lr=0.0,
+            min_lr=1e-6,
+            weight_decay=0.04,
+            clip=3.0,
+        ),
+        task=Task(
+            name="dino",
+            self_supervision=SelfSupervision(
+                out_dim=65_536,
+                hidden=2048,
+                temperature=0.1,
+                momentum=0.996,
+                local_crops=8,
+                final_weight_decay=0.4,
+                frozen_epochs=1,
+            ),
+        ),
+        augmentation=Augmentation(),
+        source="github.com/facebookresearch/dino: main_dino.py, README.md",
+        departures=_OF_VIEWS,
+    ),
+    # 1.5e-4 for each 256 images
+    "MoCo-v3": Protocol(
+        recipe=Recipe(
+            epochs=300,
+            batch_size=4096,
+            lr=1.5e-4 * 4096 / 256,
+            warmup_epochs=40,
+            warmup_lr=0.0,
+            min_lr=0.0,
+            weight_decay=0.1,
+        ),
+        task=Task(
+            name="moco",
+            self_supervision=SelfSupervision(
+                out_dim=256, hidden=4096, temperature=0.2, momentum=0.99, global_scale=(0.08, 1.0)
+            ),
+        ),
+        augmentation=Augmentation(),
+        drop_path=0.0,
+        source="github.com/facebookresearch/moco-v3: main_moco.py, CONFIG.md",
+        departures=("its ViT-S has 12 heads; here it has 6, as the code released with the paper builds it", *_OF_VIEWS),
+    ),
+}
+
+
+def host(name: str, views: dict[str, Any], **recipe: float) -> Protocol:
+    """A published host with other sizes: of what it does with views, and of its recipe. Without stochastic depth."""
+    published = HOSTS[name]
+    views = dataclasses.replace(published.task.self_supervision, **views)
+    task = dataclasses.replace(published.task, self_supervision=views)
+    return dataclasses.replace(published, task=task, recipe=dataclasses.replace(published.recipe, **recipe), drop_path=0.0)

@@ -91,11 +91,16 @@ def gradient_norms(task: nn.Module, losses: Tensor) -> dict[str, float]:
     return {name: query_key_gradient(model, loss).norm().item() for name, loss in zip(GRADIENTS, losses)}
 
 
-def clip(task: nn.Module, limit: float | None) -> Tensor:
-    """Scales the gradient down to a norm of at most `limit`; returns its norm before that, (1,)."""
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in task.parameters() if parameter.grad is not None])
-    if limit is not None:
-        nn.utils.clip_grads_with_norm_(task.parameters(), limit, norm)
+def clip(task: Task, limit: float | None) -> Tensor:
+    """Scales the gradient, or each parameter's where the task says so, down to a norm of at most `limit`; returns the norm of
+    all before that, (1,)."""
+    clipped = [parameter for parameter in task.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in clipped])
+    if limit is not None and task.clips_each:
+        for parameter in clipped:
+            nn.utils.clip_grads_with_norm_(parameter, limit, parameter.grad.norm())
+    elif limit is not None:
+        nn.utils.clip_grads_with_norm_(clipped, limit, norm)
     return norm[None].float()
 
 

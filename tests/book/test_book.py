@@ -214,3 +214,17 @@ def test_results_without_records_of_their_runs_are_shown_all_the_same(tmp_path: 
     (tmp_path / "store" / "00ff" / "result.json").unlink()
     [page] = stage.find_pages(source, runs=tmp_path)
     assert page.record.devices == () and "unknown" in page.record.in_words()
+
+
+def test_results_of_an_earlier_declaration_say_so_at_the_top_and_at_the_end(tmp_path: Path) -> None:
+    """In every such page of the committed reference; one of today's declaration says nothing of it."""
+    said = "of an earlier declaration: version 1, today 2; recipe.epochs 36, today 200"
+    [page] = stage.find_pages(stage.NOTEBOOKS / "table2.ipynb", runs=ROOT / "runs")
+    if said not in page.earlier:
+        pytest.skip("the reference of Table 2 is of today's declaration")
+    _, top, *_, end = stage.compose(page, stage.NOTEBOOKS / "table2.ipynb").cells
+    assert f"These results are {said}" in top.source and ":::{warning}" in top.source
+    assert end.source.startswith(f"These results are {said}") and "`make table2` trains what is declared today" in end.source
+    write_results(tmp_path / "laptop", tmp_path / "store", executed(stage.NOTEBOOKS / "table2.ipynb"))
+    [page] = stage.find_pages(stage.NOTEBOOKS / "table2.ipynb", runs=tmp_path)
+    assert page.earlier == "" and page.warnings == ()

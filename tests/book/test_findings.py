@@ -3,6 +3,7 @@ the rules of their sources."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -58,12 +59,16 @@ def test_the_first_page_leads_with_the_headline_once_it_is_there(found: tables.F
     assert told != missing and "top-1" in told and "no committed results" not in told
 
 
-def test_a_set_that_only_the_results_have_is_shown_with_its_stored_run(found: tables.Found) -> None:
-    results = found.results.assign(dataset="cifar10, 500 images")
-    experiment = tables.with_sets_of(results, found.declared, found.store)
-    assert {cell.dataset for cell in experiment.cells} == {"cifar10, 500 images"} and tables.is_real("cifar10, 500 images")
-    assert {cell.row for cell in experiment.cells} == set(results["row"])
-    assert not tables.is_real("shapes-object, 500 images") and not tables.is_real("digits, 500 images")
+def test_a_row_that_only_the_results_have_is_shown_with_its_stored_run(found: tables.Found) -> None:
+    results = found.results.replace({"row": {found.experiment.cells[1].row: "of an earlier declaration"}})
+    experiment = tables.with_rows_of(results, found.declared, found.store)
+    [cell] = [cell for cell in experiment.cells if cell.row == "of an earlier declaration"]
+    key = results.loc[results["row"] == cell.row, "key"].iloc[0]
+    stored = json.loads((found.store / key / "config.json").read_text())
+    assert (cell.run.recipe.epochs, cell.run.data.train_size) == (stored["recipe"]["epochs"], stored["data"]["train_size"])
+    assert cell.baseline == experiment.cells[0].row
+    results = results.assign(dataset="another")
+    assert {each.dataset for each in tables.with_rows_of(results, found.declared, found.store).cells} == {"another"}
 
 
 def test_results_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from PIL import Image
 from torchvision import datasets
 
 from sarlib import data
-from sarlib.config import ConfigError, Data
+from sarlib.config import Augmentation, ConfigError, Data
 from sarlib.data import cache, discover, fingerprint, folders, load
 from sarlib.data.images import central_view, to_bytes
+from sarlib.data.loader import TrainBatches
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -349,3 +350,54 @@ def test_sets_are_found_and_identified_without_torch(tmp_path):
     here = os.environ | {"PYTHONPATH": str(Path(data.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True, env=here)
     assert done.stdout.split() == ["mine", "18", "12", fingerprint("mine", root=tmp_path)]
+
+
+def test_imagenette_as_torchvision_leaves_it_is_imagenette(tmp_path, monkeypatch):
+    """Its folder has another name; without it torchvision downloads it, once for both splits."""
+    fetched = []
+
+    def download(found):
+        fetched.append(found._size_root)
+        for split in ("train", "val"):
+            for kind in ("n01440764", "n02102040"):
+                save(tmp_path / "imagenette2-160" / split / kind / "0.JPEG")
+
+    monkeypatch.setattr(datasets.Imagenette, "_download", download)
+    train, test = load(spec("imagenette"), seed=0, root=tmp_path)
+    assert fetched == [tmp_path / "imagenette2-160"]
+    assert train.classes == ("n01440764", "n02102040") and train.labels.tolist() == test.labels.tolist() == [0, 1]
+    assert discover(tmp_path) == ("imagenette",)
+    load(spec("imagenette"), seed=0, root=tmp_path)
+    assert len(fetched) == 1
+    mark = fingerprint("imagenette", root=tmp_path)
+    (tmp_path / "imagenette2-160").rename(tmp_path / "imagenette")
+    assert discover(tmp_path) == ("imagenette",) and fingerprint("imagenette", root=tmp_path) == mark
+
+
+def test_a_domain_of_pacs_that_is_not_there_says_how_it_must_lie(tmp_path):
+    tree(tmp_path)
+    with pytest.raises(ConfigError, match=r"DATA/pacs-cartoon/train/<class>/\*.jpg and .* without a split: make one"):
+        load(spec("pacs-cartoon"), seed=0, root=tmp_path)
+
+
+def test_crops_may_come_from_the_photograph_instead_of_the_decoded_square(tmp_path):
+    """Test images are decoded all the same; the crops of a photograph with fine detail are sharper."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for kind in ("a", "b"):
+            folder = tmp_path / "detailed" / split / kind
+            folder.mkdir(parents=True)
+            Image.fromarray(generator.integers(0, 256, (96, 128, 3), dtype=np.uint8)).save(folder / "0.png")
+    square, photograph = (Data(name="detailed", image_size=32, crop_from=source) for source in ("square", "photograph"))
+    assert Data(name="detailed", image_size=32) == square, "so that keys of earlier results hold"
+    sharpness = {}
+    for declared in (square, photograph):
+        train, test = load(declared, seed=0, root=tmp_path)
+        assert (train.files is None) == (declared == square) and test.files is None
+        settings = {"batch_size": 2, "image_size": 32, "seed": 0, "device": "cpu"}
+        batches = TrainBatches(train, augmentation=Augmentation(crop="resized", crop_scale=(0.08, 0.3)), **settings)
+        images = torch.cat([batch.images for epoch in range(8) for batch in batches.epoch(epoch)])
+        sharpness[declared.crop_from] = images.diff(dim=-1).abs().mean().item()
+    assert sharpness["photograph"] > 1.5 * sharpness["square"]
+    with pytest.raises(ConfigError, match="unknown crop_from 'centre'; choose from square, photograph"):
+        Data(name="detailed", image_size=32, crop_from="centre")

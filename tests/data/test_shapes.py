@@ -169,3 +169,26 @@ def test_unknown_styles_and_streams_are_refused():
 
 def test_the_names_of_the_sets_are_those_of_the_styles():
     assert tuple(f"shapes-{style}" for style in STYLES) == SHAPES
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_cues_in_conflict_belong_to_another_class_in_the_same_scenes(style):
+    """Where objects are, and which, is as in the test set, and so is every pixel of the ground."""
+    sets = [Data(name=f"shapes-{style}{ending}", image_size=64, train_size=1, test_size=60) for ending in ("", "-conflict")]
+    (_, plain), (_, conflict) = (load(spec, seed=4) for spec in sets)
+    for part in ("labels", "masks", "mask_labels", "boxes"):
+        assert torch.equal(getattr(plain, part), getattr(conflict, part)), part
+    changed = (plain.pixels != conflict.pixels).any(1)
+    assert not changed[~plain.masks.any(1)].any() and plain.classes == conflict.classes
+    assert changed.flatten(1).any(1).float().mean() > 0.95
+
+
+def test_in_conflict_no_object_looks_like_itself_and_like_every_other_equally_often():
+    kind = np.arange(9000)[:, None] % 10
+    looks = {
+        conflict: shapes._look(shapes._Draws(seed=0, source=1, indices=np.arange(9000), size=8, conflict=conflict), kind)
+        for conflict in (False, True)
+    }
+    assert 0.94 < (looks[False] == kind).mean() < 0.97
+    steps = np.bincount(((looks[True] - kind) % 10).ravel(), minlength=10)
+    assert steps[0] == 0 and np.abs(steps[1:] - 1000).max() < 120

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from voc_layout import write_year
 
 from sarlib import data
+from sarlib.data import released
 from sarlib.experiments.presets import PRESETS
 
 
@@ -19,9 +21,23 @@ def imagenet(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def paper_sets(imagenet: Path) -> Path:
-    """The same, and the small sets of Table 2."""
-    for training in PRESETS["paper"].small_sets:
-        _tree(imagenet, training.data.name, ["a", "b"])
+    """The same, the sets of Tables 2 and 7, the released test sets of Table 8, VOC 2012 and VOC 2007, and UCF101's lists."""
+    write_year(imagenet / "VOCdevkit" / "VOC2012")
+    write_year(imagenet / "VOCdevkit" / "VOC2007", colour=(10, 10, 200))
+    paper = PRESETS["paper"]
+    for name in (*(training.data.name for training in paper.small_sets), *paper.fine_tuning.sets):
+        _tree(imagenet, name, ["a", "b"])
+    for place in (place for each in (released.IMAGENET_A, released.IMAGENET_C) for place in released.places(each)):
+        folder = imagenet / place / "n01498041"
+        folder.mkdir(parents=True)
+        (folder / "0.JPEG").touch()
+    for split in ("train", "test"):
+        path = imagenet / "ucfTrainTestlist" / f"{split}list01.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("Archery/v_1.avi 1\nBiking/v_1.avi 2\n")
+    for kind in ("Archery", "Biking"):
+        (imagenet / "UCF-101" / kind).mkdir(parents=True)
+        (imagenet / "UCF-101" / kind / "v_1.avi").touch()
     return imagenet
 
 

@@ -52,6 +52,7 @@ def test_trained_and_answered_tables_are_the_same_bytes(runs_folder: Path) -> No
 
 def test_a_reference_is_a_copy_of_complete_results(runs_folder: Path) -> None:
     experiment = experiments.declare("table2", preset="tiny", seeds=1).only(["digits, 48 images"])
+    experiment = dataclasses.replace(experiment, floors=())
     with pytest.raises(ConfigError, match="run the table first"):
         experiments.keep_as_reference(experiment)
     results = experiments.run(experiment, workers=1, device="cpu")
@@ -69,7 +70,7 @@ def test_a_reference_has_the_measurements(runs_folder: Path) -> None:
     """Those of the table and those of its figure; without one of them it is not complete."""
     appendix = experiments.declare("appendix", preset="tiny", seeds=1)
     cells = tuple(cell for cell in appendix.cells if cell.measurement is not None)[:1]
-    experiment = dataclasses.replace(appendix, cells=cells, drawn=appendix.drawn[:1])
+    experiment = dataclasses.replace(appendix, cells=cells, drawn=appendix.drawn[:1], floors=())
     results = experiments.run(experiment, workers=1, device="cpu")
     (run,) = {run.key: run for run in experiment.runs()}.values()
     measured = {measurement.name: f"measured/{measurement.key}.json" for _, measurement in experiment.measurements()}

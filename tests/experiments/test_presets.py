@@ -48,6 +48,13 @@ def test_a_fifth_preset_is_one_entry(
         in1k=few,
         many_images=few,
         small_sets=(few,),
+        fine_tuning=dataclasses.replace(PRESETS["tiny"].fine_tuning, sets=("shapes-sketch",)),
+        detection=dataclasses.replace(PRESETS["tiny"].detection, training=few),
+        segmentation=dataclasses.replace(PRESETS["tiny"].segmentation, training=few),
+        multilabel=few,
+        sized=few,
+        sizes=((36, 3, 3),) * 3,
+        clips=dataclasses.replace(few, data=dataclasses.replace(few.data, frames=2)),
     )
     monkeypatch.setitem(PRESETS, "fifth", fifth)
     experiment = experiments.declare(name, preset="fifth")
@@ -91,6 +98,7 @@ def test_the_paper_preset_is_the_papers_protocol(imagenet: Path) -> None:
 def test_the_paper_preset_has_the_published_architectures(imagenet: Path) -> None:
     """Parameters in millions as the architectures' papers give them, and each architecture's own recipe on IN-1K only."""
     nine, ten = (experiments.declare(name, preset="paper", data=imagenet) for name in ("table9", "table10"))
+    ten = dataclasses.replace(ten, cells=tuple(cell for cell in ten.cells if cell.table == "table10"))
     for experiment in (nine, ten):
         sizes = {
             cell.row: parameters(cell.run.model, image_size=224) / 1e6 for cell in experiment.cells if cell.baseline is None

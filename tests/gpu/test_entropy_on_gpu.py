@@ -39,6 +39,13 @@ def test_loss_and_gradient_are_those_of_the_cpu(gpu: torch.device, kind: str, gr
     require_equal(**settings, what="gradient", found=gradient, reference=wanted_gradient, tolerance=TOLERANCE[dtype])
 
 
+def test_volumes_take_the_fallback(gpu: torch.device) -> None:
+    """A clip's volume is not for the kernel: the CPU's numbers, on the device of the maps."""
+    volumes = torch.randn(6, 4, 14, 14, generator=torch.Generator().manual_seed(0))
+    for found, wanted in zip(entropy_and_gradient(volumes.to(gpu)), entropy_and_gradient(volumes), strict=True):
+        assert found.device.type == gpu.type and torch.equal(found.cpu(), wanted)
+
+
 @pytest.mark.parametrize("grid", [7, 28])
 def test_maps_without_contrast_give_zero(gpu: torch.device, grid: int) -> None:
     maps = torch.stack([torch.from_numpy(each) for each in degenerate(grid, grid).values()])

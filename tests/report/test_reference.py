@@ -32,7 +32,9 @@ def test_agreement_bit_by_bit_then_by_intervals(tmp_path: Path) -> None:
     assert judged(changed(80.0).assign(seed=results["seed"] + 10)) == ["differs"] * 4
     assert judged(changed(1.0)[results["seed"] == 0]) == ["too few seeds"] * 4
     assert judged(results[results["dataset"] == SETS[0]]) == ["bit-equal"] * 2 + ["no reference"] * 2
-    assert judged(results.assign(key="another")) == ["no reference"] * 4
+    assert judged(results.assign(key="another")) == ["earlier declaration"] * 4
+    notes = report.agreement(results, TABLE2, path)["note"]
+    assert set(notes) == {"of an earlier declaration: another configuration; commit unknown"}
     assert list(report.agreement(results, TABLE2, tmp_path / "absent.csv")["agreement"]) == ["no reference"] * 4
     assert list(report.agreement(results.iloc[:0], TABLE2, path)["agreement"]) == ["no result"] * 4
 

@@ -17,8 +17,9 @@ import pytest
 import started
 import torch
 import yaml
+from self_supervised import DINO, MOCO
 
-from sarlib.config import ConfigError, TrainingError
+from sarlib.config import ConfigError, Recipe, TrainingError
 from sarlib.run import Run
 from sarlib.runner import launch
 from sarlib.runner.execute import Job, Work, execute
@@ -26,6 +27,7 @@ from sarlib.runner.machine import Machine, check
 from sarlib.runner.schedule import execute_all
 from sarlib.runner.store import Record, Store
 from sarlib.trainer.interruption import Interrupted
+from sarlib.trainer.step import untrained
 
 pytestmark = pytest.mark.xdist_group("several-processes")
 
@@ -93,6 +95,23 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, run: Run
         alone(run, moved, on_step=on_step)
     execute_all([run], store=moved, root=None, machine=TWO)
     assert largest_difference(weights(moved, run), weights(whole, run)) <= 2e-4
+
+
+def test_two_processes_train_self_supervised_hosts_as_one(tmp_path: Path) -> None:
+    """They see the keys, the batch statistics and the centre of one. Six steps, at a rate at which rounding stays small."""
+    recipe = Recipe(epochs=2, batch_size=8, lr=1e-3)
+    models = [dataclasses.replace(run.model, drop_path=0.0) for run in (DINO, MOCO)]
+    runs = [dataclasses.replace(run, model=model, recipe=recipe) for run, model in zip((DINO, MOCO), models, strict=True)]
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    for run in runs:
+        alone(run, one)
+    execute_all(runs, store=two, root=None, machine=TWO)
+    for run in runs:
+        ours, theirs = (each.history(run).query("metric == 'loss' or split == 'test'").value.to_numpy() for each in (two, one))
+        assert ours == pytest.approx(theirs, rel=1e-3, nan_ok=True)
+        start = untrained(run, classes=10, device=torch.device("cpu")).kept()
+        moved = largest_difference(start, weights(one, run))
+        assert moved > 0 and largest_difference(weights(two, run), weights(one, run)) < 0.1 * moved
 
 
 @pytest.mark.parametrize(

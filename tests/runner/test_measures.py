@@ -7,21 +7,25 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torchvision.transforms.functional import normalize
+from torchvision.transforms.functional import normalize, to_tensor
 from untrained import keep
+from voc_layout import CLASS_MASK, write_year
 
 from sarlib import last_block
 from sarlib.config import ConfigError, Data
 from sarlib.data.images import Images
-from sarlib.entropy import map_entropy
+from sarlib.entropy import component_counts, map_entropy
 from sarlib.run import Measurement, Run
 from sarlib.runner import measures
 from sarlib.runner.execute import Job, Work, execute
 from sarlib.runner.machine import Machine
 from sarlib.runner.store import Store
+from sarlib.tasks.masks import mass_mask, upsample
 from sarlib.trainer import loop as training
 
 SHARPEST = 60.0  # e^-60 is nothing beside 1 in float32
@@ -185,6 +189,39 @@ def test_other_images_than_its_own_can_be_measured(store: Store, smallest_run: R
     torch.testing.assert_close(attention.sum((-2, -1)), torch.ones(2, 2), rtol=0, atol=36 * 5e-5)
 
 
+def test_objects_are_scored_as_the_run_scored_them(store: Store, smallest_run: Run) -> None:
+    """On the run's own test set: its metrics, its references, and what white noise has."""
+    record = execute(Work(smallest_run), Job(store, None, Machine("cpu", workers=1, threads=1)))
+    found = take(smallest_run, Measurement(name="objects", data=smallest_run.data), store)["metrics"]
+    shared = found.keys() & record.metrics.keys()
+    assert shared == {"entropy", "components", "jaccard", *(f"jaccard_{name}" for name in ("all", "random", "centre", "best"))}
+    assert {name: found[name] for name in shared} == pytest.approx({name: record.metrics[name] for name in shared}, abs=1e-6)
+    assert found["jaccard_released"] == found["jaccard"] == pytest.approx(found["jaccard_gain"] + found["jaccard_random"])
+    assert 0.6 < found["kept"] <= 0.7, "of 16 tokens at least 9.6, and few more of maps that are nearly flat"
+    noise = torch.randn(4000, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    assert found["entropy_noise"] == pytest.approx(map_entropy(noise).mean().item(), abs=0.03)
+
+
+def test_objects_of_files_at_another_size(store: Store, smallest_run: Run, tmp_path: Path) -> None:
+    """VOC's layout, shown whole at 48 px to a network that was trained at 32: 6 x 6 tokens with resampled positions."""
+    write_year(tmp_path / "VOCdevkit" / "VOC2012")
+    model = keep(smallest_run, store=store)
+    seen = Measurement(name="objects", data=Data(name="voc2012-masks", image_size=48))
+    found = measures.take(smallest_run, seen, weights=store.weights(smallest_run), root=tmp_path, device="cpu")["metrics"]
+    model.set_input_size((48, 48))
+    with Image.open(tmp_path / "VOCdevkit/VOC2012/JPEGImages/a.jpg") as picture:
+        pixels = to_tensor(picture.convert("RGB").resize((48, 48), Image.Resampling.BICUBIC))
+    with torch.no_grad():
+        maps = last_block.forward(model, normalize(pixels, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)[None]).similarity[0]
+    large = np.kron(np.array(CLASS_MASK), np.ones((12, 8), dtype=int))
+    classes = {label: large == label for label in (12, 15)}
+    for name, counts in (("jaccard", large != 255), ("jaccard_released", large > -1)):
+        kept = [upsample(mass_mask(head), (48, 48)).numpy() & counts for head in maps]
+        best = [max((k & truth).sum() / (k | truth).sum() for k in kept) for truth in classes.values()]
+        assert found[name] == pytest.approx(np.mean(best), abs=1e-6)
+    assert found["jaccard"] > found["jaccard_released"], "of two images one has objects"
+
+
 def test_an_unknown_measurement_is_named(store: Store, smallest_run: Run) -> None:
     keep(smallest_run, store=store)
     with pytest.raises(ConfigError, match="unknown measurement 'weight'; choose from collapse, maps"):
@@ -204,3 +241,20 @@ def test_weights_that_are_not_there_are_told(store: Store, smallest_run: Run, sp
     spoil(store.folder(smallest_run) / "weights.safetensors")
     with pytest.raises(ConfigError, match=f"{smallest_run.key} .*{told}.*train the run again"):
         store.weights(smallest_run)
+
+
+def test_clips_are_measured_frame_by_frame_and_as_volumes(store: Store, smallest_run: Run) -> None:
+    """By a network for images. Frames of different clips are not in order; still clips are, whatever their order."""
+    keep(smallest_run, store=store)
+    data = dataclasses.replace(smallest_run.data, test_size=6, frames=3)
+    settings = {"weights": store.weights(smallest_run), "root": None, "device": "cpu"}
+    found = measures.take(smallest_run, Measurement(name="clips", data=data), **settings)["metrics"]
+    clips = measures.first_images(data)
+    frames = similarity(smallest_run, store=store, images=clips.by_frame())
+    volumes = torch.stack([frames[3 * i : 3 * i + 3].transpose(0, 1) for i in range(6)])
+    assert found["entropy"] == pytest.approx(map_entropy(frames).mean().item(), abs=1e-6)
+    assert found["clip_components"] == pytest.approx(component_counts(volumes, axes=3).double().mean().item())
+    mixed = torch.stack([volumes[[(i - 2 * frame) % 6 for i in range(6)], :, frame] for frame in range(3)], 2)
+    assert found["mixed_entropy"] == pytest.approx(map_entropy(mixed, axes=3).mean().item(), abs=1e-6)
+    assert found["mixed_components"] == pytest.approx(component_counts(mixed, axes=3).double().mean().item())
+    assert 0 < found["jaccard"] < found["jaccard_best"] <= 1

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 from sarlib import models
-from sarlib.config import ConfigError, Published
-from sarlib.run import Run
-from sarlib.runner import published
+from sarlib.config import ConfigError, Model, Published
+from sarlib.run import Measurement, Run
+from sarlib.runner import measures, published
 from sarlib.runner.machine import Machine
+from sarlib.runner.measure import measure_all
 from sarlib.runner.schedule import execute_all
 from sarlib.runner.store import Store
 from sarlib.trainer import loop as training
@@ -107,3 +109,29 @@ def test_a_run_starts_from_a_published_network(
     execute_all([child], store=store, root=tmp_path, machine=Machine("cpu", workers=1, threads=1))
     assert given[0].keys() == state.keys() and all(torch.equal(given[0][name], state[name]) for name in state)
     assert child.key != smallest_run.key and store.has_weights(child)
+
+
+def test_a_published_network_is_measured_as_it_is(tmp_path: Path, smallest_run: Run, hub: list) -> None:
+    """Found by timm's name, not trained: its S at its own size is timm's."""
+    name = "test_vit.r160_in1k"
+    torch.manual_seed(1)
+    theirs = timm.create_model(name).eval()
+    (tmp_path / "published").mkdir()
+    assert published.named(name, root=tmp_path) is None
+    save_file(theirs.state_dict(), tmp_path / "published" / f"{name}.safetensors")
+    network = published.named(name, root=tmp_path)
+    assert network.name == f"timm/{name}" and published.find(network, root=tmp_path).stem == name
+    data = dataclasses.replace(smallest_run.data, image_size=160)
+    recipe = dataclasses.replace(smallest_run.recipe, epochs=0, evaluations=0)
+    vit = Model(patch_size=16, dim=64, depth=6, heads=2, mlp_ratio=3.0)
+    run = Run(data=data, model=vit, recipe=recipe, pretrained=network)
+    store, machine = Store(tmp_path / "store"), Machine("cpu", workers=1, threads=1)
+    heads = Measurement(name="heads", data=data, images=2)
+    ((_, found),) = measure_all([(run, heads)], store=store, root=tmp_path, machine=machine).items()
+    expected = measures.similarity(theirs, measures.first_images(data, 2), batch_size=2)
+    torch.testing.assert_close(torch.tensor(found["arrays"]["similarity"]), expected, rtol=0, atol=6e-5)
+    kept = store.weights(run)
+    assert all(torch.equal(kept[each], value) for each, value in theirs.state_dict().items() if not each.startswith("head."))
+    assert Run.from_dict(run.to_dict()) == run and store.read(run).metrics["images_per_second"] == 0 and hub == []
+    with pytest.raises(ConfigError, match="only a published network is measured after 0 epochs"):
+        dataclasses.replace(run, pretrained=None)

@@ -31,9 +31,19 @@ def test_an_average_of_the_weights_is_measured_by_the_same_metrics() -> None:
 def test_names_decimals_and_directions() -> None:
     assert all(name == each.name and each.better in ("higher", "lower", None) for name, each in METRICS.items())
     assert {*MAIN_METRICS, *MACHINE_METRICS} <= METRICS.keys()
-    decimals = {"top1": 2, "top5": 2, "components": 2, "seconds": 1, "images_per_second": 0, "parameters": 2}
-    assert {name: each.decimals for name, each in METRICS.items()} == {name: 3 for name in METRICS} | decimals
-    assert {name for name, each in METRICS.items() if each.better == "lower"} == {"loss", "seconds"}
+    decimals = {name: 2 if each.unit == "%" else 3 for name, each in METRICS.items()}
+    decimals |= {
+        "single": 3,
+        "components": 2,
+        "clip_components": 2,
+        "mixed_components": 2,
+        "seconds": 1,
+        "images_per_second": 0,
+        "parameters": 2,
+    }
+    assert {name: each.decimals for name, each in METRICS.items()} == decimals
+    lower = {name for name, each in METRICS.items() if each.better == "lower"}
+    assert lower == {"loss", "train_loss", "seconds", "corrupted", "mce"}
 
 
 def test_declarations_and_the_store_need_no_torch() -> None:

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from sarlib.trainer.recipes import DRLOC, PROTOCOLS
+from sarlib.config import Augmentation
+from sarlib.trainer.recipes import DRLOC, HOSTS, PROTOCOLS, host
 
 # Option or key of the released code -> value. `gpus` x `images` is the batch of the example that the source gives.
 DEIT = {
@@ -46,6 +47,7 @@ SOURCES = {
         "min_lr": 1e-5,
     }
     | {"decay": 0.05, "clip": None, "ema": None, "drop_path": 0.1},
+    "fine-tuning": DEIT | {"images": 64, "epochs": 100, "warmup": 3, "clip": None, "ema": None, "drop_path": 0.1},
 }
 AUGMENTATION = {
     "crop": "resized",
@@ -101,7 +103,7 @@ def test_source_is_a_public_repository_with_the_files(name: str) -> None:
 
 def test_learning_rates_by_hand() -> None:
     assert {name: protocol.recipe.lr for name, protocol in PROTOCOLS.items()} == pytest.approx(
-        {"deit": 1e-3, "liu": 1e-3, "t2t": 1e-3, "pvt": 1e-3, "cvt": 2e-3}
+        {"deit": 1e-3, "liu": 1e-3, "t2t": 1e-3, "pvt": 1e-3, "cvt": 2e-3, "fine-tuning": 5e-4}
     )
 
 
@@ -120,3 +122,40 @@ def test_drloc_is_declared_as_its_authors_trained_it() -> None:
             64,
             "l1",
         )
+
+
+#: Options of main_dino.py (its example for 100 epochs, 8 GPUs of 64 images) and of main_moco.py (4,096 images).
+HOST_SOURCES = {
+    "DINO": {"images": 8 * 64, "lr": 5e-4, "epochs": 100, "warmup": 10, "min_lr": 1e-6, "decay": (0.04, 0.4), "clip": 3.0}
+    | {"drop_path": 0.1, "out": 65536, "hidden": 2048, "temperature": 0.1, "momentum": 0.996, "scale": (0.4, 1.0)}
+    | {"locals": 8, "teacher": (0.04, 0.04), "frozen": 1},
+    "MoCo-v3": {"images": 4096, "lr": 1.5e-4, "epochs": 300, "warmup": 40, "min_lr": 0.0, "decay": (0.1, None), "clip": None}
+    | {"drop_path": 0.0, "out": 256, "hidden": 4096, "temperature": 0.2, "momentum": 0.99, "scale": (0.08, 1.0)}
+    | {"locals": 0, "teacher": (0.04, 0.04), "frozen": 0},
+}
+
+
+@pytest.mark.parametrize("name", HOST_SOURCES)
+def test_hosts_are_those_of_their_source(name: str) -> None:
+    protocol, stated = HOSTS[name], HOST_SOURCES[name]
+    recipe, views = protocol.recipe, protocol.task.self_supervision
+    assert recipe.lr == pytest.approx(stated["lr"] * stated["images"] / 256) and recipe.batch_size == stated["images"]
+    assert (recipe.epochs, recipe.warmup_epochs, recipe.warmup_lr) == (stated["epochs"], stated["warmup"], 0.0)
+    assert (recipe.min_lr, recipe.clip, recipe.ema, recipe.betas) == (stated["min_lr"], stated["clip"], None, (0.9, 0.999))
+    assert (recipe.weight_decay, views.final_weight_decay) == stated["decay"] and protocol.drop_path == stated["drop_path"]
+    assert (views.out_dim, views.hidden, views.bottleneck) == (stated["out"], stated["hidden"], 256)
+    assert (views.temperature, views.momentum, views.global_scale) == (
+        stated["temperature"],
+        stated["momentum"],
+        stated["scale"],
+    )
+    assert (views.local_crops, views.local_tokens, views.local_scale) == (stated["locals"], 96 // 16, (0.05, 0.4))
+    assert (views.teacher_temperatures, views.frozen_epochs) == (stated["teacher"], stated["frozen"])
+    assert protocol.augmentation == Augmentation() and protocol.source.startswith("github.com/facebookresearch/")
+    assert any("12 heads" in departure for departure in protocol.departures) == (name == "MoCo-v3")
+
+
+def test_a_smaller_host_differs_in_what_is_said() -> None:
+    smaller, published = host("DINO", {"out_dim": 64}, epochs=20), HOSTS["DINO"]
+    assert smaller.task.self_supervision == dataclasses.replace(published.task.self_supervision, out_dim=64)
+    assert smaller.recipe == dataclasses.replace(published.recipe, epochs=20) and smaller.drop_path == 0

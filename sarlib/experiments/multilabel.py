@@ -1,0 +1,52 @@
+"""The appendix's images with several labels: which classes an image shows, with and without SAR.
+
+The text names neither set nor metric. Here: embedded images from scratch, as Table 1 is trained; photographs from the networks
+of Table 4, at `paper` on VOC2007; the mean average precision over classes. Row C (SAR's block without its loss)
+has no network in Table 4: its own is trained there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from sarlib.config import Task
+from sarlib.data import EMBEDDED, voc
+from sarlib.experiments.claims import ClaimTest, difference
+from sarlib.experiments.declaration import Setting, Table
+from sarlib.experiments.settings import Sets
+from sarlib.experiments.with_objects import settings
+from sarlib.run import Run
+
+BASELINE, BLOCK, SAR = "ViT", "ViT, SAR's block", "ViT + SAR"
+ROWS = {BASELINE: "A", BLOCK: "C", SAR: "F"}  # of Table 1c
+
+
+def declare(sets: Sets) -> Table:
+    mixing = dataclasses.replace(sets.preset.augmentation, cutmix=0.0, label_smoothing=0.0)
+    pairs = [
+        (parent, child.with_parts(task=Task(name="multilabel"), augmentation=mixing))
+        for parent, child in settings(sets, sets.preset.multilabel, ("voc2007", "voc2012"))
+        if _several(sets, child)
+    ]
+    names = [child.dataset for _, child in pairs]
+    better = functools.partial(difference, table="multilabel", metric="mlmap")
+    return Table(
+        title="Images with several labels",
+        cells=tuple(cell for parent, child in pairs for cell in child.cells("multilabel", _rows(parent, child))),
+        tests=(ClaimTest("multilabel", tuple(better(SAR, BASELINE, dataset=name, note=f", {name}") for name in names)),),
+        contrasts=tuple(better(SAR, BLOCK, dataset=name, note=f", what the loss adds, {name}") for name in names),
+        leads=("mlmap", "jaccard", "entropy", "components"),
+    )
+
+
+def _rows(parent: Setting, child: Setting) -> dict[str, Run]:
+    """The runs of a data set (seed 0) by the name of their row, each from the same row in `parent` if its images are real."""
+    real = child.baseline.data.name not in EMBEDDED
+    return {row: dataclasses.replace(child.row(own), pretrained=parent.row(own) if real else None) for row, own in ROWS.items()}
+
+
+def _several(sets: Sets, child: Setting) -> bool:
+    """Whether images of the set show different classes. (Where all show the same one, every guess is right.)"""
+    name = child.baseline.data.name
+    return name in EMBEDDED or len({label for one in voc.read(sets.root, name)[0].annotations for label in one.labels}) > 1

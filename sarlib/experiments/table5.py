@@ -1,0 +1,58 @@
+"""Table 5: object detection, fine-tuned from the networks of Table 4 as ViTDet does, with and without SAR.
+
+Training and validation images of VOC2007 and VOC2012 to learn from, VOC2007's test images, Faster R-CNN on ViTDet's pyramid,
+VOC's mean average precision. As in ViTDet there is no class token in the detector: SAR acts through the weights that it
+pre-trained, and through its last block. The paper says nothing of a loss on the attention in fine-tuning, and there is none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from sarlib.experiments.claims import ClaimTest, difference
+from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.presets import Dense
+from sarlib.experiments.settings import Sets
+from sarlib.experiments.table6 import BASELINE, EARLIER, SAR, SCRATCH, SHOWN, rows
+from sarlib.experiments.with_objects import settings
+from sarlib.run import Measurement
+
+#: The sets with boxes below DATA, the first of each folder that is there.
+WITH_BOXES = ("voc0712", "voc2012", "voc2007")
+#: Objects on photographs are smaller: these are shown so many times as large as the networks saw theirs.
+LARGER = 2
+DRAWN = 6  # test images that the page shows
+
+
+def declare(sets: Sets) -> Table:
+    dense = sets.preset.detection
+    (parent, child), *real = settings(sets, dense.training, WITH_BOXES, larger=LARGER)
+    pairs = [(parent, _boxed(child, dense)), *((parent, _boxed(child, dense, larger=LARGER)) for parent, child in real)]
+    names = [child.dataset for _, child in pairs]
+    cells = [cell for parent, child in pairs for cell in child.cells("table5", rows(parent, child))]
+    better = functools.partial(difference, table="table5", metric="map07")
+    return Table(
+        title="Object detection",
+        cells=tuple(cells),
+        tests=(
+            ClaimTest(
+                "t5",
+                tuple(better(SAR, BASELINE, dataset=name, note=f", {name}") for name in names),
+                requires=tuple(better(BASELINE, SCRATCH, dataset=name, note=f", {name}") for name in names),
+            ),
+        ),
+        contrasts=tuple(better(row, than, dataset=name) for name in names for row, than in SHOWN),
+        drawn=tuple(_drawn(cell) for cell in cells if cell.dataset == names[0] and cell.row != EARLIER),
+        leads=("map07", "map50", "map"),
+    )
+
+
+def _boxed(child: Setting, dense: Dense, *, larger: int = 1) -> Setting:
+    """The setting as a detection, with anchors `larger` than the preset's."""
+    anchors = tuple(larger * size for size in dense.task.anchors)
+    return child.with_parts(task=dataclasses.replace(dense.task, anchors=anchors), augmentation=dense.augmentation)
+
+
+def _drawn(cell: Cell) -> Cell:
+    return dataclasses.replace(cell, measurement=Measurement(name="boxes", data=cell.run.data, images=DRAWN))

@@ -1,0 +1,68 @@
+"""Table 8: the networks of Table 4 on shifted images: ImageNet-A and ImageNet-C, or what stands in for them.
+
+Embedded objects get cues in conflict, the shape of one class with the look of another, and the images of every set ten
+corruptions of our own. Cues in conflict rather than images on which some network fails: those are biased against its family.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sarlib import data as datasets
+from sarlib.config import Data
+from sarlib.data import CONFLICT, SHAPES, released
+from sarlib.experiments import table4
+from sarlib.experiments.claims import ClaimTest, Contrast, at_both_doses, difference
+from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.settings import Sets
+from sarlib.run import Measurement
+
+NATURAL, CORRUPTED = "table8a", "table8c"
+
+
+def declare(sets: Sets) -> Table:
+    """Measurements of Table 4's runs on each of its sets; in photographs we can set no cues in conflict."""
+    preset, chosen = sets.preset, table4.settings(sets)
+    conflicting = [each for each in chosen if preset.natural or each.baseline.data.name in SHAPES]
+    cells = [cell for each in conflicting for cell in _cells(NATURAL, each, _natural(sets, each))]
+    cells += [cell for each in chosen for cell in _cells(CORRUPTED, each, _corrupted(sets, each))]
+    better = [_better(table4.SAR, table4.BASELINE, NATURAL, each, "natural") for each in conflicting]
+    error = "mce" if preset.corrupted else "corrupted"
+    fewer = [_better(table4.BASELINE, table4.SAR, CORRUPTED, each, error) for each in chosen]
+    note = "the contrast is ViT - SAR: the claim says that SAR has the smaller error"
+    tests = (ClaimTest("t8-a", tuple(better)), ClaimTest("t8-c", tuple(fewer), note=note))
+    return Table(
+        title="Natural adversarial images and common corruptions",
+        cells=tuple(cells),
+        tests=at_both_doses(tests, cells),
+        leads=("natural", "mce", "corrupted"),
+    )
+
+
+def _better(row: str, than: str, table: str, setting: Setting, metric: str) -> Contrast:
+    return difference(row, than, table=table, dataset=setting.dataset, metric=metric, note=f", {setting.dataset}")
+
+
+def _cells(table: str, setting: Setting, measurement: Measurement) -> list[Cell]:
+    cells = setting.cells(table, table4.rows(setting))
+    return [dataclasses.replace(cell, measurement=measurement) for cell in cells]
+
+
+def _natural(sets: Sets, setting: Setting) -> Measurement:
+    data = _test_set(sets, setting, sets.preset.natural)
+    name = data.name if sets.preset.natural else data.name + CONFLICT
+    return Measurement(name="natural", data=dataclasses.replace(data, name=name))
+
+
+def _corrupted(sets: Sets, setting: Setting) -> Measurement:
+    return Measurement(name="corrupted", data=_test_set(sets, setting, sets.preset.corrupted))
+
+
+def _test_set(sets: Sets, setting: Setting, other: Data | None) -> Data:
+    """The run's own test images, of each class equally many, at most as many as the preset looks at; or the released set that
+    it names instead, with its fingerprint. `ConfigError` if that is not there."""
+    if other is not None:
+        return dataclasses.replace(other, fingerprint=released.fingerprint(other.name, root=sets.root))
+    data, most = setting.baseline.data, sets.preset.shifted_images
+    tested = data.test_size or (sets.known.get(data.name) or datasets.inspect(data.name, root=sets.root))[1] or most
+    return dataclasses.replace(data, test_size=min(most or tested, tested))

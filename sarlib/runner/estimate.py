@@ -1,0 +1,102 @@
+"""How long trainings will take, said before the first begins: from similar runs in the store, else from a few steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sarlib.run import Run
+from sarlib.runner.execute import Job, Work, images_seen
+from sarlib.runner.store import Store
+
+STEPS, IMAGES, SECONDS = 4, 50, 2.0  # timed where no similar run is known: at most so many steps, of so many images, so long
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+
+
+def estimate(job: Job, works: Sequence[Work]) -> str:
+    """One line, such as "about 14 minutes on 2 cores: 18 runs, 1,200 images a second each (as in 24 earlier runs)".
+
+    Empty where nothing is to be trained, or on a GPU or cluster before the first run of its kind.
+    """
+    runs = [work.run for work in works if not job.store.has_weights(work.run)]
+    earlier = _earlier(job.store, job.machine.device) if runs else {}
+    rates: dict[str, list[float]] = {}
+    for run in {_kind(run): run for run in runs}.values():
+        similar = earlier.get(_kind(run)) or ([_timed(run, job)] if _may_time(job) else [])
+        rates[_kind(run)] = similar
+    if not runs or not all(rates.values()):
+        return ""
+    medians = {kind: statistics.median(own) for kind, own in rates.items()}
+    seconds = [images_seen(run) / medians[_kind(run)] for run in runs]
+    at_once = max(1, min(job.machine.workers or 1, len(runs)))
+    whole = max(sum(seconds) / at_once, *seconds)
+    rate = sum(map(images_seen, runs)) / sum(seconds)
+    known = sum(len(own) for kind, own in rates.items() if kind in earlier)
+    how = f"as in {known} earlier runs" if known else "by a few steps"
+    where = "a GPU" if job.machine.device.startswith("cuda") else f"{at_once} cores" if at_once > 1 else "one core"
+    said = (
+        f"{len(runs)} runs, {rate:,.0f} images a second each ({how})"
+        if len(runs) > 1
+        else f"{rate:,.0f} images a second ({how})"
+    )
+    return f"about {_duration(whole)} on {where}: {said}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds" if seconds >= 1.5 else "a second"
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
+
+
+def _kind(run: Run) -> str:
+    """What runs of one speed have in common."""
+    model = dataclasses.replace(run.model, variant="A", drop_path=0.0)
+    return repr((run.task.name, model, run.data.image_size, [each.name for each in run.regularizers]))
+
+
+def _earlier(store: Store, device: str) -> dict[str, list[float]]:
+    """Images a second of the finished runs on such a device, evaluations included, by their kind."""
+    found: dict[str, list[float]] = {}
+    for folder in store.root.glob("*/"):
+        try:
+            result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+            on_gpu = not result["provenance"]["device"].startswith("CPU")
+            if on_gpu == device.startswith("cuda"):
+                kind = _kind(Run.from_dict(json.loads((folder / "config.json").read_text())))
+                found.setdefault(kind, []).append(result["metrics"]["images_per_second"])
+        except _UNREADABLE:
+            continue  # unfinished, or another process is at it
+    return found
+
+
+def _may_time(job: Job) -> bool:
+    return job.machine.cluster is None and job.machine.processes == 1 and job.machine.device.startswith("cpu")
+
+
+def _timed(run: Run, job: Job) -> float:
+    """Images a second of the run by a few steps on noise, with what its evaluations will take at a third of a step an image."""
+    import torch
+
+    from sarlib.tasks import create
+    from sarlib.trainer.step import backward, build_optimizer
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(job.machine.threads or 1)
+    with torch.random.fork_rng(devices=[]):
+        task = create(run, classes=10)
+        optimizer = build_optimizer(task, run.recipe)
+        images, took = min(IMAGES, run.recipe.batch_size), []
+        batch = task.example_batch(images, run.data.image_size)
+        while len(took) < STEPS and sum(took) < SECONDS:
+            began = time.monotonic()
+            backward(task, batch, weights=[part.weight for part in run.regularizers])
+            optimizer.step()
+            took.append(time.monotonic() - began)
+    torch.set_num_threads(threads)
+    step = min(took) / images  # the first one warms up
+    trained, tested = images_seen(run), run.recipe.evaluations * (run.data.test_size or 10_000)
+    return trained / (step * (trained + tested / 3))

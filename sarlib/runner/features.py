@@ -1,0 +1,73 @@
+"""What features are worth that were learned without labels: k nearest neighbours, and a linear classifier in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sarlib import last_block
+from sarlib.data.images import Images
+from sarlib.data.loader import evaluation_batches
+from sarlib.tasks.masks import map_metrics
+from sarlib.tasks.task import Task
+
+#: DINO's evaluation (Caron et al. 2021): neighbours, and the temperature of their votes.
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+#: Weight of the ridge, per training image, on features with standard deviation 1.
+RIDGE = 1e-2
+#: Raw pixels are compared at so many a side.
+PIXELS = 16
+
+
+def probe(model: nn.Module | None, train: Images, test: Images, **settings: Any) -> dict[str, Any]:
+    """knn and linear of the frozen class token after the final norm, in % of the test images, and `map_metrics` of these.
+
+    model: in evaluation mode; None for raw pixels, which have no maps. Both classifiers are made of `train`. `settings`:
+    batch_size, image_size in pixels, and the device of the model.
+    """
+    if model is not None:
+        model.head = nn.Identity()
+    (known, _), (new, similarity) = (_features(model, images, **settings) for images in (train, test))
+    labels, right = train.labels.to(known.device), test.labels.to(known.device)
+    classifiers: dict[str, Callable[..., Tensor]] = {"knn": nearest, "linear": ridge}
+    found = {name: classify(known, labels, new, len(train.classes)) for name, classify in classifiers.items()}
+    metrics = {name: 100 * (answer == right).double().mean().item() for name, answer in found.items()}
+    if similarity is not None:
+        rows = map_metrics(similarity, test, torch.arange(len(test)))
+        metrics |= Task.summarize(None, {name: values.double() for name, values in rows.items()})
+    return {"metrics": metrics, "arrays": {}}
+
+
+def _features(model: nn.Module | None, images: Images, **settings: Any) -> tuple[Tensor, Tensor | None]:
+    """(n, dim) float32 on the device, and S (n, H, k, k) on the CPU; of pixels the means of PIXELS x PIXELS areas."""
+    shown = evaluation_batches(images, **settings)
+    with torch.no_grad():
+        if model is None:
+            return torch.cat([F.adaptive_avg_pool2d(pixels, PIXELS).flatten(1) for pixels, _ in shown]), None
+        outputs = [last_block.forward(model, pixels) for pixels, _ in shown]
+    return torch.cat([each.logits for each in outputs]), torch.cat([each.similarity.cpu() for each in outputs])
+
+
+def nearest(known: Tensor, labels: Tensor, new: Tensor, classes: int) -> Tensor:
+    """The class (m,) of each of the features `new` (m, dim): each of the NEIGHBOURS with the largest cosine among `known`
+    (n, dim) votes for its own of the `labels` (n,), with weight exp(cosine / TEMPERATURE)."""
+    known, votes = F.normalize(known, dim=1), F.one_hot(labels, classes).float()
+    answers = []
+    for some in F.normalize(new, dim=1).split(1024):
+        cosine, index = (some @ known.T).topk(min(NEIGHBOURS, len(known)))
+        answers.append(((cosine / TEMPERATURE).exp()[..., None] * votes[index]).sum(1).argmax(1))
+    return torch.cat(answers)
+
+
+def ridge(known: Tensor, labels: Tensor, new: Tensor, classes: int) -> Tensor:
+    """The class (m,) by least squares on the labels' indicators with weight RIDGE x n on the squared coefficients, in float64;
+    features are brought to mean 0 and standard deviation 1 of those `known`, the intercept is free."""
+    known, new, wanted = known.double(), new.double(), F.one_hot(labels, classes).double()
+    mean, spread = known.mean(0), known.std(0, correction=0).clamp(min=1e-9)
+    known, new, share = (known - mean) / spread, (new - mean) / spread, wanted.mean(0)
+    penalty = RIDGE * len(known) * torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
+    return (new @ torch.linalg.solve(known.T @ known + penalty, known.T @ (wanted - share)) + share).argmax(1)

@@ -76,20 +76,23 @@ def read(path: Path, whose: str) -> Found:
 
 def with_rows_of(results: pd.DataFrame, experiment: Experiment, store: Path) -> Experiment:
     """The declaration of what the results hold: with the rows and sets that only they have, as those of an earlier declaration,
-    and without sets that they lack. A cell that is not declared shows the run that the `store` has of it."""
+    and without sets that they lack. A cell shows the run that the `store` has of it."""
     declared = {(cell.table, cell.dataset, cell.row): cell for cell in experiment.cells}
     baselines = {(cell.table, cell.row): cell.baseline for cell in experiment.cells}
     cells, firsts = [], {}
     places = results.drop_duplicates(["table", "dataset", "row"])[["table", "dataset", "row", "key"]]
     for table, dataset, row, key in places.itertuples(index=False):
         first = firsts.setdefault((table, dataset), row)
-        cell = declared.get((table, dataset, row))
-        if cell is None and (run := _stored(store, key)):
+        cell, run = declared.get((table, dataset, row)), _stored(store, key)
+        if cell and run:
+            cell = dataclasses.replace(cell, run=run)  # what was really run, where the declaration has changed since
+        elif run:
             baseline = baselines.get((table, row), None if row == first else first)
             cell = Cell(table=table, row=row, dataset=dataset, run=run, baseline=baseline)
         cells += [cell] if cell else []
-    there = {(cell.table, cell.dataset) for cell in cells}
-    cells += [cell for place, cell in declared.items() if place[:2] in there and cell not in cells]  # failed rows
+    there = {(cell.table, cell.dataset, cell.row) for cell in cells}
+    sets = {place[:2] for place in there}
+    cells += [cell for place, cell in declared.items() if place[:2] in sets and place not in there]  # failed rows
     return dataclasses.replace(experiment, cells=tuple(cells))
 
 

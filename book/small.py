@@ -22,7 +22,7 @@ def learned(everything: Sequence[Found]) -> str:
     rows = []
     for found in everything:
         if found.preset != tables.SAYS_NOTHING:
-            for (table, dataset), cells in groups(found.declared.cells).items():
+            for (table, dataset), cells in groups(found.experiment.cells).items():
                 rows += _row(found, table, dataset, cells[0])
     head = ("data set", "table", "optimizer steps", "training loss: first, last", "top-1 of the baseline, %", "seeds")
     return markup.table(head, dict.fromkeys(rows)) if rows else "No results yet."

@@ -125,9 +125,6 @@ class Browser:
             self._note(json.loads(self.socket.recv()))
         self.run("window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 0) : 0")
 
-    def resize(self, width: int, height: int = 900) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression, or what its promise comes to."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

@@ -31,6 +31,7 @@ PUBLIC = {
         "sarlib/run.py": ("Run", "Measurement"),
         "sarlib/regularizers.py": ("create",),
     },
+    "To explore": {"sarlib/explore.py": ("train", "load", "changed", "look")},
     "Tables": {"sarlib/experiments/__init__.py": ("declare", "run", "open_store", "runs_folder", "csv_path")},
     "What is made of results": {
         "sarlib/report/tables.py": ("table", "differences", "contrasts", "epochs_to_reach", "text"),

@@ -86,7 +86,8 @@ def figure(everything: Sequence[Found], out: Path) -> str:
 
     path = out / "_figures" / "headline.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    report.figure(found.results, found.experiment).savefig(path, transparent=True, dpi=110)
+    draw = report.forest if found.name == HEADLINE else report.figure
+    draw(found.results, found.experiment).savefig(path, transparent=True, dpi=110)
     return f"```{{figure}} _figures/headline.png\n:alt: {findings.alternative(found, kind='figure')}\n:class: drawn\n```"
 
 

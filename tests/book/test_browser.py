@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 #: What the theme says of itself.
-THEME = re.compile(r"\[PST\]: (Changed to|Scrolled)|\[togglebutton\]")
+THEME = re.compile(r"\[PST\]: (Changed to|Scrolled|Set focus)|\[togglebutton\]")
 
 #: Elements that reach beyond the window and are in no box that scrolls.
 CUT = """(() => {

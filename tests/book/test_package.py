@@ -54,6 +54,11 @@ def test_citation_licence_and_project_agree() -> None:
     assert f"version = {{{PROJECT['version']}}}" in (ROOT / "book" / "bibliography.md").read_text()
 
 
+def test_the_readme_names_every_extra() -> None:
+    sentence = (ROOT / "README.md").read_text().split("the extras are ")[1].split(".")[0]
+    assert set(sentence.replace("`", "").replace(" and", ",").split(", ")) == set(PROJECT["optional-dependencies"])
+
+
 def test_the_workflow_runs_the_whole_check_and_builds_the_book() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     commands = [step.get("run", "") for step in jobs["check"]["steps"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -24,10 +25,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def test_an_installation_has_its_data_and_runs_outside_a_checkout(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    tracked = subprocess.run(["git", "ls-files", "sarlib"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    for name in (*tracked, "pyproject.toml", "README.md", "LICENSE"):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes((ROOT / name).read_bytes())
+    shutil.copytree(ROOT / "sarlib", source / "sarlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
     subprocess.run(command, check=True)
     [wheel] = tmp_path.glob("*.whl")

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from stage import Page
 
 MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
-NAMES = ("figure", "curves", "maps", "forest", "heads", "masks", "blobs", "boxes", "segments", "severities", "gains")
-FIGURE_CALLS = tuple(f"report.{name}(" for name in NAMES)
+FIGURE_CALLS = tuple(f"report.{name}(" for name in findings.SHOWS if name != "gradients")
 #: The first cell that calls one of these opens the section.
 SECTIONS = {
     "How it was done": ("experiments.declare(",),
@@ -40,8 +39,6 @@ SECTIONS = {
     ),
     "Beside the reference results": ("report.agreement(",),
 }
-#: How a figure's call is described in its text alternative.
-FIGURES = {"report.curves(": "curves", "report.maps(": "maps", "report.figure(": "figure"}
 
 
 def compose(page: Page, source: Path, *, found: Found | None = None, out: Path | None = None) -> NotebookNode:
@@ -116,7 +113,7 @@ def _shown(page: Page, cell: NotebookNode, found: Found | None) -> NotebookNode:
             output.data["text/html"] = frames.laid_out(output.data["text/html"])
         pictured = pictured or any(kind.startswith("image/") for kind in output.get("data", {}))
     if pictured:
-        kind = next((kind for call, kind in FIGURES.items() if _calls(cell, (call,))), "figure")
+        kind = next((kind for kind in findings.SHOWS if _calls(cell, (f"report.{kind}(",))), "figure")
         alternative = findings.alternative(found, kind=kind) if found else f"A figure of {page.name}."
         cell.metadata["mystnb"] = {"image": {"alt": alternative}}
     if "parameters" not in cell.metadata.get("tags", []):

@@ -132,17 +132,30 @@ def meaning(found: Found) -> list[str]:
     return said
 
 
+#: What the figures of `sarlib.report` show; those in PICTURES show images, and no sentence about numbers says it better.
+SHOWS = {
+    "figure": "Each seed's {lead} with means and 95 % intervals, and the differences from the baseline,",
+    "curves": "Curves of {lead} against epochs",
+    "forest": "The declared differences with every seed and 95 % intervals",
+    "gradients": "The gradients of the task and of the loss over training",
+    "gains": "What SAR adds against the number of parameters",
+    "severities": "The metric against the severity of each corruption",
+    "maps": "Test images, and below them the attention map of one head",
+    "heads": "Test images, and the attention maps of every head",
+    "masks": "Test images, and the patches that hold 60 % of the attention, with their components,",
+    "blobs": "From an image to its map, what exceeds the mean, its components and their terms of the entropy",
+    "boxes": "Test images with the predicted boxes beside the true ones",
+    "segments": "Test images with the predicted masks beside the true ones",
+}
+PICTURES = ("maps", "heads", "masks", "blobs", "boxes", "segments")
+
+
 def alternative(found: Found, *, kind: str, table: str | None = None) -> str:
     """What a figure of these results shows, in words, for those who do not see it."""
     cells = [cell for cell in found.experiment.cells if table in (None, cell.table)]
     sets, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("dataset", "row"))
     where = sets[0] if len(sets) == 1 else f"{len(sets)} data sets"
-    if kind == "curves":
-        what = f"Curves of {found.experiment.leads[0]} against epochs"
-    elif kind == "maps":
-        what = "Test images, and below them the attention map of one head of each row"
-    else:
-        what = f"Each seed's {found.experiment.leads[0]} with means and 95 % intervals, and the differences from the baseline,"
-    said = [line.replace("**", "") for line in sentences(found)[:1]] if kind != "maps" else []
+    what = SHOWS[kind].format(lead=found.experiment.leads[0])
+    said = [] if kind in PICTURES else [line.replace("**", "") for line in sentences(found)[:1]]
     listed = f": {', '.join(rows)}" if len(rows) < 9 else ""
     return " ".join([f"{what} of {len(rows)} rows on {where}{listed}.", *said])

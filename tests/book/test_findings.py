@@ -123,3 +123,16 @@ def test_equally_precise_sets_have_the_t_interval_of_their_means() -> None:
 def test_sets_that_agree_have_no_variance_between_them_and_two_sets_have_none_at_all() -> None:
     assert synthesis.random_effects(sets_with([1.0, 1.1, 0.9], 2.0, 8)).between == 0
     assert synthesis.random_effects(sets_with([1.0, 1.1], 2.0, 8)) is None
+
+
+def test_every_figure_that_a_notebook_draws_has_words() -> None:
+    """What draws a figure is a function of `sarlib.report` that returns one."""
+    import inspect
+
+    from sarlib import report
+
+    called = set()
+    for path in (Path(staged_book.ROOT) / "book" / "notebooks").glob("*.ipynb"):
+        called |= set(re.findall(r"report\.(\w+)\(", path.read_text(encoding="utf-8")))
+    figures = {name for name in called if "Figure" in str(inspect.signature(getattr(report, name)).return_annotation)}
+    assert len(figures) > 5 and figures <= set(findings.SHOWS)

@@ -79,6 +79,7 @@ bench: $(STAMP) ## measure speed and memory: runs/bench/<device>.json
 gpu-check: $(STAMP) ## what a borrowed GPU is wanted for, in ten minutes, into the folder OUT; again to go on
 	@bash book/gpu_check.sh $(PY) $(call quote,$(OUT)) $(call quote,$(DATA))
 
+# The notebook is executed once more, so that its page is set beside the reference that it has just become.
 reference: $(STAMP) ## make your results of PRESET (of all, or of NAMES) the committed reference in runs/reference/, with the settings they were made with
 	@set -e; preset=$(call quote,$(PRESET)); \
 	for name in $(or $(NAMES),$(DECLARED)); do \
@@ -86,6 +87,7 @@ reference: $(STAMP) ## make your results of PRESET (of all, or of NAMES) the com
 	  if [ ! -f "$$mine.ipynb" ]; then continue; fi; \
 	  if [ "$$mine.csv" -nt "$$mine.ipynb" ]; then echo "$$mine.ipynb is older than $$mine.csv: run make $$name first" >&2; exit 2; fi; \
 	  $(PY) -m sarlib $$name $(ARGUMENTS) --keep-as-reference; \
+	  $(PY) book/execute.py $$name $(ARGUMENTS); \
 	  cp "$$mine.ipynb" "runs/reference/$$preset/"; \
 	done
 

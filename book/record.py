@@ -37,6 +37,11 @@ class Record:
         joined = (self._joined(values) for values in (self.devices, self.torch))
         return (str(self.seeds), *joined, _duration(self.seconds), self.executed, self._joined(self.commits))
 
+    @property
+    def minutes(self) -> str:
+        """The training time of all runs together."""
+        return _duration(self.seconds)
+
     @staticmethod
     def _joined(values: tuple[str, ...]) -> str:
         return ", ".join(values) or "unknown"

@@ -7,35 +7,42 @@ page and in the status chapter.
 
 from __future__ import annotations
 
-import re
+import os
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import api
+import attention
+import claims_page
+import departures
+import front
+import interactions
 import markup
 import nbformat
+import pictures
 import recipes
+import results
+import small
 import speed
 import yaml
+from chapter import MAIN_PRESET, compose
 from execute import NOTEBOOKS, ROOT, digest, failed
 from nbformat import NotebookNode
 from record import Record, read_record
+from results import REFERENCE, YOURS, Found
 
-from sarlib import experiments, report
+from sarlib import report
 from sarlib.config import ConfigError
-from sarlib.experiments.results import read_csv
-from sarlib.runner.store import Store
+from sarlib.report.judgement import VERDICTS as JUDGED
 
 BOOK = ROOT / "book"
-MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
-#: A cell of a frame that holds sentences; book.css lets these wrap and keeps numbers in one piece.
-LONG_CELL = re.compile(r"<td>([^<]{29,})</td>")
-KINDS = ("headline", "dose", "table", "figure", "appendix", "self_supervised", "multilabel", "future_work")
 #: Folders whose files chapters quote, and where these find them.
 QUOTED = {"sarlib": "sarlib", "tests": "tests", "book/examples": "examples"}
-YOURS, REFERENCE, NOBODY = "yours", "reference", "none"
+NOBODY = "none"
+NO_MAPS = "No maps of trained networks have been kept: `python book/attention.py` does it."
 #: Cells that papermill adds to an executed notebook.
 ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
 
@@ -60,12 +67,21 @@ class Page:
     def command(self) -> str:
         return f"make {self.name}" + ("" if self.preset == MAIN_PRESET else f" PRESET={self.preset}")
 
+    def shows(self, found: Found) -> bool:
+        """Whether these are the results of this page."""
+        return (found.name, found.preset, found.whose) == (self.name, self.preset, self.whose)
 
-def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS) -> list[Page]:
-    """Fill the folder `out` (replaced) with the book's sources for the results below `runs`; returns its notebook pages."""
+
+def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS, repository: str | None = None) -> list[Page]:
+    """Fill the folder `out` (replaced) with the book's sources for the results below `runs`; returns its notebook pages.
+
+    `repository` is the address that buttons and links of the pages lead to (default: the environment's SAR_REPOSITORY, or
+    none).
+    """
+    repository = (os.environ.get("SAR_REPOSITORY", "") if repository is None else repository).rstrip("/")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    for pattern in ("_config.yml", "references.bib", "*.md"):
+    for pattern in ("references.bib", "*.md"):
         for path in BOOK.glob(pattern):
             shutil.copy(path, out)
     shutil.copytree(BOOK / "_assets", out / "_assets")
@@ -74,21 +90,71 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS) -> list[Page]:
         shutil.copytree(ROOT / folder, out / to, ignore=shutil.ignore_patterns("__pycache__"))
     _vendor_mathjax(out / "_assets" / "mathjax")
 
+    everything, refused = results.collect(runs)
     pages = [page for source in _in_order(notebooks) for page in find_pages(source, runs=runs)]
     for page in pages:
-        nbformat.write(compose(page, notebooks / f"{page.name}.ipynb"), out / f"{page.file}.ipynb")
-    (out / "_toc.yml").write_text(yaml.safe_dump(_table_of_contents(pages), sort_keys=False), encoding="utf-8")
-    _fill(out / "status.md", status_table(pages))
-    _fill(out / "speed.md", speed.sections(runs))
-    _fill(out / "baselines.md", recipes.section())
+        found = next((one for one in everything if page.shows(one)), None)
+        if found:
+            (out / "_results").mkdir(exist_ok=True)
+            shutil.copy(found.path, out / "_results" / f"{page.file}.csv")
+        nbformat.write(compose(page, notebooks / f"{page.name}.ipynb", found=found, out=out), out / f"{page.file}.ipynb")
+    _write(out / "_toc.yml", _table_of_contents(pages))
+    _write(out / "_config.yml", _configuration(repository))
+    _chapters(out, runs, pages, everything, refused, repository)
     return pages
 
 
-def _fill(chapter: Path, made: str) -> None:
-    """Put what was `made` in the place of the chapter's mark, `<!-- NAME -->` with the chapter's name."""
-    mark, text = f"<!-- {chapter.stem} -->", chapter.read_text(encoding="utf-8")
-    assert mark in text, f"{chapter.name} lacks {mark}"
-    chapter.write_text(text.replace(mark, made), encoding="utf-8")
+def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found], refused: list[str], repository: str) -> None:
+    """Fill the marks of the chapters that are made from results, and write the data of their interactions."""
+    kept = attention.kept(runs)
+    picture = pictures.explained(kept, out / "_figures" / "explained.png") if kept else ""
+    heads = pictures.heads(kept, out / "_figures" / "heads.png") if kept else ""
+    explained = _drawn("explained", picture, front.caption(kept)) if kept else ""
+    interactions.write(out / "_assets", attention=kept, everything=everything)
+    _fill(out / "intro.md", picture=explained, figure=front.figure(everything, out), headline=front.headline(everything),
+          where=front.where(everything, repository=repository), verdicts=front.explained_verdicts(JUDGED))  # fmt: skip
+    _fill(out / "attention.md", attention=_drawn("heads", heads, front.caption(kept)) if kept else NO_MAPS)
+    _fill(out / "claims.md", **claims_page.page(everything, refused, out=out, pages=[page.file for page in pages]))
+    _fill(out / "small_machine.md", learned=small.learned(everything), manipulation=small.manipulation(everything),
+          spread=small.spread(everything), seeds=interactions.as_table(everything))  # fmt: skip
+    _fill(out / "departures.md", departures=departures.section(everything, repository=repository))
+    _fill(out / "api.md", api=api.section())
+    _fill(out / "status.md", status=status_table(pages))
+    _fill(out / "speed.md", speed=speed.sections(runs))
+    _fill(out / "baselines.md", baselines=recipes.section())
+
+
+def _fill(chapter: Path, **made: str) -> None:
+    """Put what was `made` in the place of the chapter's marks, `<!-- NAME -->`."""
+    text = chapter.read_text(encoding="utf-8")
+    for name, part in made.items():
+        mark = f"<!-- {name} -->"
+        assert mark in text, f"{chapter.name} lacks {mark}"
+        text = text.replace(mark, part)
+    chapter.write_text(text, encoding="utf-8")
+
+
+def _drawn(name: str, alternative: str, caption: str) -> str:
+    """A figure of this build; it says what an interaction beside it says, where there are no scripts."""
+    return f"```{{figure}} _figures/{name}.png\n:alt: {alternative}\n:class: drawn\n\n{caption}\n```"
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def _configuration(repository: str) -> dict[str, Any]:
+    """`book/_config.yml`; with buttons that open a notebook elsewhere and links to the sources where the address is known."""
+    configuration = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    if repository:
+        configuration["repository"] = {"url": repository, "path_to_book": "book/notebooks", "branch": "main"}
+        configuration["html"] = {"use_repository_button": True, "use_issues_button": True}
+        configuration["launch_buttons"] = {
+            "colab_url": "https://colab.research.google.com",
+            "binderhub_url": "https://mybinder.org",
+            "notebook_interface": "jupyterlab",
+        }
+    return configuration
 
 
 def find_pages(source: Path, *, runs: Path) -> list[Page]:
@@ -118,23 +184,20 @@ def _find_page(source: Path, preset: str, *, runs: Path) -> Page:
             if is_stale(executed, nbformat.read(source, 4)):
                 warnings.append("The notebook has changed since these results were made.")
             if whose == YOURS and has_newer_results(path, executed):
-                results = path.with_suffix(".csv").name
-                warnings.append(f"`{results}` was written anew since, with other results than those on this page.")
-            results = path.with_suffix(".csv")
-            record = read_record(executed, results, store=store)
-            earlier = _earlier(results, preset, store)
+                written = path.with_suffix(".csv").name
+                warnings.append(f"`{written}` was written anew since, with other results than those on this page.")
+            record = read_record(executed, path.with_suffix(".csv"), store=store)
+            earlier = _earlier(path.with_suffix(".csv"), whose)
             if earlier:
                 warnings.append(f"These results are {earlier}.")
             return Page(source.stem, preset, whose, path, tuple(warnings), record, earlier)
     return Page(source.stem, preset, NOBODY, None, (*warnings, "There are no results yet."), None)
 
 
-def _earlier(results: Path, preset: str, store: Path) -> str:
+def _earlier(path: Path, whose: str) -> str:
     """In what the results are of another declaration than today's; "" where they are not, or cannot be read."""
     try:
-        found = read_csv(results)
-        declared = experiments.declare_again(results.stem, found, preset=preset, store=Store(store))
-        return report.of_earlier(found, declared, store)
+        return results.read(path, whose).earlier
     except ConfigError:
         return ""
 
@@ -172,46 +235,6 @@ def _error(notebook: Path) -> str:
     return "an error that was not recorded"
 
 
-def compose(page: Page, source: Path) -> NotebookNode:
-    """The notebook that the page shows: title, then what these results are, then the cells."""
-    notebook = nbformat.read(page.shown or source, 4)
-    title, *cells = notebook.cells
-    if page.preset != MAIN_PRESET:
-        heading, *rest = title.source.split("\n")
-        title.source = "\n".join((f"{heading} ({page.preset})", *rest))
-    injected = any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells)
-    for cell in cells:
-        if injected and "parameters" in cell.metadata.get("tags", []):
-            cell.metadata.tags = [*cell.metadata.tags, "remove-cell"]  # defaults that were not used
-        for output in cell.get("outputs", []):
-            if "text/html" in output.get("data", {}):
-                output.data["text/html"] = LONG_CELL.sub(r'<td class="text">\1</td>', output.data["text/html"])
-    notebook.metadata.pop("widgets", None)
-    notebook.cells = [title, nbformat.v4.new_markdown_cell(_banner(page), id="what-is-shown"), *cells]
-    if page.earlier:
-        again = f"These results are {page.earlier}. `{page.command}` trains what is declared today."
-        notebook.cells.append(nbformat.v4.new_markdown_cell(again, id="earlier-declaration"))
-    return notebook
-
-
-def _banner(page: Page) -> str:
-    """Whose results the page shows and what they must not be taken for, as admonitions."""
-    admonitions = []
-    if page.whose == YOURS:
-        admonitions.append(f":::{{admonition}} Your own results\n:class: tip\nPreset {page.preset}{_behind(page)}.\n:::")
-    if page.whose == REFERENCE:
-        text = f"Preset {page.preset}{_behind(page)}. `{page.command}` puts your own here. "
-        text += "Where the page sets results beside the reference, it sets these beside themselves."
-        admonitions.append(f":::{{admonition}} Reference results\n:class: note\n{text}\n:::")
-    if page.warnings:
-        admonitions.append(f":::{{warning}}\n{' '.join(page.warnings)} `{page.command}` runs it.\n:::")
-    return "\n\n".join(admonitions)
-
-
-def _behind(page: Page) -> str:
-    return page.record.in_words() if page.record else ""
-
-
 def status_table(pages: list[Page]) -> str:
     """The status chapter's table, as Markdown."""
     rows = []
@@ -223,13 +246,9 @@ def status_table(pages: list[Page]) -> str:
 
 
 def _in_order(notebooks: Path) -> list[Path]:
-    """Source notebooks by kind, then by number: table2 before table10."""
-
-    def place(path: Path) -> tuple[int, int]:
-        kind = path.stem.rstrip("0123456789")
-        return KINDS.index(kind), int(path.stem.removeprefix(kind) or 0)
-
-    return sorted(notebooks.glob("*.ipynb"), key=place)
+    """Source notebooks in the order of the book: the headline, tables, figures, the appendix, all others."""
+    names = [path.stem for path in sorted(notebooks.glob("*.ipynb"))]
+    return [notebooks / f"{name}.ipynb" for name in results.ordered(tuple(names))]
 
 
 def _table_of_contents(pages: list[Page]) -> dict[str, Any]:

@@ -268,7 +268,11 @@ class Regularizer:
     hidden: int = 512
 
     def __post_init__(self) -> None:
-        require(self.name in REGULARIZERS, f"unknown regularizer {self.name!r}; choose from {', '.join(REGULARIZERS)}")
+        known = self.name in REGULARIZERS or ":" in self.name  # your own: "module:function"
+        require(
+            known,
+            f"unknown regularizer {self.name!r}; choose from {', '.join(REGULARIZERS)}, or give your own as module:function",
+        )
         require(
             self.schedule in WEIGHT_SCHEDULES, f"unknown schedule {self.schedule!r}; choose from {', '.join(WEIGHT_SCHEDULES)}"
         )

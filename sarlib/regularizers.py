@@ -10,6 +10,7 @@ Two regularizers beside each other, as SAR and DRLoc, are two modules, each with
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 import torch
@@ -31,13 +32,27 @@ def create(regularizer: config.Regularizer, *, dim: int, heads: int, grid: tuple
 
     The model's last block has `dim` channels, `heads` heads and patch tokens on a `grid` (h, w). The module's `needs_tokens`
     says whether it reads `Output.tokens`, for which the last block has to be computed for all tokens.
-    Raises `ConfigError` for a grid without distances (DRLoc) or a single head (disagreement).
+    A name with a colon is a function of S of your own, "module:function".
+    Raises `ConfigError` for a grid without distances (DRLoc), a single head (disagreement) or a function that is not there.
     """
     if regularizer.name == "drloc":
         return DRLoc(dim=dim, grid=grid, pairs=regularizer.pairs, mode=regularizer.mode, hidden=regularizer.hidden)
     if regularizer.name == "disagreement" and heads < 2:
         raise ConfigError(f"disagreement is between heads, and the last block has {heads}: give it two or more")
+    if ":" in regularizer.name:
+        return OfField("similarity", _imported(regularizer.name))
     return OfField(*FUNCTIONS[regularizer.name])
+
+
+def _imported(name: str) -> Callable[[Tensor], Tensor]:
+    """Somebody's own function of S (B, H, h, w), "module:function", importable where the run is trained."""
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"the regularizer {name!r} cannot be imported ({error}): put {module}.py where Python is started"
+        ) from error
 
 
 class OfField(nn.Module):

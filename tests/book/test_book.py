@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -16,86 +15,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book"))
-import build  # noqa: E402  (scripts of the book, not a package)
-import execute  # noqa: E402
+import execute  # noqa: E402  (scripts of the book, not a package)
 import stage  # noqa: E402
+from staged_book import executed, fail, write_results  # noqa: E402
 
 # One build serves all tests of this file, so they have to run in one process.
 pytestmark = pytest.mark.xdist_group("book")
-
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-
-
-def executed(source: Path) -> nbformat.NotebookNode:
-    """The source as papermill would leave it, with outputs of each kind that our notebooks have."""
-    notebook = nbformat.read(source, 4)
-    injected = nbformat.v4.new_code_cell("# Parameters\npreset = 'laptop'", metadata={"tags": ["injected-parameters"]})
-    notebook.cells.insert(2, injected)
-    outputs = (
-        nbformat.v4.new_output(
-            "execute_result", {"text/html": "<table class='dataframe'><tr><td>1</td></tr></table>", "text/plain": "1"}
-        ),
-        nbformat.v4.new_output("display_data", {"image/png": PIXEL, "text/plain": "a figure"}),
-        nbformat.v4.new_output("stream", name="stdout", text="text"),
-    )
-    for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), start=1):
-        cell.execution_count, cell.outputs = count, list(outputs)
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = count
-    notebook.metadata["papermill"] = {"start_time": "2026-01-31T12:00:00+00:00"}
-    return notebook
-
-
-def write_results(folder: Path, store: Path, notebook: nbformat.NotebookNode) -> None:
-    """Notebook, tidy results and one record of a run, as `make table2` leaves them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, folder / "table2.ipynb")
-    pd.DataFrame({"seed": [0, 1], "key": "00ff"}).to_csv(folder / "table2.csv", index=False)
-    (store / "00ff").mkdir(parents=True, exist_ok=True)
-    provenance = {"device": "CPU of a test", "versions": {"torch": "2.99"}, "commit": "0123456789abcdef", "dirty": False}
-    (store / "00ff" / "result.json").write_text(json.dumps({"metrics": {"seconds": 61.0}, "provenance": provenance}))
-
-
-def fail(folder: Path) -> None:
-    """Leave what a notebook leaves that raised."""
-    folder.mkdir(parents=True, exist_ok=True)
-    error = nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=[])
-    cell = nbformat.v4.new_code_cell("1 / 0", outputs=[error])
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "table2.failed.ipynb")
-
-
-@pytest.fixture
-def source() -> Path:
-    return stage.NOTEBOOKS / "table2.ipynb"
-
-
-@pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Reference results of table 2 at the main preset, older ones of the reader at tiny, which then failed; none of table 1."""
-    runs = tmp_path_factory.mktemp("runs")
-    source = stage.NOTEBOOKS / "table2.ipynb"
-    write_results(runs / "reference" / "laptop", runs / "reference" / "store", executed(source))
-    older = executed(source)
-    older.cells[-1].source += "\n# as it was"
-    write_results(runs / "tiny", runs / "store", older)
-    fail(runs / "tiny")
-    return runs
-
-
-@pytest.fixture(scope="session")
-def staged(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("staged")
-    stage.stage(folder, runs=runs)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def book(staged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built pages."""
-    out = tmp_path_factory.mktemp("book")
-    assert build.build(staged, out) == 0, "the build warns: see the captured output"
-    return out / "_build" / "html"
 
 
 def test_the_chapter_on_baselines_has_every_protocol_from_its_declaration(staged: Path) -> None:

@@ -325,7 +325,9 @@ def test_reference_keeps_table_and_notebook_of_the_preset(checkout: Path) -> Non
     (checkout / "runs" / "tiny").mkdir()
     (checkout / "runs" / "tiny" / "table2.ipynb").write_text("executed")
     make(checkout, "reference", "PRESET=tiny", "SEEDS=8")
-    assert calls(checkout) == ["-m sarlib table2 --preset tiny --seeds 8 --keep-as-reference"]
+    settings = "table2 --preset tiny --seeds 8"
+    kept, executed = f"-m sarlib {settings} --keep-as-reference", f"book/execute.py {settings}"
+    assert calls(checkout) == [kept, executed], "executed after it was kept: its last cell is set beside the reference"
     assert (checkout / "runs" / "reference" / "tiny" / "table2.ipynb").read_text() == "executed"
 
 

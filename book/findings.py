@@ -1,0 +1,161 @@
+"""What a table found, in sentences: made from results, so that other results make other sentences."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable
+
+import pandas as pd
+from results import Found
+
+from sarlib.experiments import claims
+from sarlib.experiments.claims import Contrast
+from sarlib.experiments.declaration import Cell
+from sarlib.report.judgement import VERDICTS, verdicts
+from sarlib.report.notation import bounds, number
+from sarlib.report.statistics import Interval, from_baselines, groups, leading, mean_interval, paired_values
+from sarlib.tasks import metrics
+
+NAMES = {"top1": "top-1 accuracy", "jaccard": "Jaccard index of the attention masks", "entropy": "entropy of the maps"}
+#: What the loss lowers; a manipulation check, not a quality.
+TARGET = "entropy"
+#: More differences than this on one data set are not listed one by one.
+FEW = 6
+
+
+@functools.lru_cache(maxsize=64)
+def sentences(found: Found) -> tuple[str, ...]:
+    """The accuracy of each row beside its baseline, then what happened to the loss's own target; empty without differences."""
+    said, parts = [], dict.fromkeys(cell.table for cell in found.experiment.cells)
+    for table in parts:
+        cells = [cell for cell in found.experiment.cells if cell.table == table and cell.measurement is None]
+        last = max((cell.epoch or 0 for cell in cells), default=0)
+        cells = [cell for cell in cells if (cell.epoch or 0) == last]
+        leads = leading(found.results, found.experiment, cells) if cells else []
+        chosen = [name for name in leads if metrics.metric(name).better][:1] + [name for name in leads if name == TARGET]
+        where = f"{table.replace('table', 'Table ')}: " if len(parts) > 1 else ""
+        said += [where + line for name in chosen if (line := _by_row(found.results, cells, name))]
+    return tuple(said)
+
+
+def _by_row(results: pd.DataFrame, cells: list[Cell], metric: str) -> str:
+    """One sentence a row: each difference where there are few, else on how many data sets it is above 0, below, or neither."""
+    rows: dict[str, list[tuple[str, Interval]]] = {}
+    for (_, dataset), own in groups(cells).items():
+        for contrast in from_baselines(own):
+            interval = _interval(results, contrast, metric)
+            if interval.n >= 2:
+                rows.setdefault(contrast.label, []).append((dataset, interval))
+    if not rows:
+        return ""
+    points = "points of " if metrics.metric(metric).unit == "%" else ""
+    title = f"{points}{NAMES.get(metric, metric)}"
+    datasets = dict.fromkeys(dataset for own in rows.values() for dataset, _ in own)
+    where = f" on {next(iter(datasets))}" if len(datasets) == 1 else f" on {len(datasets)} data sets"
+    title = f"**{title[0].upper()}{title[1:]}**{where}, {_seeds(each for own in rows.values() for _, each in own)}: "
+    if len(datasets) > 1:
+        return title + "; ".join(f"{label} is {_over_sets(own, metric)}" for label, own in rows.items()) + "."
+    single = {label: own[0][1] for label, own in rows.items()}
+    shown = single if len(single) <= FEW else {label: each for label, each in single.items() if not each.contains(0)}
+    parts = [f"{label} = {difference(each, metric)}" for label, each in shown.items()]
+    if hidden := len(single) - len(shown):
+        parts.append(f"of the other {hidden} differences the interval includes 0")
+    return title + "; ".join(parts) + "."
+
+
+def _over_sets(own: list[tuple[str, Interval]], metric: str) -> str:
+    """ "above 0 on 4 (most on a: +1.0 [..]), below 0 on 2 (most on b: …), undecided on 3" """
+    above = sorted((one for one in own if one[1].low > 0), key=lambda one: -one[1].mean)
+    below = sorted((one for one in own if one[1].high < 0), key=lambda one: one[1].mean)
+    parts = []
+    for side, sets in (("above 0", above), ("below 0", below)):
+        if sets:
+            most = "most on " if len(sets) > 1 else ""
+            parts.append(f"{side} on {len(sets)} ({most}{sets[0][0]}: {difference(sets[0][1], metric)})")
+    if undecided := len(own) - len(above) - len(below):
+        parts.append(f"of undecided sign on {undecided if parts else 'all of them'}")
+    return ", ".join(parts)
+
+
+def _seeds(intervals: Iterable[Interval]) -> str:
+    counts = sorted({interval.n for interval in intervals})
+    return f"{counts[0]} paired seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} paired seeds"
+
+
+def difference(interval: Interval, metric: str) -> str:
+    """Mean and 95 % interval with the metric's decimals: +1.20 [+0.31, +2.09]."""
+    return f"{number(interval.mean, metric, '+')} {bounds(interval, metric)}"
+
+
+def _interval(results: pd.DataFrame, contrast: Contrast, metric: str) -> Interval:
+    return mean_interval(paired_values(results, contrast.terms, metric=metric))
+
+
+def verdict_sentence(found: Found) -> str:
+    """How many of the paper's claims met which verdict, and which; empty where the table tests none."""
+    judged = verdicts(found.results, found.declared)
+    if not len(judged):
+        return ""
+    counts, parts = Counter(judged["verdict"]), []
+    for verdict in [name for name in VERDICTS if counts[name]]:
+        own = judged[judged["verdict"] == verdict]
+        parts.append(f"**{verdict}**: " + "; ".join(_claim(name) for name in own.index))
+    total = f"The {len(judged)} claims of the paper" if len(judged) > 1 else "The claim of the paper"
+    return f"{total} that these results can speak to: " + ". ".join(parts) + "."
+
+
+def _claim(name: str) -> str:
+    claim = claims.load()[name]
+    return f"{claim.claim} ({claim.where}" + (f", against {claim.reference})" if claim.reference else ")")
+
+
+def meaning(found: Found) -> list[str]:
+    """What may be concluded, and what not: which sets are real, how small the interval is, and what the loss did to its
+    target."""
+    datasets = dict.fromkeys(cell.dataset for cell in found.experiment.cells)
+    real = [name for name in datasets if name in found.experiment.real]
+    drawn = [name for name in datasets if name not in found.experiment.real]
+    said = []
+    if drawn and real:
+        said.append(f"Photographs: {'; '.join(real)}. Drawn by the code or digits: {'; '.join(drawn)}.")
+        said.append("Where the two kinds disagree, the photographs are nearer to what the paper claims.")
+    elif drawn:
+        said.append(f"All images here are drawn by the code or digits ({'; '.join(drawn)}); photographs may answer otherwise.")
+    else:
+        said.append(f"All images here are photographs ({'; '.join(real)}).")
+    said.append(
+        "A verdict is about the direction of a difference at this size. "
+        "{doc}`small_machine` says what that can show of the paper's experiments, and {doc}`claims` puts all verdicts side by "
+        "side."
+    )
+    return said
+
+
+#: What the figures of `sarlib.report` show; those in PICTURES show images, and no sentence about numbers says it better.
+SHOWS = {
+    "figure": "Each seed's {lead} with means and 95 % intervals, and the differences from the baseline,",
+    "curves": "Curves of {lead} against epochs",
+    "forest": "The declared differences with every seed and 95 % intervals",
+    "gradients": "The gradients of the task and of the loss over training",
+    "gains": "What SAR adds against the number of parameters",
+    "severities": "The metric against the severity of each corruption",
+    "maps": "Test images, and below them the attention map of one head",
+    "heads": "Test images, and the attention maps of every head",
+    "masks": "Test images, and the patches that hold 60 % of the attention, with their components,",
+    "blobs": "From an image to its map, what exceeds the mean, its components and their terms of the entropy",
+    "boxes": "Test images with the predicted boxes beside the true ones",
+    "segments": "Test images with the predicted masks beside the true ones",
+}
+PICTURES = ("maps", "heads", "masks", "blobs", "boxes", "segments")
+
+
+def alternative(found: Found, *, kind: str, table: str | None = None) -> str:
+    """What a figure of these results shows, in words, for those who do not see it."""
+    cells = [cell for cell in found.experiment.cells if table in (None, cell.table)]
+    sets, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("dataset", "row"))
+    where = sets[0] if len(sets) == 1 else f"{len(sets)} data sets"
+    what = SHOWS[kind].format(lead=found.experiment.leads[0])
+    said = [] if kind in PICTURES else [line.replace("**", "") for line in sentences(found)[:1]]
+    listed = f": {', '.join(rows)}" if len(rows) < 9 else ""
+    return " ".join([f"{what} of {len(rows)} rows on {where}{listed}.", *said])

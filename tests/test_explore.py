@@ -1,0 +1,69 @@
+"""The functions of the notebook to explore: another run, a regulariser from a file, a network by its key, one's own picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sarlib import explore, regularizers
+from sarlib.config import ConfigError, Regularizer
+from sarlib.entropy import map_entropy
+from sarlib.run import Run
+
+OWN = "def scale(similarity):\n    return similarity.square().mean()\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "losses_of_a_test.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "losses_of_a_test:scale"
+
+
+def test_a_run_is_changed_in_what_is_named_and_nothing_else(smallest_run: Run) -> None:
+    assert explore.changed(smallest_run) == smallest_run
+    heavier = explore.changed(smallest_run, weight=0.3)
+    assert heavier.regularizers[0].weight == 0.3 and heavier.regularizers[0].schedule == "warmup-cosine"
+    assert explore.changed(smallest_run, weight=0).regularizers == ()
+    assert explore.changed(smallest_run, variant="A").model.variant == "A"
+    short = explore.changed(smallest_run, epochs=1)
+    assert short.recipe.epochs == 1 and short.model == smallest_run.model and short.key != smallest_run.key
+    assert explore.changed(explore.changed(smallest_run, weight=0), weight=0.1).regularizers[0].name == "spatial_entropy"
+
+
+def test_a_regularizer_of_ones_own_is_its_function_of_s(own: str) -> None:
+    module = regularizers.create(Regularizer(name=own, weight=0.1), dim=8, heads=2, grid=(4, 4))
+    assert module.field == "similarity" and not module.needs_tokens
+    assert float(module.function(torch.full((2, 2, 4, 4), 3.0))) == 9.0
+
+
+@pytest.mark.parametrize("name", ["no_such_module_here:f", "math:no_such_function"])
+def test_a_function_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*where Python is started"):
+        regularizers.create(Regularizer(name=name, weight=0.1), dim=8, heads=2, grid=(4, 4))
+    with pytest.raises(ConfigError, match="module:function"):
+        Regularizer(name="entropy", weight=0.1)
+
+
+def test_from_a_run_of_ones_own_to_what_it_looks_at(smallest_run: Run, own: str, runs_folder: Path) -> None:
+    run = explore.changed(smallest_run, epochs=1, regularizer=own, weight=0.1)
+    metrics = explore.train(run, device="cpu")
+    assert explore.train(run) == metrics, "answered from the store"
+    loaded, model = explore.load(run.key[:6])
+    assert loaded == run and not model.training
+    picture = Image.new("RGB", (90, 60), "teal")
+    picture.putpixel((45, 30), (255, 255, 255))
+    figure = explore.look(loaded, model, picture)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert len(titles) == run.model.heads and all(title.startswith("H = ") for title in titles)
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    maps = torch.as_tensor(drawn[1])
+    assert titles[0] == f"H = {float(map_entropy(maps)):.2f}"
+
+
+def test_a_key_without_a_run_is_named(runs_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="0 runs in .* begin with 'ffff'"):
+        explore.load("ffff")

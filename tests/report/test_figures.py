@@ -201,7 +201,7 @@ STYLE_SHEET = Path(__file__).resolve().parents[2] / "book" / "_assets" / "book.c
 
 def on_dark_page(colour: str) -> tuple[float, ...]:
     """As the style sheet of the book shows it there."""
-    rule = re.search(r'html\[data-theme="dark"\][^{]* img \{([^}]*)\}', STYLE_SHEET.read_text())[1]
+    rule = re.search(r'html\[data-theme="dark"\][^{]* img\b[^{]*\{([^}]*)\}', STYLE_SHEET.read_text())[1]
     factor = float(re.search(r"filter: brightness\(([\d.]+)\)", rule)[1])
     return tuple(min(1.0, factor * channel) for channel in to_rgb(colour))
 

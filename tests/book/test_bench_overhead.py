@@ -51,7 +51,8 @@ def test_every_architecture_has_every_regulariser_over_the_step_without() -> Non
 def test_sides_are_the_rows_of_the_tables_with_every_known_regulariser(name: str) -> None:
     model = TINY.architectures()[name]
     declared = overhead.sides(model, preset=TINY, image_size=TRIAL.overhead_pixels)
-    assert {"none", *(each.name for run in declared.values() for each in run.regularizers)} == set(REGULARIZERS)
+    of_images = set(REGULARIZERS) - {"space_time_entropy"}  # which is for clips
+    assert {"none", *(each.name for run in declared.values() for each in run.regularizers)} == of_images
     assert {side for side, run in declared.items() if run.model.variant == "A"} == set(ROW_A)
     assert {side for side, run in declared.items() if run.model.variant == "C"} == set(ROW_C)
     off = {side for side, run in declared.items() if not run.regularizers}

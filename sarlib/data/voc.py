@@ -15,7 +15,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
 
 from sarlib.config import ConfigError, require
 from sarlib.data.folders import Split, _walk
@@ -217,6 +216,8 @@ def _read_pets(folder: Path, split: str) -> AnnotatedSplit:
 def _size(path: Path) -> tuple[int, int]:
     """(width, height), without decoding."""
     try:
+        from PIL import Image  # finding sets needs none
+
         with Image.open(path) as file:
             return file.size
     except FileNotFoundError as error:
@@ -237,6 +238,8 @@ def _times(size: tuple[int, ...]) -> str:
 def _indices(path: Path) -> np.ndarray:
     """The palette's indices of a PNG, not its colours."""
     try:
+        from PIL import Image
+
         with Image.open(path) as file:
             require(file.mode in ("P", "L"), f"the mask {path} has colours instead of a palette's indices (mode {file.mode})")
             return np.array(file)

@@ -12,7 +12,7 @@ ON_VITDET = ("detection", "segmentation")
 TARGETS_LOSE = {
     "detection": ("rand_augment", "mixup", "cutmix", "label_smoothing"),
     "multilabel": ("cutmix", "label_smoothing"),
-    "segmentation": ("erasing",),
+    "segmentation": ("rand_augment", "mixup", "cutmix", "erasing"),
 }
 #: Tasks that learn from views of an image, without labels.
 SELF_SUPERVISED = ("dino", "moco")

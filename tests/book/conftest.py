@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "book"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT / "book")]
+sys.path.append(str(Path(__file__).parent))  # last: tests/ has a conftest too
 import build  # noqa: E402  (scripts of the book, not a package)
 import stage  # noqa: E402
 from staged_book import copy_reference, executed, fail, write_results  # noqa: E402

@@ -10,20 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from smallest import SMALLEST
 
-from sarlib.config import Augmentation, Data, Model, Recipe, Regularizer
 from sarlib.run import Run
 from sarlib.runner.store import Store
 
 torch.set_num_threads(1)
-
-SMALLEST = Run(
-    data=Data(name="shapes-object", image_size=32, train_size=24, test_size=20),
-    model=Model(patch_size=8, dim=16, depth=2, heads=2, variant="C", drop_path=0.2),
-    recipe=Recipe(epochs=3, batch_size=8, lr=1e-3, warmup_epochs=1, clip=1.0, evaluations=3),
-    augmentation=Augmentation(crop="pad", crop_padding=2, flip=0.5, mixup=0.2, cutmix=0.5, label_smoothing=0.1),
-    regularizers=(Regularizer(name="spatial_entropy", weight=0.01, schedule="warmup-cosine", warmup_epochs=1),),
-)
 
 #: Where tests marked `gpu` run. A rehearsal runs them on the CPU, to see that the tests themselves work.
 GPU = torch.device("cpu" if os.environ.get("SAR_REHEARSE") else "cuda")

@@ -128,7 +128,7 @@ def _serve() -> None:
     from dataclasses import replace
 
     import torch
-    from conftest import SMALLEST
+    from smallest import SMALLEST
 
     from sarlib import data, experiments, report
     from sarlib.runner.store import Record, Store

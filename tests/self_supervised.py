@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from conftest import SMALLEST
+from smallest import SMALLEST
 
 from sarlib.config import Augmentation, SelfSupervision, Task
 from sarlib.run import Run

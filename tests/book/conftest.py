@@ -23,8 +23,7 @@ def source() -> Path:
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Reference results of table 2 at the main preset, older ones of the reader at tiny, which then failed; none of table 1;
-    and
-    committed results of others."""
+    and committed results of others."""
     runs = tmp_path_factory.mktemp("runs")
     source = stage.NOTEBOOKS / "table2.ipynb"
     write_results(runs / "reference" / "laptop", runs / "reference" / "store", executed(source))

@@ -95,7 +95,7 @@ def test_two_processes_share_the_work(tmp_path: Path, smallest_run: Run) -> None
         import dataclasses, sys
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-        from conftest import SMALLEST
+        from smallest import SMALLEST
         from sarlib.runner import schedule as runs
         from sarlib.trainer import loop as training
         from sarlib.runner.machine import Machine

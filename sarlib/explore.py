@@ -27,13 +27,13 @@ def train(run: Run, *, data: str | Path | None = None, **machine: Any) -> dict[s
 
 def load(key: str) -> tuple[Run, nn.Module]:
     """The run called `key` (its first digits do) and its trained network. `ConfigError` if the store has no weights of it."""
-    from sarlib.runner.measures import network
+    from sarlib.measures.finished import Finished
 
     store = open_store()
     found = sorted(path.parent for path in store.root.glob(f"{key}*/config.json"))
     require(len(found) == 1, f"{len(found)} runs in {store.root} begin with {key!r}: give the whole key of one")
     run = Run.from_dict(json.loads((found[0] / "config.json").read_text(encoding="utf-8")))
-    return run, network(run, store.weights(run))
+    return run, Finished(run, store.weights(run)).network()
 
 
 def changed(
@@ -60,8 +60,8 @@ def look(run: Run, model: nn.Module, picture: str | Path | Image.Image, *, mass:
 
     from sarlib.data.images import Images, central_view, decode, to_bytes
     from sarlib.entropy import components, map_entropy
+    from sarlib.measures.finished import similarity
     from sarlib.report.figures import STYLE
-    from sarlib.runner.measures import similarity
     from sarlib.tasks.masks import mass_mask
 
     view = central_view(decode(Path(picture)) if isinstance(picture, (str, Path)) else picture, run.data.image_size)

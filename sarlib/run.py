@@ -190,8 +190,8 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What is measured of a finished run, on any data: `name` is a function of `sarlib/runner/measure.py`, `images`
-    limits it to the first of the test images."""
+    """What is measured of a finished run, on any data: `name` is one of `sarlib.measures.MEASURES`, `images` limits it to the
+    first of the test images."""
 
     name: str
     data: Data

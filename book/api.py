@@ -27,7 +27,9 @@ PUBLIC = {
         "sarlib/tasks/masks.py": ("mass_mask", "jaccard"),
     },
     "Runs": {
-        "sarlib/config.py": ("Data", "Model", "Recipe", "Augmentation", "Regularizer"),
+        "sarlib/config/images.py": ("Data", "Augmentation"),
+        "sarlib/config/network.py": ("Model",),
+        "sarlib/config/learning.py": ("Recipe", "Regularizer"),
         "sarlib/run.py": ("Run", "Measurement"),
         "sarlib/regularizers.py": ("create",),
     },

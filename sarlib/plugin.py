@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torch.utils.module_tracker import ModuleTracker
 
-from sarlib.config import ConfigError
+from sarlib.config import ConfigError, require_known
 from sarlib.entropy import spatial_entropy
 from sarlib.last_block import ROWS, has_class_token, on_grid, set_variant
 from sarlib.scores import absorbable, makers, products, scores
@@ -69,7 +69,8 @@ class SAR:
         host = _unwrapped(model)
         _require_global_attention(host)
         if variant is not None:
-            set_variant(host, _last_block_of(variant))
+            require_known("variant", variant, LAST_BLOCKS)
+            set_variant(host, LAST_BLOCKS[variant])
         self.weight = weight
         self.entropy: Tensor | None = None  # of the last `loss()`, nats a map, unweighted and detached: for logs
         self._host = host
@@ -296,12 +297,6 @@ def _unwrapped(model: nn.Module) -> nn.Module:
         if isinstance(inner, nn.Module):
             return _unwrapped(inner)
     return model
-
-
-def _last_block_of(variant: str) -> str:
-    if variant not in LAST_BLOCKS:
-        raise ConfigError(f"unknown variant {variant!r}; choose from {', '.join(LAST_BLOCKS)}")
-    return LAST_BLOCKS[variant]
 
 
 def _in_backward() -> bool:

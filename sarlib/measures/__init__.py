@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sarlib.config import require
+from sarlib.config import require_known
 from sarlib.run import Measurement
 
 if TYPE_CHECKING:
@@ -36,6 +36,5 @@ def take(finished: Finished, wanted: Measurement) -> dict[str, Any]:
     In evaluation mode and float32 whatever the device; weights at the end of training, not their average. `ConfigError` for an
     unknown measurement, images that are not there, or of another size than the architecture can take.
     """
-    known = ", ".join(MEASURES)
-    require(wanted.name in MEASURES, f"unknown measurement {wanted.name!r}; choose from {known}")
+    require_known("measurement", wanted.name, MEASURES)
     return getattr(importlib.import_module(f"sarlib.measures.{MEASURES[wanted.name]}"), wanted.name)(finished, wanted)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from sarlib.config import require
-
-if TYPE_CHECKING:
-    from sarlib.experiments.declaration import Cell
 
 #: How the contrasts of a claim go together: every one of them is above 0, or at least one is.
 RULES = ("all", "any")
@@ -144,24 +140,3 @@ class ClaimTest:
         other = set(self.datasets).difference(datasets)
         contrasts, requires = (tuple(one for one in own if one.dataset not in other) for own in (self.contrasts, self.requires))
         return replace(self, contrasts=contrasts, requires=requires)
-
-
-def at_both_doses(tests: Iterable[ClaimTest], cells: Iterable[Cell]) -> tuple[ClaimTest, ...]:
-    """Each test, and on the data sets with such a row among the `cells` the same about SAR at the matched dose."""
-    there = {(cell.table, cell.row, cell.dataset) for cell in cells}
-
-    def matched(contrast: Contrast) -> Contrast:
-        rows = [
-            (row + MATCHED if (table, row + MATCHED, dataset) in there else row) for _, table, row, dataset in contrast.terms
-        ]
-        terms = tuple((one, table, row, dataset) for row, (one, table, _, dataset) in zip(rows, contrast.terms, strict=True))
-        return contrast if terms == contrast.terms else replace(contrast, label=contrast.label + MATCHED, terms=terms)
-
-    found = []
-    for test in tests:
-        found.append(test)
-        if datasets := {one.dataset for one in test.contrasts if matched(one) != one}:
-            own = test.on(datasets)
-            changed = {"contrasts": tuple(map(matched, own.contrasts)), "requires": tuple(map(matched, own.requires))}
-            found.append(replace(own, dose="matched dose", **changed))
-    return tuple(found)

@@ -12,8 +12,8 @@ import functools
 
 from sarlib.config import Task
 from sarlib.data import EMBEDDED, voc
-from sarlib.experiments.claims import ClaimTest, at_both_doses, difference
-from sarlib.experiments.declaration import Setting, Table
+from sarlib.experiments.claims import ClaimTest, difference
+from sarlib.experiments.declaration import Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.with_objects import settings
 from sarlib.run import Run

@@ -7,12 +7,12 @@ from fractions import Fraction
 
 from sarlib import data as datasets
 from sarlib.config import Data, require
-from sarlib.experiments.claims import ClaimTest, Contrast, at_both_doses, difference
-from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.claims import ClaimTest, Contrast, difference
+from sarlib.experiments.declaration import Cell, Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.table4 import BASELINE, SAR, rows, settings
 from sarlib.experiments.with_objects import PHOTOGRAPHS
-from sarlib.run import Measurement, Run
+from sarlib.run import Run
 
 #: The released evaluation shows VOC at 480 px to networks that were trained at 224: a grid of 30 x 30 instead of 14 x 14.
 LARGER = Fraction(480, 224)
@@ -45,9 +45,8 @@ def declare(sets: Sets) -> Table:
 
 
 def _cells(sets: Sets, setting: Setting, data: Data, label: str) -> list[Cell]:
-    measurement = Measurement(name="objects", data=data)
     cells = dataclasses.replace(setting, dataset=label).cells("table11", rows(setting) | sets.published(setting))
-    return [dataclasses.replace(cell, measurement=measurement) for cell in cells]
+    return [cell.measured("objects", data=data) for cell in cells]
 
 
 def _identified(data: Data, sets: Sets) -> Data:

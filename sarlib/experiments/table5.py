@@ -17,18 +17,16 @@ import dataclasses
 import functools
 
 from sarlib.experiments.claims import ClaimTest, difference
-from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.declaration import Setting, Table
 from sarlib.experiments.presets import Dense
 from sarlib.experiments.settings import Sets
-from sarlib.experiments.table6 import BASELINE, EARLIER, SAR, SCRATCH, SHOWN, rows
+from sarlib.experiments.table6 import BASELINE, SAR, SCRATCH, SHOWN, drawn, rows
 from sarlib.experiments.with_objects import settings
-from sarlib.run import Measurement
 
 #: The sets with boxes below DATA, the first of each folder that is there.
 WITH_BOXES = ("voc0712", "voc2012", "voc2007")
 #: Objects on photographs are smaller: these are shown so many times as large as the networks saw theirs.
 LARGER = 2
-DRAWN = 6  # test images that the page shows
 
 
 def declare(sets: Sets) -> Table:
@@ -49,7 +47,7 @@ def declare(sets: Sets) -> Table:
             ),
         ),
         contrasts=tuple(better(row, than, dataset=name) for name in names for row, than in SHOWN),
-        drawn=tuple(_drawn(cell) for cell in cells if cell.dataset == names[0] and cell.row != EARLIER),
+        drawn=drawn("boxes", cells),
         leads=("map07", "map50", "map"),
     )
 
@@ -58,7 +56,3 @@ def _boxed(child: Setting, dense: Dense, *, larger: int = 1) -> Setting:
     """The setting as a detection, with anchors `larger` than the preset's."""
     anchors = tuple(larger * size for size in dense.task.anchors)
     return child.with_parts(task=dataclasses.replace(dense.task, anchors=anchors), augmentation=dense.augmentation)
-
-
-def _drawn(cell: Cell) -> Cell:
-    return dataclasses.replace(cell, measurement=Measurement(name="boxes", data=cell.run.data, images=DRAWN))

@@ -17,11 +17,11 @@ import functools
 from sarlib import data as datasets
 from sarlib.data import voc
 from sarlib.experiments import table4
-from sarlib.experiments.claims import ClaimTest, at_both_doses, difference
-from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.claims import ClaimTest, difference
+from sarlib.experiments.declaration import Cell, Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.with_objects import settings
-from sarlib.run import Measurement, Run
+from sarlib.run import Run
 
 SCRATCH, BASELINE, SAR = "no pre-training", table4.BASELINE, table4.SAR
 #: Without its skip the last attention makes the last map of averages: is it the network that is weak, or that map?
@@ -48,7 +48,7 @@ def declare(sets: Sets) -> Table:
         cells=tuple(cells),
         tests=at_both_doses([ClaimTest("t6", gains, requires=helps)], cells),
         contrasts=tuple(better(row, than, dataset=name) for name in names for row, than in SHOWN),
-        drawn=tuple(_drawn(cell) for cell in cells if cell.dataset == names[0] and cell.row != EARLIER),
+        drawn=drawn("segments", cells),
         leads=("miou", "pixel"),
     )
 
@@ -66,6 +66,12 @@ def rows(parent: Setting, child: Setting) -> dict[str, Run]:
     }
 
 
+def drawn(measured: str, cells: list[Cell]) -> tuple[Cell, ...]:
+    """What the rows on the first data set find in some test images, but for the one without a last block."""
+    shown = [cell for cell in cells if cell.dataset == cells[0].dataset and cell.row != EARLIER]
+    return tuple(cell.measured(measured, images=DRAWN) for cell in shown)
+
+
 def _protocols(sets: Sets, child: Setting) -> list[Setting]:
     """The setting, and if its set has test images among its training images, first without them and then, literally, with."""
     own = child.baseline.data
@@ -81,8 +87,3 @@ def _protocols(sets: Sets, child: Setting) -> list[Setting]:
         dataclasses.replace(child, dataset=f"{child.dataset}, without {found}"),
         dataclasses.replace(literal, dataset=f"{child.dataset}, literally: with {found}"),
     ]
-
-
-def _drawn(cell: Cell) -> Cell:
-    measurement = Measurement(name="segments", data=cell.run.data, images=DRAWN)
-    return dataclasses.replace(cell, measurement=measurement)

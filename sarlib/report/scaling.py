@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from sarlib.experiments.declaration import Experiment
-from sarlib.report.figures import ACCENT, BELOW, INK, STYLE
+from sarlib.report.figures import ACCENT, BELOW, INK, drawing
 from sarlib.report.notation import bounds, heading, number
 from sarlib.report.statistics import from_baselines, mean_interval, paired_values, part, values
 
@@ -18,9 +17,7 @@ def gains(results: pd.DataFrame, experiment: Experiment, *, table: str, metric: 
     seed, mean and 95 % interval, blue where it lies above 0, vermilion below. Cells without results stay empty."""
     cells = part(experiment, table)
     baselines = {cell.row: cell for cell in cells if cell.baseline is None}
-    with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
-        whole, axes = plt.subplots(figsize=(5.5, 3.2), dpi=144, layout="constrained")
-        plt.close(whole)
+    with drawing(1, 1, size=(5.5, 3.2), lines=True) as (whole, [[axes]]):
         samples = {each.terms: paired_values(results, each.terms, metric=metric) for each in from_baselines(cells)}
         for terms, sample in ((terms, sample) for terms, sample in samples.items() if len(sample)):
             size = values(results, baselines[terms[1][2]], "parameters").iloc[0]

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from sarlib.config import require
 from sarlib.data.released import CLEAN
 from sarlib.experiments.declaration import Experiment
-from sarlib.report.figures import ACCENT, BELOW, INK, STYLE
-from sarlib.report.statistics import mean_interval
+from sarlib.report.figures import COLOURS, MARKS, STYLE, ends
+from sarlib.report.statistics import arrays
 from sarlib.runner.store import Store
 
 
@@ -31,11 +31,11 @@ def severities(experiment: Experiment, *, store: Store) -> Figure:
         panel for dataset in lines["dataset"].unique() for panel in shown.loc[shown["dataset"] == dataset, "panel"].unique()
     ]
     look = {"dashes": False, "markeredgewidth": 0, "err_kws": {"alpha": 0.15, "linewidth": 0}}
-    colours, marks = (INK, BELOW, ACCENT, "#8a6fc4"), ("o", "s", "D", "^")
-    look |= {name: some[: lines["row"].nunique()] for name, some in (("palette", colours), ("markers", marks))}
+    rows = lines["row"].nunique()
+    look |= {"palette": COLOURS[:rows], "markers": tuple(MARKS[:rows])}
     places = {"x": "severity", "y": "error (%)", "hue": "row", "style": "row", "col": "panel", "col_order": order}
     with sns.axes_style("whitegrid"), plt.rc_context(STYLE | {"figure.dpi": 144}):
-        grid = sns.relplot(shown, kind="line", **places, **look, col_wrap=4, height=1.9, aspect=1.1, errorbar=_ends)
+        grid = sns.relplot(shown, kind="line", **places, **look, col_wrap=4, height=1.9, aspect=1.1, errorbar=ends)
         plt.close(grid.figure)  # the caller shows it; pyplot shall not show it a second time
         grid.set(xticks=sorted(shown["severity"].unique()), title="")
         for axes, panel in zip(grid.axes.flat, order, strict=True):
@@ -43,18 +43,12 @@ def severities(experiment: Experiment, *, store: Store) -> Figure:
     return grid.figure
 
 
-def _ends(sample: pd.Series) -> tuple[float, float]:
-    interval = mean_interval(sample)
-    return interval.low, interval.high
-
-
 def _errors(experiment: Experiment, store: Store) -> Iterator[dict[str, Any]]:
     declared = [cell for cell in experiment.cells if cell.measurement and cell.measurement.name == "corrupted"]
     for cell, seed in ((cell, seed) for cell in declared for seed in experiment.seeds):
-        found = store.read_measured(cell.with_seed(seed), cell.measurement)
-        require(found is not None, f"errors of {cell.row}, seed {seed}, are not in {store.root}: run the table first")
-        clean = found["arrays"].pop(CLEAN, [])  # not known of ImageNet-C
-        for name, errors in found["arrays"].items():
+        found = arrays(store, cell.with_seed(seed), cell.measurement, what=f"errors of {cell.row}, seed {seed},")
+        clean = found.pop(CLEAN, [])  # not known of ImageNet-C
+        for name, errors in found.items():
             for severity, error in enumerate([*clean, *errors], start=1 - len(clean)):
                 place = {"dataset": cell.dataset, "row": cell.row, "seed": seed, "corruption": name}
                 yield place | {"severity": severity, "error (%)": error}

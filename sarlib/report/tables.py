@@ -15,7 +15,17 @@ from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.report.checks import unlearned
 from sarlib.report.judgement import verdicts
 from sarlib.report.notation import GAP, encodable, heading, number, plus_minus
-from sarlib.report.statistics import from_baselines, groups, leading, mean_interval, paired_values, part, values
+from sarlib.report.statistics import (
+    by_epoch,
+    by_row,
+    from_baselines,
+    groups,
+    leading,
+    mean_interval,
+    paired_values,
+    part,
+    values,
+)
 from sarlib.tasks import metrics as known
 
 #: What is shown of a difference: to read, or exact.
@@ -108,19 +118,6 @@ def epochs_to_reach(results: pd.DataFrame, experiment: Experiment, *, metric: st
                 line["share"] = f"{100 * reached.mean / curve.columns[-1]:.0f} %"
             lines.append(line)
     return pd.DataFrame(lines).set_index(["dataset", "row"])
-
-
-def by_row(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """The cells of each row, in the order of epochs, under the row's name without its epoch ("ViT, epoch 3")."""
-    found: dict[str, list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.epoch):
-        found.setdefault(cell.row.removesuffix(f", epoch {cell.epoch}"), []).append(cell)
-    return found
-
-
-def by_epoch(results: pd.DataFrame, cells: Sequence[Cell], metric: str) -> pd.DataFrame:
-    """The metric of a row by seed (index) and epoch (columns)."""
-    return pd.concat({cell.epoch: values(results, cell, metric) for cell in cells}, axis=1)
 
 
 def _first_at(curve: pd.Series, goal: float) -> float:

@@ -91,6 +91,8 @@ class Run:
 
     def _check_views(self, views: SelfSupervision) -> None:
         require(self.model.name == "vit", f"{self.task.name} is there for vit, not for {self.model.name}")
+        untaught = f"{self.task.name} starts from random weights, its teacher too: leave pretrained out"
+        require(self.pretrained is None, untaught)
         unused = f"{self.task.name} makes views of its own: leave the run's augmentation at its default"
         require(self.augmentation == Augmentation(), unused)
         require(

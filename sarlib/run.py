@@ -211,7 +211,7 @@ _PARTS = {"data": Data, "model": Model, "recipe": Recipe, "augmentation": Augmen
 
 
 #: Fields of its parts that came later, and what they say where they are not written.
-_LATER = {"pool": "token", "frames": 1}
+_LATER = {"pool": "token", "frames": 1, "source": ""}
 
 
 def _written(part: Any) -> dict[str, Any]:

@@ -68,13 +68,21 @@ def test_check_trains_nothing(runs_folder: Path, capsys: pytest.CaptureFixture) 
     assert capsys.readouterr().out == "" and not list(runs_folder.rglob("*.csv"))
 
 
-def test_check_says_what_lies_below_data(runs_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_check_says_what_lies_below_data(
+    runs_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for split, name in itertools.product(("train", "test"), ("ant", "bee")):
         (tmp_path / "mine" / split / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "mine" / split / name / "0.png")
     (tmp_path / "mine" / "train" / "bee" / "notes.txt").touch()
     assert main([*TINY, "--check", "--data", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "mine: 2 classes, 2 training and 2 test images, files ignored: 1 .txt\n"
+    said = "mine: 2 classes, 2 training and 2 test images, files ignored: 1 .txt\n"
+    assert capsys.readouterr().out == said
+    monkeypatch.setattr(experiments, "run", lambda experiment, **_: print("trained", file=sys.stderr))
+    monkeypatch.setattr(report, "text", lambda *_, **__: "the table")
+    assert main([*TINY, "--data", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert told.err == f"{said}trained\n" and told.out == "the table\n", "before a training too, and beside its results"
 
 
 SLOW = ("torch", "torchvision", "timm", "sklearn", "seaborn", "matplotlib")

@@ -3,6 +3,7 @@
 import dataclasses
 import multiprocessing
 import os
+import pwd
 import resource
 import signal
 import time
@@ -203,6 +204,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(images, tmp_path, monkeypat
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SAR_CACHE", str(tmp_path / "file"))
     with pytest.raises(ConfigError, match="cannot keep .*SAR_CACHE") as error:
+        cache.decoded(images, SIZE)
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_home_it_is_one_line_that_names_it(images, monkeypatch):
+    """A user id without an account, as a container may have one."""
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    for name in ("SAR_CACHE", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigError, match="set HOME, or say SAR_CACHE") as error:
         cache.decoded(images, SIZE)
     assert "\n" not in str(error.value)
 

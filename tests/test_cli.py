@@ -178,7 +178,6 @@ def test_a_killed_table_loses_no_finished_run(runs_folder: Path) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(1.0)  # the workers notice that their parent is gone
     before = finished(runs_folder)
     assert len(before) >= 3
     subprocess.run(command, check=True, capture_output=True)
@@ -189,7 +188,7 @@ def test_a_killed_table_loses_no_finished_run(runs_folder: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
 def test_ctrl_c_ends_at_once_and_says_what_is_kept(runs_folder: Path) -> None:
-    """SIGINT to the whole process group, as a terminal sends it, in the middle of long trainings."""
+    """SIGINT to the whole process group, as a terminal sends it, in the middle of long trainings: there is a checkpoint."""
     command = [sys.executable, "-m", "sarlib", "table2", "--preset", "laptop", "--device", "cpu", "--workers", "2"]
     process = subprocess.Popen(
         command,
@@ -200,11 +199,11 @@ def test_ctrl_c_ends_at_once_and_says_what_is_kept(runs_folder: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a script would inherit "ignored"
     )
     try:
-        deadline = time.monotonic() + 120
-        while not list((runs_folder / "store").glob("*/checkpoint.pt")) and time.monotonic() < deadline:
+        while not list((runs_folder / "store").glob("*/checkpoint.pt")):
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=600)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

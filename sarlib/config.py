@@ -296,9 +296,11 @@ class Regularizer:
 def source_of(name: str) -> str:
     """12 hexadecimal digits of the file that Python imports for "module:function", as it is now; "" if there is none."""
     module, colon, _ = name.partition(":")
+    if not colon:
+        return ""
     try:
         importlib.invalidate_caches()  # it may have been written a moment ago
-        found = importlib.util.find_spec(module) if colon else None
+        found = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return ""
     return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:12] if found and found.has_location else ""

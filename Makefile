@@ -37,7 +37,7 @@ VARIABLES := PRESET DATA DATASETS SEEDS WORKERS DEVICE GPUS CLUSTER NAMES OUT LA
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 $(foreach name,$(filter-out $(VARIABLES) MAKE%,$(GIVEN)),$(error there is no variable $(name); the variables are $(VARIABLES)))
 
-TARGETS := help environment tables book lab test lint bench gpu-check reference clean lock
+TARGETS := help environment tables book pdf lab test lint bench gpu-check reference clean lock
 .PHONY: $(PAPER) $(TARGETS)
 
 help: ## list the targets
@@ -59,6 +59,9 @@ tables: $(filter table%,$(DECLARED)) ## every declared table, one after the othe
 
 book: $(STAMP) ## build the book from your results, or the reference ones: book/_build/html/index.html
 	@$(PY) book/build.py
+
+pdf: $(STAMP) ## print the book with a Chromium: book/_build/spatial-entropy.pdf
+	@$(PY) book/pdf.py
 
 lab: $(STAMP) ## open JupyterLab on the notebooks; LAB="--no-browser --port=9999" passes options on to it
 	@case "$$(id -u) "$(call quote,$(LAB)) in \

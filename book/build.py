@@ -13,13 +13,12 @@ from stage import stage
 STAGE = ROOT / "book" / "_stage"
 
 
-def build(sources: Path, out: Path) -> int:
-    """Build staged sources into `out`/_build/html; the exit code is not 0 on any warning."""
+def build(sources: Path, out: Path, *, builder: str = "html") -> int:
+    """Build staged sources into `out`/_build/`builder`; the exit code is not 0 on any warning."""
     shutil.rmtree(out / "_build", ignore_errors=True)  # pages of an earlier table of contents would stay
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    return subprocess.run(
-        [jupyter_book, "build", "-q", "-W", "--keep-going", "--path-output", out, sources], check=False
-    ).returncode
+    settings = ("-q", "-W", "--keep-going", "--builder", builder, "--path-output", out)
+    return subprocess.run([jupyter_book, "build", *settings, sources], check=False).returncode
 
 
 def main() -> int:

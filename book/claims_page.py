@@ -20,7 +20,7 @@ from results import Found
 from sarlib import experiments
 from sarlib.experiments import claims
 from sarlib.experiments.claims import Claim, ClaimTest
-from sarlib.report.judgement import CONTRADICTED, SUPPORTED, UNTESTABLE, VERDICTS, Judgement, judge
+from sarlib.report.judgement import CONTRADICTED, SUPPORTED, UNTESTABLE, VERDICTS, Judgement, decisive, judge
 from sarlib.report.notation import number
 from sarlib.report.statistics import Interval
 from sarlib.tasks import metrics
@@ -60,8 +60,7 @@ def lines(everything: Sequence[Found]) -> list[Line]:
     for found in everything:
         if found.preset != tables.SAYS_NOTHING:
             for whole in found.declared.tests:
-                real = [dataset for dataset in whole.datasets if dataset in found.declared.real]
-                test = whole.on(real or whole.datasets)
+                test = decisive(whole, found.declared)
                 judgement = judge(test, found.results)
                 p, sets = math.nan, {}
                 if judgement.verdict != UNTESTABLE:

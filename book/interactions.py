@@ -13,7 +13,7 @@ import results as tables
 from results import Found
 
 from sarlib.experiments.claims import ClaimTest
-from sarlib.report.judgement import FEWEST_SEEDS, UNTESTABLE, judge
+from sarlib.report.judgement import FEWEST_SEEDS, UNTESTABLE, decisive, judge
 from sarlib.report.statistics import paired_values
 
 
@@ -35,7 +35,7 @@ def seeds(everything: Sequence[Found]) -> dict[str, Any] | None:
         return None
     found = max(usable, key=lambda one: one.results["seed"].nunique())  # the first of them: the headline where it is there
     known = sorted(found.results["seed"].unique().tolist())
-    claims = [_claim(test, found, known) for test in found.declared.tests]
+    claims = [_claim(decisive(test, found.declared), found, known) for test in found.declared.tests]
     return {"table": found.name, "fewest": FEWEST_SEEDS, "seeds": known, "claims": [one for one in claims if one]}
 
 
@@ -57,7 +57,8 @@ def _claim(test: ClaimTest, found: Found, known: Sequence[int]) -> dict[str, Any
         ]
         reason = judgement.reason if judgement.verdict == UNTESTABLE or not intervals else ""
         after.append({"verdict": judgement.verdict, "reason": reason, "carrying": judgement.carrying, "intervals": intervals})
-    return {"id": test.claim_id, "claim": test.claim.claim, "contrasts": contrasts, "after": after}
+    name = ", ".join(filter(None, (test.claim_id, test.dose)))
+    return {"id": test.claim_id, "name": name, "claim": test.claim.claim, "contrasts": contrasts, "after": after}
 
 
 def as_table(everything: Sequence[Found]) -> str:
@@ -67,6 +68,6 @@ def as_table(everything: Sequence[Found]) -> str:
         return "There are no results yet with more seeds than three."
     counts = [found["fewest"] + step for step in range(len(found["claims"][0]["after"]))]
     shown = sorted({counts[0], *counts[:: max(1, len(counts) // 6)], counts[-1]})
-    rows = [(claim["id"], *(claim["after"][n - found["fewest"]]["verdict"] for n in shown)) for claim in found["claims"]]
+    rows = [(claim["name"], *(claim["after"][n - found["fewest"]]["verdict"] for n in shown)) for claim in found["claims"]]
     table = markup.table(("claim", *(f"{n} seeds" for n in shown)), rows)
     return f"The same in a table ({found['table']}):\n\n{table}"

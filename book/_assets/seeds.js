@@ -5,7 +5,7 @@
   if (!place || !data) return;
   var make = SAR.make, chosen = 0, n, W = 640, LINE = 34;
   var label = make("label", {}, place, "claim "), select = make("select", {}, label);
-  data.claims.forEach(function (claim, i) { make("option", { value: i }, select, claim.id + ": " + claim.claim); });
+  data.claims.forEach(function (claim, i) { make("option", { value: i }, select, claim.name + ": " + claim.claim); });
   select.addEventListener("change", function () { chosen = Number(select.value); show(); });
   n = data.seeds.length;
   SAR.slider(place, "seeds", [data.fewest, n, 1, n], function (value) { n = value; show(); });

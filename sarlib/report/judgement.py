@@ -133,6 +133,12 @@ def _inside(interval: Interval, limit: float) -> bool:
     return _widest(interval) < limit
 
 
+def decisive(test: ClaimTest, experiment: Experiment) -> ClaimTest:
+    """What the verdict on a claim is about: its real data sets where there are any, else all."""
+    real = experiment.real
+    return test.on([dataset for dataset in test.datasets if dataset in real] or test.datasets)
+
+
 def verdicts(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     """What becomes of each claim that the table tests; indexed by the claim's id. The rules are in this module's docstring.
 
@@ -140,10 +146,9 @@ def verdicts(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     the contrast that carries it, which `note` names. The direction decides. The paper's magnitude is set against our interval
     at PRESET=paper only: other data and other sizes have other magnitudes. `each set`: the verdict on each, where several are.
     """
-    lines, real_sets = [], experiment.real
+    lines = []
     for whole in experiment.tests:
-        real = [dataset for dataset in whole.datasets if dataset in real_sets]
-        test = whole.on(real or whole.datasets)
+        test = decisive(whole, experiment)
         claim, judgement = test.claim, judge(test, results)
         line = {"id": claim.id, "claim": claim.claim, "where": claim.where, "paper": claim.stated or GAP}
         line |= {"ours": GAP, "interval": GAP, "n": 0, "verdict": judgement.verdict, "magnitude": GAP}

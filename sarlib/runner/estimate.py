@@ -30,8 +30,9 @@ def estimate(job: Job, works: Sequence[Work]) -> str:
         rates[_kind(run)] = similar
     if not runs or not all(rates.values()):
         return ""
-    medians = {kind: statistics.median(own) for kind, own in rates.items()}
-    seconds = [images_seen(run) / medians[_kind(run)] for run in runs]
+    # Of the faster half: the slower records are of hours in which the machine had other work.
+    usual = {kind: statistics.median(sorted(own)[len(own) // 2 :]) for kind, own in rates.items()}
+    seconds = [images_seen(run) / usual[_kind(run)] for run in runs]
     at_once = max(1, min(job.machine.workers or 1, len(runs)))
     whole = max(sum(seconds) / at_once, *seconds)
     rate = sum(map(images_seen, runs)) / sum(seconds)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import shutil
 import subprocess
 import tempfile
 import time
@@ -16,24 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+import pdf  # of the book
+
 FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
+    *pdf.OFFLINE,
     "--hide-scrollbars",
     "--allow-file-access-from-files=false",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
     "--remote-allow-origins=*",
     "--remote-debugging-port=0",
 )
 PATIENCE = 600  # seconds until a page or an answer counts as lost, on however busy a machine
-
-
-def found() -> str | None:
-    """The path of a Chromium, or None."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 @contextlib.contextmanager
@@ -43,7 +34,7 @@ def opened() -> Iterator[Browser]:
 
     with tempfile.TemporaryDirectory(prefix="sarlib-browser-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [found(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            [pdf.browser(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import browser
+import pdf
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ import sarlib
 
 pytestmark = [
     pytest.mark.xdist_group("book"),
-    pytest.mark.skipif(browser.found() is None, reason=f"needs one of {', '.join(browser.NAMES)}"),
+    pytest.mark.skipif(pdf.browser() is None, reason=f"needs one of {', '.join(pdf.BROWSERS)}"),
 ]
 
 #: What the theme says of itself.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import findings
 import front
+import interactions
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ import synthesis
 from claims_page import lines, page
 from scipy import stats
 
+from sarlib.report.judgement import verdicts
 from sarlib.report.statistics import mean_interval
 
 
@@ -49,6 +51,16 @@ def test_a_changed_csv_changes_what_every_page_says(found: tables.Found, tmp_pat
     assert "contradicted" in after["table"] and 'href="table9.html#table9-verdicts"' in after["table"]
     one, two = (float(re.search(r" = ([-+][\d.]+)", findings.sentences(each)[0])[1]) for each in (found, other))
     assert one - two == pytest.approx(60)
+
+
+def test_after_all_seeds_the_slider_is_at_the_verdict(tmp_path: Path) -> None:
+    """Which is over the real sets, where there are others beside them."""
+    staged_book.copy_reference(tmp_path, ("table2",))
+    [found], _ = tables.collect(tmp_path)
+    assert 0 < len(found.declared.real) < len({cell.dataset for cell in found.declared.cells})
+    judged = list(verdicts(found.results, found.declared)["verdict"].items())
+    moved = [(claim["id"], claim["after"][-1]["verdict"]) for claim in interactions.seeds([found])["claims"]]
+    assert moved and set(moved) <= set(judged)
 
 
 def test_the_first_page_leads_with_the_headline_once_it_is_there(found: tables.Found) -> None:

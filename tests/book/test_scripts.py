@@ -38,8 +38,9 @@ def calculated() -> list[dict]:
         done = subprocess.run(command, input=json.dumps(MAPS), capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
     import browser
+    import pdf
 
-    if browser.found() is None:
+    if pdf.browser() is None:
         pytest.skip("needs node or a Chromium")
     with browser.opened() as page:
         page.run((ASSETS / "entropy.js").read_text() + "; 0")

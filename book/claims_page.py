@@ -1,19 +1,17 @@
-"""The page of all claims: a forest plot, a table to sort and to filter, and what cannot be tested. Made from every table of
-results
-below the folder of runs; `tiny` says nothing and is left out."""
+"""The page of all claims: a forest plot, a table to sort and to filter, and what cannot be tested. Made from the results that
+tell something (`results.telling`)."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import findings
 import pictures
-import results as tables
 import synthesis
 from results import Found
 
@@ -58,15 +56,14 @@ def lines(everything: Sequence[Found]) -> list[Line]:
     """In the order of the paper's claims."""
     made = []
     for found in everything:
-        if found.preset != tables.SAYS_NOTHING:
-            for whole in found.declared.tests:
-                test = decisive(whole, found.declared)
-                judgement = judge(test, found.results)
-                p, sets = math.nan, {}
-                if judgement.verdict != UNTESTABLE:
-                    p = synthesis.p_value(judgement.intervals, judgement.verdict, rule=test.rule)
-                    sets = {name: one for name in whole.datasets if (one := _on_set(whole, name, found))}
-                made.append(Line(found, test, judgement, p, sets))
+        for whole in found.declared.tests:
+            test = decisive(whole, found.declared)
+            judgement = judge(test, found.results)
+            p, sets = math.nan, {}
+            if judgement.verdict != UNTESTABLE:
+                p = synthesis.p_value(judgement.intervals, judgement.verdict, rule=test.rule)
+                sets = {name: one for name in whole.datasets if (one := _on_set(whole, name, found))}
+            made.append(Line(found, test, judgement, p, sets))
     order = list(claims.load())
     return sorted(made, key=lambda line: order.index(line.claim.id))
 
@@ -77,13 +74,16 @@ def _on_set(test: ClaimTest, dataset: str, found: Found) -> Interval | None:
     return None if judgement.verdict == UNTESTABLE else judgement.intervals[judgement.carrying]
 
 
-def page(everything: Sequence[Found], refused: Sequence[str], *, out: Path, pages: Sequence[str]) -> dict[str, str]:
-    """What fills the chapter's marks. `pages`: files that a line can lead to."""
+def page(
+    everything: Sequence[Found], refused: Sequence[str], *, out: Path, pages: Sequence[str], earlier: Container[str] = ()
+) -> dict[str, str]:
+    """What fills the chapter's marks. `pages`: files that a line can lead to; `earlier`: tables with results of an earlier
+    declaration, by which no claim is judged."""
     made = lines(everything)
     tested = [line for line in made if line.judgement.verdict != UNTESTABLE]
     marks = {"summary": _summary(tested), "forest": _forest(tested, out), "table": _table(tested, pages)}
     reasons = [f":::{{warning}}\nNot read: {'; '.join(refused)}.\n:::"] if refused else []
-    return marks | {"untestable": "\n\n".join([*reasons, _untestable(made)])}
+    return marks | {"untestable": "\n\n".join([*reasons, _untestable(made, earlier)])}
 
 
 def _summary(tested: Sequence[Line]) -> str:
@@ -168,7 +168,7 @@ def _row(line: Line, corrected: float, pages: Sequence[str]) -> str:
         (_p(corrected), corrected),
         (_over(over.mean, over.low, over.high, line.metric) if over else "–", over.mean if over else -1e9),
         (_over(None, over.new_low, over.new_high, line.metric) if over else "–", over.new_low if over else -1e9),
-        (f"{found.whose}, {found.preset}" + (" (earlier declaration)" if found.earlier else ""), found.whose),
+        (f"{found.whose}, {found.preset}", found.whose),
         (f"<code>{found.command}</code>", found.command),
     ]
     shown = "".join(f'<td data-sort="{html.escape(str(key))}">{text}</td>' for text, key in cells)
@@ -184,7 +184,7 @@ def _over(mean: float | None, low: float, high: float, metric: str) -> str:
     return interval if mean is None else f"{number(mean, metric, '+')} {interval}"
 
 
-def _untestable(made: Sequence[Line]) -> str:
+def _untestable(made: Sequence[Line], earlier: Container[str]) -> str:
     """Claims that no results here judge, each with its reason."""
     judged = {line.claim.id for line in made if line.judgement.verdict != UNTESTABLE}
     reasons: dict[str, list[str]] = {}
@@ -196,15 +196,15 @@ def _untestable(made: Sequence[Line]) -> str:
     said = []
     for claim in claims.load().values():
         if claim.id not in judged:
-            why = "; ".join(reasons.get(claim.id, [])) or _no_results(claim)
+            why = "; ".join(reasons.get(claim.id, [])) or _no_results(claim, earlier)
             said.append(f"- **{claim.claim}** ({claim.where}): {why}.")
     return "\n".join(said) or "Every claim of the paper is judged above."
 
 
-def _no_results(claim: Claim) -> str:
+def _no_results(claim: Claim, earlier: Container[str]) -> str:
     name = claim.where.lower().replace(" ", "").rstrip("abcdef")
     if name in experiments.TABLES:
-        return f"no results yet: `make {name}`"
+        return f"{'results of an earlier declaration only' if name in earlier else 'no results yet'}: `make {name}`"
     if claim.metric == "training time":
         return "measured by `make bench`, see {doc}`speed`"
     if name.startswith(("table", "figure")):

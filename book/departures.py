@@ -46,7 +46,7 @@ def _link(name: str, repository: str) -> str:
 def _effect(effect: dict[str, str], everything: Sequence[Found]) -> str:
     """Row minus row on every data set of the first results that have both."""
     for found in everything:
-        if found.name == effect["table"] and found.preset != "tiny":
+        if found.name == effect["table"]:
             measured = []
             for dataset in dict.fromkeys(found.results.loc[found.results["table"] == effect["part"], "dataset"]):
                 contrast = difference(effect["row"], effect["than"], table=effect["part"], dataset=dataset)

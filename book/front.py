@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import findings
-import results as tables
 from results import Found
 
 from sarlib.experiments.claims import difference
@@ -18,8 +17,8 @@ HEADLINE = "headline"
 
 
 def chosen(everything: Sequence[Found], name: str) -> Found | None:
-    """The first results of a table that say something: the reader's own before the reference, no `tiny`."""
-    return next((found for found in everything if found.name == name and found.preset != tables.SAYS_NOTHING), None)
+    """The first results of a table: the reader's own before the reference."""
+    return next((found for found in everything if found.name == name), None)
 
 
 def headline(everything: Sequence[Found]) -> str:
@@ -93,15 +92,14 @@ def figure(everything: Sequence[Found], out: Path) -> str:
 
 def where(everything: Sequence[Found], *, repository: str = "") -> str:
     """What was run and what not, and the addresses that are known."""
-    run = [found for found in everything if found.preset != tables.SAYS_NOTHING]
-    names = list(dict.fromkeys(found.name.replace("table", "Table ").replace("figure", "Figure ") for found in run))
-    sets = {cell.data: cell.dataset in found.experiment.real for found in run for cell in found.experiment.cells}
+    names = list(dict.fromkeys(found.name.replace("table", "Table ").replace("figure", "Figure ") for found in everything))
+    sets = {cell.data: cell.dataset in found.experiment.real for found in everything for cell in found.experiment.cells}
     real, drawn = ([name for name, photographs in sets.items() if photographs is kind] for kind in (True, False))
-    keys = {key for found in run for key in found.results["key"].unique()}
-    said = [f"These pages rest on {len(keys)} trainings: {', '.join(names)}." if run else "Nothing has been run yet."]
-    if run:
+    keys = {key for found in everything for key in found.results["key"].unique()}
+    said = [f"These pages rest on {len(keys)} trainings: {', '.join(names)}." if everything else "Nothing has been run yet."]
+    if everything:
         said.append(f"Photographs: {', '.join(real) or 'none'}. Drawn by the code, or digits: {', '.join(drawn) or 'none'}.")
-        sizes = ", ".join(dict.fromkeys(found.preset for found in run))
+        sizes = ", ".join(dict.fromkeys(found.preset for found in everything))
         said.append(f"Sizes: {sizes}. " + ("" if "paper" in sizes else "Nothing was trained at the paper's own size."))
     own = f" · [this repository]({repository})" if repository else ""
     links = "[the paper](https://doi.org/10.1007/s10994-024-06570-7) · [its authors' code](https://github.com/helia95/SAR)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,6 @@ from sarlib.run import Run
 from sarlib.runner.store import Store
 
 YOURS, REFERENCE = "yours", "reference"
-#: Too small to say anything: its results are on their own pages and nowhere else.
-SAYS_NOTHING = "tiny"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +59,12 @@ def collect(runs: Path) -> tuple[list[Found], list[str]]:
                     except ConfigError as error:
                         refused.append(f"{whose} {path.parent.name}/{path.name}: {_from_runs(str(error), runs)}")
     return found, refused
+
+
+def telling(everything: Iterable[Found]) -> list[Found]:
+    """Those that the chapters speak of and claims are judged by. Not so `tiny`, which is too small to say anything, and what is
+    of an earlier declaration and answers another question: they have their own pages and no more."""
+    return [found for found in everything if found.preset != "tiny" and not found.earlier]
 
 
 def _from_runs(message: str, runs: Path) -> str:

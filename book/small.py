@@ -8,7 +8,6 @@ import findings
 import front
 import markup
 import pandas as pd
-import results as tables
 from results import Found
 
 from sarlib.report.statistics import from_baselines, groups, mean_interval, paired_values
@@ -21,9 +20,8 @@ def learned(everything: Sequence[Found]) -> str:
     """Of every data set and table: steps, what the baseline's loss fell to and its floor, and its accuracy."""
     rows = []
     for found in everything:
-        if found.preset != tables.SAYS_NOTHING:
-            for (table, dataset), cells in groups(found.experiment.cells).items():
-                rows += _row(found, table, dataset, cells[0])
+        for (table, dataset), cells in groups(found.experiment.cells).items():
+            rows += _row(found, table, dataset, cells[0])
     head = ("data set", "table", "optimizer steps", "training loss: first, last", "top-1 of the baseline, %", "seeds")
     return markup.table(head, dict.fromkeys(rows)) if rows else "No results yet."
 
@@ -56,8 +54,6 @@ def manipulation(everything: Sequence[Found]) -> str:
     """Whether the loss lowers the entropy: each row with SAR's loss minus the row with the same block without it."""
     rows = []
     for found in everything:
-        if found.preset == tables.SAYS_NOTHING:
-            continue
         for (table, dataset), cells in groups(found.experiment.cells).items():
             block = front._row(cells, "C", regularized=False)
             for cell in cells:
@@ -83,7 +79,7 @@ def spread(everything: Sequence[Found]) -> str:
     """How many seeds a difference of one point would need: from the spread of the paired differences in top-1."""
     rows = []
     for found in everything:
-        if found.preset == tables.SAYS_NOTHING or found.name not in ("headline", "table2"):
+        if found.name not in ("headline", "table2"):
             continue
         for (_, dataset), cells in groups(found.experiment.cells).items():
             for contrast in from_baselines(cells):

@@ -106,6 +106,7 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS, repository: str
 
 def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found], refused: list[str], repository: str) -> None:
     """Fill the marks of the chapters that are made from results, and write the data of their interactions."""
+    earlier, everything = {found.name for found in everything if found.earlier}, results.telling(everything)
     kept = attention.kept(runs)
     picture = pictures.explained(kept, out / "_figures" / "explained.png") if kept else ""
     heads = pictures.heads(kept, out / "_figures" / "heads.png") if kept else ""
@@ -114,7 +115,10 @@ def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found],
     _fill(out / "intro.md", picture=explained, figure=front.figure(everything, out), headline=front.headline(everything),
           where=front.where(everything, repository=repository), verdicts=front.explained_verdicts(JUDGED))  # fmt: skip
     _fill(out / "attention.md", attention=_drawn("heads", heads, front.caption(kept)) if kept else NO_MAPS)
-    _fill(out / "claims.md", **claims_page.page(everything, refused, out=out, pages=[page.file for page in pages]))
+    _fill(
+        out / "claims.md",
+        **claims_page.page(everything, refused, out=out, pages=[page.file for page in pages], earlier=earlier),
+    )
     _fill(out / "small_machine.md", learned=small.learned(everything), manipulation=small.manipulation(everything),
           spread=small.spread(everything), seeds=interactions.as_table(everything))  # fmt: skip
     _fill(out / "departures.md", departures=departures.section(everything, repository=repository))

@@ -37,7 +37,9 @@ PUBLIC = {
     "Tables": {"sarlib/experiments/__init__.py": ("declare", "run", "open_store", "runs_folder", "csv_path")},
     "What is made of results": {
         "sarlib/report/tables.py": ("table", "differences", "contrasts", "epochs_to_reach", "text"),
-        "sarlib/report/figures.py": ("figure", "curves", "maps"),
+        "sarlib/report/figures.py": ("figure",),
+        "sarlib/report/trends.py": ("curves",),
+        "sarlib/report/attention.py": ("maps",),
         "sarlib/report/judgement.py": ("verdicts",),
         "sarlib/report/reference.py": ("agreement",),
         "sarlib/experiments/results.py": ("read_csv",),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from sarlib.experiments.claims import load
-from sarlib.report.judgement import CONTRADICTED, SUPPORTED, UNDECIDED
+from sarlib.report.judgement import COLUMNS, CONTRADICTED, SUPPORTED, UNDECIDED
 from sarlib.report.notation import GAP
 
 #: How `make bench` calls the measurement, and the two sides of its ratio.
@@ -42,18 +42,4 @@ def overhead(benchmarks: Path) -> pd.DataFrame:
             note = f"mean over {n} architectures; read as no more than that, up to the smallest effect of interest, "
             note += f"{claim.smallest:g} {claim.unit}"
             lines.append(line | {"judged on": outcome["device"], "note": note, "each set": ""})
-    columns = [
-        "id",
-        "claim",
-        "where",
-        "paper",
-        "ours",
-        "interval",
-        "n",
-        "verdict",
-        "magnitude",
-        "judged on",
-        "note",
-        "each set",
-    ]
-    return pd.DataFrame(lines, columns=columns).set_index("id")
+    return pd.DataFrame(lines, columns=COLUMNS).set_index("id")

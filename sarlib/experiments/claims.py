@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -93,6 +94,11 @@ def difference(
     """
     label = label or (f"{row} - ({than})" if "+" in than else f"{row} - {than}")
     return Contrast(label + note, ((1, table, row, dataset), (-1, table, than, dataset)), metric, margin)
+
+
+def differences(row: str, than: str, *, datasets: Iterable[str], **rest: Any) -> tuple[Contrast, ...]:
+    """The same on each of several data sets, which stand in the labels."""
+    return tuple(difference(row, than, dataset=each, note=f", {each}", **rest) for each in datasets)
 
 
 def lowers_entropy(row: str, than: str, *, table: str, dataset: str) -> Contrast:

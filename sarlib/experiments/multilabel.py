@@ -8,11 +8,10 @@ has no network in Table 4: its own is trained there.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 from sarlib.config import Task
 from sarlib.data import EMBEDDED, voc
-from sarlib.experiments.claims import ClaimTest, difference
+from sarlib.experiments.claims import ClaimTest, difference, differences
 from sarlib.experiments.declaration import Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.with_objects import settings
@@ -29,14 +28,16 @@ def declare(sets: Sets) -> Table:
         if _several(sets, child)
     ]
     names = [child.dataset for _, child in pairs]
-    better = functools.partial(difference, table="multilabel", metric="mlmap")
     cells = tuple(cell for parent, child in pairs for cell in child.cells("multilabel", _rows(parent, child)))
-    gains = tuple(better(SAR, BASELINE, dataset=name, note=f", {name}") for name in names)
+    gains = differences(SAR, BASELINE, datasets=names, table="multilabel", metric="mlmap")
     return Table(
         title="Images with several labels",
         cells=cells,
         tests=at_both_doses([ClaimTest("multilabel", gains)], cells),
-        contrasts=tuple(better(SAR, BLOCK, dataset=name, note=f", what the loss adds, {name}") for name in names),
+        contrasts=tuple(
+            difference(SAR, BLOCK, table="multilabel", metric="mlmap", dataset=name, note=f", what the loss adds, {name}")
+            for name in names
+        ),
         leads=("mlmap", "jaccard", "entropy", "components"),
     )
 

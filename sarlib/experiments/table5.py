@@ -16,11 +16,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from sarlib.experiments.claims import ClaimTest, difference
+from sarlib.experiments.claims import ClaimTest, differences
 from sarlib.experiments.declaration import Setting, Table
 from sarlib.experiments.presets import Dense
 from sarlib.experiments.settings import Sets
-from sarlib.experiments.table6 import BASELINE, SAR, SCRATCH, SHOWN, drawn, rows
+from sarlib.experiments.table6 import BASELINE, SAR, SCRATCH, drawn, rows, shown
 from sarlib.experiments.with_objects import settings
 
 #: The sets with boxes below DATA, the first of each folder that is there.
@@ -35,18 +35,12 @@ def declare(sets: Sets) -> Table:
     pairs = [(parent, _boxed(child, dense)), *((parent, _boxed(child, dense, larger=LARGER)) for parent, child in real)]
     names = [child.dataset for _, child in pairs]
     cells = [cell for parent, child in pairs for cell in child.cells("table5", rows(parent, child))]
-    better = functools.partial(difference, table="table5", metric="map07")
+    better = functools.partial(differences, datasets=names, table="table5", metric="map07")
     return Table(
         title="Object detection",
         cells=tuple(cells),
-        tests=(
-            ClaimTest(
-                "t5",
-                tuple(better(SAR, BASELINE, dataset=name, note=f", {name}") for name in names),
-                requires=tuple(better(BASELINE, SCRATCH, dataset=name, note=f", {name}") for name in names),
-            ),
-        ),
-        contrasts=tuple(better(row, than, dataset=name) for name in names for row, than in SHOWN),
+        tests=(ClaimTest("t5", better(SAR, BASELINE), requires=better(BASELINE, SCRATCH)),),
+        contrasts=shown("table5", names, metric="map07"),
         drawn=drawn("boxes", cells),
         leads=("map07", "map50", "map"),
     )

@@ -12,7 +12,7 @@ from sarlib import data as datasets
 from sarlib.config import Data
 from sarlib.data import CONFLICT, SHAPES, released
 from sarlib.experiments import table4
-from sarlib.experiments.claims import ClaimTest, Contrast, difference
+from sarlib.experiments.claims import ClaimTest, differences
 from sarlib.experiments.declaration import Cell, Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
 
@@ -26,21 +26,18 @@ def declare(sets: Sets) -> Table:
     cells = [cell for each in conflicting for cell in _cells(NATURAL, each, "natural", _conflicting(sets, each))]
     for each in chosen:
         cells += _cells(CORRUPTED, each, "corrupted", _test_set(sets, each, preset.corrupted))
-    better = [_better(table4.SAR, table4.BASELINE, NATURAL, each, "natural") for each in conflicting]
-    error = "mce" if preset.corrupted else "corrupted"
-    fewer = [_better(table4.BASELINE, table4.SAR, CORRUPTED, each, error) for each in chosen]
+    names, error = [each.dataset for each in chosen], "mce" if preset.corrupted else "corrupted"
+    named = [each.dataset for each in conflicting]
+    better = differences(table4.SAR, table4.BASELINE, datasets=named, table=NATURAL, metric="natural")
+    fewer = differences(table4.BASELINE, table4.SAR, datasets=names, table=CORRUPTED, metric=error)
     note = "the contrast is ViT - SAR: the claim says that SAR has the smaller error"
-    tests = (ClaimTest("t8-a", tuple(better)), ClaimTest("t8-c", tuple(fewer), note=note))
+    tests = (ClaimTest("t8-a", better), ClaimTest("t8-c", fewer, note=note))
     return Table(
         title="Natural adversarial images and common corruptions",
         cells=tuple(cells),
         tests=at_both_doses(tests, cells),
         leads=("natural", "mce", "corrupted"),
     )
-
-
-def _better(row: str, than: str, table: str, setting: Setting, metric: str) -> Contrast:
-    return difference(row, than, table=table, dataset=setting.dataset, metric=metric, note=f", {setting.dataset}")
 
 
 def _cells(table: str, setting: Setting, measured: str, data: Data) -> list[Cell]:

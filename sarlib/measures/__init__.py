@@ -14,18 +14,11 @@ if TYPE_CHECKING:
 
 #: By `Measurement.name`, which is also the name of the function: the file that it is in.
 MEASURES = {
-    "collapse": "maps",
-    "maps": "maps",
-    "heads": "maps",
-    "clips": "maps",
+    **dict.fromkeys(("collapse", "maps", "heads", "clips"), "maps"),
+    **dict.fromkeys(("natural", "corrupted"), "shifted"),
+    **dict.fromkeys(("segments", "boxes"), "dense"),
+    **dict.fromkeys(("features", "untrained_features", "pixels"), "features"),
     "objects": "objects",
-    "segments": "dense",
-    "boxes": "dense",
-    "natural": "shifted",
-    "corrupted": "shifted",
-    "features": "features",
-    "untrained_features": "features",
-    "pixels": "features",
     "floors": "floors",
 }
 

@@ -1,4 +1,4 @@
-"""The pictures of a table: every seed, means with 95 % intervals and paired differences; curves over epochs.
+"""The pictures of a table: every seed, means with 95 % intervals and paired differences.
 
 Figures have no background of their own and are drawn in tones of middle lightness, so that one file reads on light pages and on
 dark ones. Colour only repeats what position and marker already say.
@@ -6,7 +6,6 @@ dark ones. Colour only repeats what position and marker already say.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,22 +22,8 @@ from matplotlib.ticker import MaxNLocator
 
 from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell, Experiment
-from sarlib.report.checks import LOSS
 from sarlib.report.notation import heading
-from sarlib.report.statistics import (
-    Interval,
-    by_epoch,
-    by_row,
-    from_baselines,
-    groups,
-    leading,
-    mean_interval,
-    paired_values,
-    part,
-    values,
-)
-from sarlib.run import Run
-from sarlib.runner.store import Store
+from sarlib.report.statistics import Interval, from_baselines, groups, leading, mean_interval, paired_values, part, values
 from sarlib.tasks import metrics
 
 # The ids inside an SVG are salted hashes; a fixed salt gives equal figures equal bytes.
@@ -60,8 +45,6 @@ WIDTH = 9.0  # inches
 ACROSS = 3  # data sets side by side
 LINE = 0.3  # inches a listed row takes
 BESIDE = {True: 0.22, False: 0.1}  # seeds stand so far beside their mean, in a list or not, that neither hides the other
-#: Of rows that are told apart: twenty looks, as the one number has no factor of the other.
-COLOURS, MARKS = (INK, BELOW, ACCENT, "#8a6fc4"), "osD^v"
 
 
 @contextmanager
@@ -265,65 +248,3 @@ def _draw_sample(axes: Axes, sample: pd.Series, position: float, colour: str, fi
 
 def _oriented(values: Sequence[float], positions: Sequence[float], listed: bool) -> tuple[Sequence[float], Sequence[float]]:
     return (values, positions) if listed else (positions, values)
-
-
-def curves(results: pd.DataFrame, experiment: Experiment, *, metric: str | None = None) -> Figure:
-    """A panel a data set: each row's mean over seeds with its 95 % interval against epochs; dashed, where the baseline ends."""
-    metric, panels = metric or experiment.leads[0], groups(experiment.cells)
-    with drawing(len(panels), 1, size=(WIDTH, 3.2 * len(panels)), lines=True) as (whole, grid):
-        for axes, ((_, dataset), cells) in zip(grid[:, 0], panels.items(), strict=True):
-            looks = zip(itertools.cycle(MARKS), itertools.cycle(COLOURS))
-            for (name, own), (mark, colour) in zip(by_row(cells).items(), looks):
-                curve = by_epoch(results, own, metric).melt(var_name="epoch").dropna()
-                if len(curve):
-                    look = {"color": colour, "marker": mark, "markeredgewidth": 0, "err_kws": {"alpha": 0.15, "linewidth": 0}}
-                    sns.lineplot(curve, x="epoch", y="value", errorbar=ends, label=name, legend=False, ax=axes, **look)
-            if lines := axes.get_lines():
-                axes.axhline(lines[0].get_ydata()[-1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
-                axes.set_xticks(lines[0].get_xdata())
-                axes.legend(frameon=False, labelcolor=INK, loc="lower right")
-            axes.set_title(dataset, loc="left")
-            axes.set(xlabel="epochs", ylabel=heading(metric))
-            sns.despine(ax=axes)
-    return whole
-
-
-def ends(sample: pd.Series) -> tuple[float, float]:
-    """Of the sample's 95 % interval."""
-    interval = mean_interval(sample)
-    return interval.low, interval.high
-
-
-def gradients(experiment: Experiment, *, store: Store, table: str | None = None) -> Figure:
-    """How strongly SAR's loss pulls over training, a panel a data set: the gradient of the weighted loss over the task's, both
-    on the last block's query and key rows, in the first step of each epoch; geometric means over seeds.
-
-    Of the whole table or of one part, from the histories in the `store`; runs that it lacks are left out.
-    """
-    cells = [cell for cell in part(experiment, table) if cell.shows_training and cell.run.regularizers[:1]]
-    panels = groups([cell for cell in cells if cell.run.regularizers[0].name == LOSS])
-    down = max(1, len(panels))
-    with drawing(down, 1, size=(WIDTH, 2.6 * down), lines=True) as (whole, grid):
-        for axes, ((name, dataset), own) in zip(grid[:, 0], panels.items()):
-            for cell, colour in zip(own, sns.color_palette("viridis", len(own))):
-                ratios = [_ratio(store, cell.with_seed(seed)) for seed in experiment.seeds]
-                if ratios := [ratio for ratio in ratios if ratio is not None]:
-                    mean = 10 ** pd.concat(ratios, axis=1).mean(axis=1)
-                    axes.plot(mean.index, mean, color=colour, marker=".", markersize=4, label=cell.row)
-            axes.set(title=f"{name}: {dataset}", xlabel="epoch", ylabel="gradient of λ · loss / of the task's", yscale="log")
-            axes.axhline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-            if axes.get_legend_handles_labels()[1]:
-                axes.legend(frameon=False, labelcolor=INK, ncols=2)
-            sns.despine(ax=axes)
-    return whole
-
-
-def _ratio(store: Store, run: Run) -> pd.Series | None:
-    """log10 of the ratio by epoch, where both gradients and the weight are above 0; None for a run that is not finished."""
-    try:
-        history = store.history(run)
-    except FileNotFoundError:
-        return None
-    wide = history[history["split"] == "train"].pivot(index="epoch", columns="metric", values="value")
-    ratio = wide["weight"] * wide["gradient_regularizer"] / wide["gradient_task"]
-    return ratio[ratio > 0].map(math.log10)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sarlib.config import ConfigError, require
-from sarlib.experiments.claims import Contrast, Term
+from sarlib.experiments.claims import Contrast, Term, difference
 from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.run import Measurement, Run
 from sarlib.runner.store import Store
@@ -126,12 +126,9 @@ def values(results: pd.DataFrame, cell: Cell, metric: str) -> pd.Series:
 
 def from_baselines(cells: Sequence[Cell]) -> list[Contrast]:
     """The differences of those cells that have a baseline from it."""
-    found = []
-    for cell in cells:
-        if cell.baseline is not None:
-            terms = ((1.0, cell.table, cell.row, cell.dataset), (-1.0, cell.table, cell.baseline, cell.dataset))
-            found.append(Contrast(f"{cell.row} − {cell.baseline}", terms))
-    return found
+    compared = [cell for cell in cells if cell.baseline is not None]
+    places = [{"table": cell.table, "dataset": cell.dataset, "label": f"{cell.row} − {cell.baseline}"} for cell in compared]
+    return [difference(cell.row, cell.baseline, **place) for cell, place in zip(compared, places, strict=True)]
 
 
 def groups(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:

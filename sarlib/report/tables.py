@@ -14,7 +14,7 @@ from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.report.checks import unlearned
 from sarlib.report.judgement import verdicts
-from sarlib.report.notation import GAP, encodable, heading, number, plus_minus
+from sarlib.report.notation import GAP, bounds, encodable, heading, number, plus_minus
 from sarlib.report.statistics import (
     by_epoch,
     by_row,
@@ -92,6 +92,20 @@ def _compared(results: pd.DataFrame, experiment: Experiment, named: Iterable[Con
                 lines.append(place | {"metric": name} | vars(interval) | line)
     names = ["table", "dataset", "row", "baseline", "contrast", "metric"]
     return pd.DataFrame(lines, columns=[*names, *dict.fromkeys((*_SHOWN[True], *_SHOWN[False]))])
+
+
+def learned(results: pd.DataFrame, experiment: Experiment, *, metric: str = "top1") -> pd.DataFrame:
+    """What its interval alone says of every difference, from a baseline or as named in the declaration."""
+    lines = []
+    for contrast in (*from_baselines(experiment.cells), *experiment.contrasts):
+        interval = mean_interval(paired_values(results, contrast.terms, metric=metric))
+        said = "above 0" if interval.low > 0 else "below 0" if interval.high < 0 else "not settled"
+        if interval.n:
+            found = f"{number(interval.mean, metric, '+')} {bounds(interval, metric)}"
+            lines.append(
+                (*contrast.terms[0][1::2], contrast.label, interval.n, found, said if interval.n > 2 else "too few seeds")
+            )
+    return pd.DataFrame(lines, columns=["table", "dataset", "difference", "n", heading(metric), "learned"])
 
 
 def epochs_to_reach(results: pd.DataFrame, experiment: Experiment, *, metric: str | None = None) -> pd.DataFrame:

@@ -63,15 +63,13 @@ def look(run: Run, model: nn.Module, picture: str | Path | Image.Image, *, mass:
     from sarlib.data.images import Images, central_view, decode, to_bytes
     from sarlib.entropy import components, map_entropy
     from sarlib.measures.finished import similarity
-    from sarlib.report.figures import STYLE
+    from sarlib.report.figures import drawing
     from sarlib.tasks.masks import mass_mask
 
     view = central_view(decode(Path(picture)) if isinstance(picture, (str, Path)) else picture, run.data.image_size)
     image = Images(labels=torch.zeros(1, dtype=torch.int64), classes=("yours",), pixels=to_bytes(view)[None])
     [maps] = similarity(model, image, batch_size=1)
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(3, 1 + len(maps), figsize=(1.6 * (1 + len(maps)), 5.2), layout="constrained")
-        plt.close(figure)
+    with drawing(3, 1 + len(maps), size=(1.6 * (1 + len(maps)), 5.2)) as (figure, grid):
         for axes in grid[:, 0]:
             axes.imshow(view)
         drawn = (maps, components(maps), mass_mask(maps, mass=mass))

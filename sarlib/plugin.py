@@ -30,13 +30,7 @@ from sarlib.last_block import ROWS, has_class_token, on_grid, set_variant
 from sarlib.scores import absorbable, makers, products, scores
 
 #: Layers in which every patch attends to every other one. Position biases, where they have them, are no part of Equation 4.
-GLOBAL_ATTENTION = (
-    Attention,
-    AttentionRope,
-    eva.EvaAttention,
-    beit.Attention,
-    vision_transformer_relpos.RelPosAttention,
-)
+GLOBAL_ATTENTION = (Attention, AttentionRope, eva.EvaAttention, beit.Attention, vision_transformer_relpos.RelPosAttention)
 
 #: Table 1c: E and F are the last blocks of A and C with the loss.
 LAST_BLOCKS = {**{variant: variant for variant in ROWS}, "E": "A", "F": "C"}

@@ -78,15 +78,7 @@ class Contrast:
 
 
 def difference(
-    row: str,
-    than: str,
-    *,
-    table: str,
-    dataset: str,
-    label: str = "",
-    note: str = "",
-    metric: str = "top1",
-    margin: float = 0.0,
+    row: str, than: str, *, table: str, dataset: str, label: str = "", note: str = "", metric: str = "top1", margin: float = 0.0
 ) -> Contrast:
     """`row` minus `than` on one data set, called "row - than" unless it has a `label`, followed by the `note`.
 

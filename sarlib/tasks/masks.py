@@ -31,10 +31,7 @@ def map_metrics(similarity: Tensor, images: Images, indices: Tensor) -> dict[str
         frames = map_metrics(similarity.transpose(1, 2).flatten(0, 1), shown, torch.arange(len(shown)))
         measured = {name: rows.unflatten(0, (len(similarity), -1)).nanmean(1) for name, rows in frames.items()}
         counts = component_counts(similarity, axes=3)
-        return measured | {
-            "clip_entropy": map_entropy(similarity, axes=3).mean(1),
-            "clip_components": counts.float().mean(1),
-        }
+        return measured | {"clip_entropy": map_entropy(similarity, axes=3).mean(1), "clip_components": counts.float().mean(1)}
     measured = {"entropy": map_entropy(similarity).mean(1), "components": component_counts(similarity).float().mean(1)}
     if images.masks is not None:
         cells = object_cells(images.masks[indices], images.mask_labels[indices], tuple(similarity.shape[-2:]))

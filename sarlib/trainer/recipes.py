@@ -178,13 +178,7 @@ HOSTS = {
     # 1.5e-4 for each 256 images
     "MoCo-v3": Protocol(
         recipe=Recipe(
-            epochs=300,
-            batch_size=4096,
-            lr=1.5e-4 * 4096 / 256,
-            warmup_epochs=40,
-            warmup_lr=0.0,
-            min_lr=0.0,
-            weight_decay=0.1,
+            epochs=300, batch_size=4096, lr=1.5e-4 * 4096 / 256, warmup_epochs=40, warmup_lr=0.0, min_lr=0.0, weight_decay=0.1
         ),
         task=Task(
             name="moco",

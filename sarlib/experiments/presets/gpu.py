@@ -10,6 +10,7 @@ from sarlib.trainer.recipes import DRLOC, host
 
 _FEW = shapes(112, 5000, 5000)
 _CROPS = Augmentation(crop="resized", crop_scale=(0.3, 1.0), flip=0.5)
+_VIEWS = {"out_dim": 4096, "hidden": 1024, "bottleneck": 128, "local_crops": 6, "local_tokens": 6}
 GPU = Preset(
     name="gpu",
     about="CIFAR-10 and embedded images at 14 x 14 tokens, one GPU of 24 GB or more",
@@ -48,11 +49,7 @@ GPU = Preset(
     shifted_images=2000,
     self_supervised=shapes(112, 20000, 5000, warmup_epochs=6.0),
     hosts={
-        "DINO": host(
-            "DINO",
-            {"out_dim": 4096, "hidden": 1024, "bottleneck": 128, "local_crops": 6, "local_tokens": 6},
-            **{"epochs": 60, "batch_size": 256, "lr": 5e-4, "warmup_epochs": 6},
-        ),
+        "DINO": host("DINO", _VIEWS, epochs=60, batch_size=256, lr=5e-4, warmup_epochs=6),
         "MoCo-v3": host("MoCo-v3", {"hidden": 1024}, epochs=60, batch_size=512, lr=5e-4, warmup_epochs=6),
     },
     sized=_FEW,

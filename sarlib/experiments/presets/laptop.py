@@ -44,9 +44,7 @@ LAPTOP = Preset(
     in1k=shapes(64, 3000, 2000, epochs=36, warmup_epochs=4.0),
     many_images=shapes(64, 2000, 2000, epochs=50, warmup_epochs=5.0),
     detection=dense(
-        SMALL_DETECTOR,
-        Recipe(epochs=20, batch_size=16, lr=1e-3, warmup_epochs=1, weight_decay=0.1, clip=1.0),
-        *(64, 500, 1000),
+        SMALL_DETECTOR, Recipe(epochs=20, batch_size=16, lr=1e-3, warmup_epochs=1, weight_decay=0.1, clip=1.0), *(64, 500, 1000)
     ),
     segmentation=dense(
         Task(name="segmentation", channels=32),

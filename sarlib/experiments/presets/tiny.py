@@ -10,6 +10,7 @@ from sarlib.trainer.recipes import DRLOC, host
 
 _FEW = shapes(32, 48, 40)
 _DENSE = Recipe(epochs=2, batch_size=16, lr=1e-3, warmup_epochs=1)
+_VIEWS = {"out_dim": 64, "hidden": 32, "bottleneck": 16, "local_crops": 2, "local_tokens": 2}
 _DETECTOR = dataclasses.replace(SMALL_DETECTOR, channels=8, anchors=(4, 8, 16), proposals=20, regions=16, hidden=(16,))
 TINY = Preset(
     name="tiny",
@@ -36,11 +37,7 @@ TINY = Preset(
     ),
     shifted_images=20,
     hosts={
-        "DINO": host(
-            "DINO",
-            {"out_dim": 64, "hidden": 32, "bottleneck": 16, "local_crops": 2, "local_tokens": 2},
-            **{"epochs": 2, "batch_size": 16, "lr": 1e-3, "warmup_epochs": 1},
-        ),
+        "DINO": host("DINO", _VIEWS, epochs=2, batch_size=16, lr=1e-3, warmup_epochs=1),
         "MoCo-v3": host("MoCo-v3", {"out_dim": 16, "hidden": 32}, epochs=2, batch_size=16, lr=1e-3, warmup_epochs=1),
     },
     sized=_FEW,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sarlib.config import require
-from sarlib.data import EMBEDDED
+from sarlib.data import is_embedded
 from sarlib.experiments.declaration import Experiment
 from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.settings import Sets
@@ -81,7 +81,7 @@ def declare_again(name: str, results: pd.DataFrame, *, preset: str, store: Store
     for key in results["key"].unique():
         if (config := store.root / key / "config.json").exists():
             data = json.loads(config.read_text())["data"]
-            if data["name"] not in EMBEDDED:
+            if not is_embedded(data["name"]):
                 size = max(data["train_size"] or 0, *known.get(data["name"], (0,))[:1])
                 tested = 1 + (data["test_size"] or -1)  # fewer are only taken of sets with more
                 known[data["name"]] = size, tested, data["fingerprint"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sarlib.config import Data, Model, Recipe, Regularizer, require
-from sarlib.data import EMBEDDED
+from sarlib.data import is_embedded
 from sarlib.experiments.claims import MATCHED, ClaimTest, Contrast
 from sarlib.run import Measurement, Run
 from sarlib.tasks.metrics import MAIN_METRICS
@@ -196,7 +196,7 @@ class Experiment(Table):
     @property
     def real(self) -> frozenset[str]:
         """The data sets of the table that are not embedded, by their names in it."""
-        return frozenset(cell.dataset for cell in self.cells if not cell.data.startswith(EMBEDDED))
+        return frozenset(cell.dataset for cell in self.cells if not is_embedded(cell.data))
 
     def frame(self) -> pd.DataFrame:
         """The declaration as a frame to read: one line a cell."""

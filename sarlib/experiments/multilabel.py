@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from sarlib.config import Task
-from sarlib.data import EMBEDDED, voc
+from sarlib.data import is_embedded, voc
 from sarlib.experiments.claims import ClaimTest, difference, differences
 from sarlib.experiments.declaration import Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
@@ -45,7 +45,7 @@ def declare(sets: Sets) -> Table:
 def _rows(parent: Setting, child: Setting) -> dict[str, Run]:
     """The runs of a data set (seed 0) by the name of their row, each from the same row in `parent` if its images are real."""
     rows, before = ({BASELINE: each.row("A"), BLOCK: each.row("C")} | each.sar(SAR) for each in (child, parent))
-    if child.baseline.data.name in EMBEDDED:
+    if is_embedded(child.baseline.data.name):
         return rows
     return {name: dataclasses.replace(run, pretrained=before[name]) for name, run in rows.items() if name in before}
 
@@ -53,4 +53,4 @@ def _rows(parent: Setting, child: Setting) -> dict[str, Run]:
 def _several(sets: Sets, child: Setting) -> bool:
     """Whether images of the set show different classes. (Where all show the same one, every guess is right.)"""
     name = child.baseline.data.name
-    return name in EMBEDDED or len({label for one in voc.read(sets.root, name)[0].annotations for label in one.labels}) > 1
+    return is_embedded(name) or len({label for one in voc.read(sets.root, name)[0].annotations for label in one.labels}) > 1

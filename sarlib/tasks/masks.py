@@ -94,12 +94,6 @@ def mass_mask(similarity: Tensor, *, mass: float = 0.6) -> Tensor:
     return torch.zeros_like(needed).scatter(-1, order, needed).unflatten(-1, similarity.shape[-2:])
 
 
-def upsample(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest neighbours: (..., h, w) -> (..., H, W), `size` in pixels; every pixel takes the value of its token's cell."""
-    rows, columns = (_cell_of_pixel(pixels, cells, mask.device) for pixels, cells in zip(size, mask.shape[-2:], strict=True))
-    return mask[..., rows[:, None], columns]
-
-
 class ObjectCells(NamedTuple):
     """The object classes of `images` images, one row a pair of an image and a class that it shows.
 

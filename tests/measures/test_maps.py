@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pixelwise import upsample
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torchvision.transforms.functional import normalize, to_tensor
 from untrained import keep
@@ -27,7 +28,7 @@ from sarlib.run import Measurement, Run
 from sarlib.runner.execute import Job, Work, execute
 from sarlib.runner.machine import Machine
 from sarlib.runner.store import Store
-from sarlib.tasks.masks import mass_mask, upsample
+from sarlib.tasks.masks import mass_mask
 from sarlib.trainer import loop as training
 
 SHARPEST = 60.0  # e^-60 is nothing beside 1 in float32

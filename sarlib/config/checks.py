@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection
 
 
@@ -19,4 +20,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_known(what: str, name: str, known: Collection[str]) -> None:
-    require(name in known, f"unknown {what} {name!r}; choose from {', '.join(known)}")
+    if name not in known:
+        near = difflib.get_close_matches(name.lower().replace(" ", ""), known)
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+        raise ConfigError(f"unknown {what} {name!r}; choose from {', '.join(known)}{hint}")

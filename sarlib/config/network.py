@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from sarlib.config.checks import require, require_known
 
@@ -91,6 +92,12 @@ class Model:
     def key_stride(self) -> int:
         """How many times fewer keys than tokens a side the last block has: S is that much smaller than the token grid."""
         return self.stages[-1].key_stride if self.stages else 1
+
+    def of_timm(self, *, classes: int, image_size: int) -> dict[str, Any]:
+        """The sizes by the names that timm's VisionTransformer has for them; without classifier for 0 `classes`."""
+        sizes = {"embed_dim": self.dim, "depth": self.depth, "num_heads": self.heads, "mlp_ratio": self.mlp_ratio}
+        sizes |= {"img_size": image_size, "patch_size": self.patch_size, "num_classes": classes}
+        return sizes | {"drop_path_rate": self.drop_path}
 
     def stage_grids(self, image_size: int) -> list[int]:
         """Tokens a side at every stage of a pyramid. `ConfigError` where strides or keys do not tile what they are given."""

@@ -1,4 +1,4 @@
-"""Write `sarlib/experiments/doses.yml` from the committed results of the table `dose`: `python book/doses.py`.
+"""Writes `sarlib/experiments/doses.yml` from the committed results of the table `dose`: `python book/doses.py`.
 
 The searches see the entropies and the training losses of the table and nothing else; a test holds file and results together.
 """

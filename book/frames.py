@@ -1,6 +1,5 @@
-"""Frames of an executed notebook, laid out for a page: what all lines share above them, data sets as headings, and the row's
-name
-in place while the numbers scroll beside it. Cells keep their text."""
+"""Lays the frames of an executed notebook out for a page: what all lines share above them, data sets as headings, and the row's
+name in place while the numbers scroll beside it. Cells keep their text."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ from bs4 import BeautifulSoup, Tag
 NAMES = ("row", "contrast", "claim", "id")
 #: What groups lines, from the outside in.
 GROUPS = ("table", "dataset")
-#: Columns with sentences, which wrap; numbers stay in one piece.
-LONGEST = 28
+LONGEST = 28  # characters of a cell; longer ones are sentences, which wrap
 FEWEST_LINES = 3  # fewer share everything by chance
 
 

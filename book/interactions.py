@@ -1,4 +1,4 @@
-"""The data of the book's interactions, as scripts that set one variable: a page opened from disk can load nothing else."""
+"""Writes the data of the book's interactions, as scripts that set one variable: a page from disk can load nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import findings
 import markup
-import results as tables
 from results import Found
 
 from sarlib.experiments.claims import ClaimTest
@@ -29,8 +28,7 @@ def _script(path: Path, name: str, content: Any) -> None:
 
 def seeds(everything: Sequence[Found]) -> dict[str, Any] | None:
     """Each claim of the first table with the most seeds: its contrasts by seed, and the verdict of its first n seeds."""
-    usable = [found for found in everything if found.preset != tables.SAYS_NOTHING and found.declared.tests]
-    usable = [found for found in usable if found.results["seed"].nunique() > FEWEST_SEEDS]
+    usable = [one for one in everything if one.declared.tests and one.results["seed"].nunique() > FEWEST_SEEDS]
     if not usable:
         return None
     found = max(usable, key=lambda one: one.results["seed"].nunique())  # the first of them: the headline where it is there

@@ -209,6 +209,16 @@ def test_a_failure_is_told_beside_the_results_that_there_are(tmp_path: Path, sou
     assert page.warnings == ("The last run failed with `ZeroDivisionError: division by zero`.",)
 
 
+def test_text_that_was_edited_is_shown_above_the_results_that_there_are(tmp_path: Path, source: Path) -> None:
+    write_results(tmp_path / "laptop", tmp_path / "store", executed(source))
+    edited = nbformat.read(source, 4)
+    edited.cells[0].source = "# Another text"
+    nbformat.write(edited, tmp_path / source.name)
+    [page] = stage.find_pages(tmp_path / source.name, runs=tmp_path)
+    assert (page.whose, page.warnings) == (stage.YOURS, ())
+    assert stage.compose(page, tmp_path / source.name).cells[0].source == "# Another text"
+
+
 def test_results_without_records_of_their_runs_are_shown_all_the_same(tmp_path: Path, source: Path) -> None:
     write_results(tmp_path / "laptop", tmp_path / "store", executed(source))
     (tmp_path / "store" / "00ff" / "result.json").unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,13 +72,16 @@ def _on_set(test: ClaimTest, dataset: str, found: Found) -> Interval | None:
     return None if judgement.verdict == UNTESTABLE else judgement.intervals[judgement.carrying]
 
 
-def page(everything: Sequence[Found], refused: Sequence[str], *, out: Path, pages: Sequence[str]) -> dict[str, str]:
-    """What fills the chapter's marks. `pages`: files that a line can lead to."""
+def page(
+    everything: Sequence[Found], refused: Sequence[str], *, out: Path, pages: Sequence[str], earlier: Container[str] = ()
+) -> dict[str, str]:
+    """What fills the chapter's marks. `pages`: files that a line can lead to; `earlier`: tables with results of an earlier
+    declaration, by which no claim is judged."""
     made = lines(everything)
     tested = [line for line in made if line.judgement.verdict != UNTESTABLE]
     marks = {"summary": _summary(tested), "forest": _forest(tested, out), "table": _table(tested, pages)}
     reasons = [f":::{{warning}}\nNot read: {'; '.join(refused)}.\n:::"] if refused else []
-    return marks | {"untestable": "\n\n".join([*reasons, _untestable(made)])}
+    return marks | {"untestable": "\n\n".join([*reasons, _untestable(made, earlier)])}
 
 
 def _summary(tested: Sequence[Line]) -> str:
@@ -150,7 +153,7 @@ def _row(line: Line, corrected: float, pages: Sequence[str]) -> str:
         (_p(corrected), corrected),
         (findings.difference(over, line.metric) if over else "–", over.mean if over else -1e9),
         (bounds(over.new, line.metric) if over else "–", over.new_low if over else -1e9),
-        (f"{found.whose}, {found.preset}" + (" (earlier declaration)" if found.earlier else ""), found.whose),
+        (f"{found.whose}, {found.preset}", found.whose),
         (f"<code>{found.again}</code>", found.again),
     ]
     shown = "".join(f'<td data-sort="{html.escape(str(key))}">{text}</td>' for text, key in cells)
@@ -161,7 +164,7 @@ def _p(value: float) -> str:
     return "–" if math.isnan(value) else "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _untestable(made: Sequence[Line]) -> str:
+def _untestable(made: Sequence[Line], earlier: Container[str]) -> str:
     """Claims that no results here judge, each with its reason."""
     judged = {line.claim.id for line in made if line.judgement.verdict != UNTESTABLE}
     reasons: dict[str, list[str]] = {}
@@ -172,12 +175,13 @@ def _untestable(made: Sequence[Line]) -> str:
     said = []
     for claim in claims.load().values():
         if claim.id not in judged:
-            why = "; ".join(reasons.get(claim.id, [])) or _no_results(claim)
+            why = "; ".join(reasons.get(claim.id, [])) or _no_results(claim, earlier)
             said.append(f"- **{claim.claim}** ({claim.where}): {why}.")
     return "\n".join(said) or "Every claim of the paper is judged above."
 
 
-def _no_results(claim: Claim) -> str:
+def _no_results(claim: Claim, earlier: Container[str]) -> str:
     if claim.metric == "training time":
         return "measured by `make bench`, see {doc}`speed`"
-    return f"no results yet: `make {claim.where.lower().replace(' ', '').rstrip('abcdef')}`"
+    name = claim.where.lower().replace(" ", "").rstrip("abcdef")
+    return f"{'results of an earlier declaration only' if name in earlier else 'no results yet'}: `make {name}`"

@@ -33,8 +33,7 @@ def headline(everything: Sequence[Found]) -> str:
     if not stand_in:
         return missing
     said = [*findings.sentences(stand_in), *(parts(block) if (block := chosen(everything, "table1")) else ())]
-    earlier = ", made with an earlier declaration (the tables' pages say what differs)" if stand_in.earlier else ""
-    first = f"{missing} Tables 1 and 2 have these, at the preset `{stand_in.preset}`{earlier}:"
+    first = f"{missing} Tables 1 and 2 have these, at the preset `{stand_in.preset}`:"
     return "\n".join([first, "", *(f"- {line}" for line in said)])
 
 

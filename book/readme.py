@@ -82,7 +82,7 @@ def bars() -> str:
 
 def found() -> str:
     """What the headline experiment found, or that it is not there yet and what stands in for it."""
-    return front.headline(reference())
+    return front.headline(tables.telling(reference()))
 
 
 def picture(*, drawing: bool = False) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,6 @@ from sarlib.runner.store import Store
 
 YOURS, REFERENCE = "yours", "reference"
 MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
-#: Too small to say anything: its results are on their own pages and nowhere else.
-SAYS_NOTHING = "tiny"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +76,10 @@ class Found(Place):
         return pd.read_csv(path) if path.exists() else None
 
 
-def telling(everything: list[Found]) -> list[Found]:
-    """Those whose results say something."""
-    return [found for found in everything if found.preset != SAYS_NOTHING]
+def telling(everything: Iterable[Found]) -> list[Found]:
+    """Those that the chapters speak of and claims are judged by. Not so `tiny`, which is too small to say anything, and what is
+    of an earlier declaration and answers another question: they have their own pages and no more."""
+    return [found for found in everything if found.preset != "tiny" and not found.earlier]
 
 
 def collect(runs: Path, names: tuple[str, ...] = experiments.TABLES) -> tuple[list[Found], list[str]]:

@@ -87,12 +87,13 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS, repository: str
         nbformat.write(compose(page, notebooks / f"{page.name}.ipynb", out=out), out / f"{page.file}.ipynb")
     _write(out / "_toc.yml", _table_of_contents(pages))
     _write(out / "_config.yml", _configuration(repository))
-    _chapters(out, runs, pages, results.telling(everything), refused, repository)
+    _chapters(out, runs, pages, everything, refused, repository)
     return pages
 
 
 def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found], refused: list[str], repository: str) -> None:
     """Fill the marks of the chapters that are made from results, and write the data of their interactions."""
+    earlier, everything = {found.name for found in everything if found.earlier}, results.telling(everything)
     kept = attention.kept(runs)
     drawn = {"explained": "", "heads": NO_MAPS}
     for name, draw, what in (("explained", pictures.explained, front.STEPS), ("heads", pictures.heads, front.HEADS)):
@@ -104,7 +105,8 @@ def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found],
           figure=front.figure(everything, out), where=front.where(everything, repository=repository),
           verdicts=front.explained_verdicts())  # fmt: skip
     _fill(out / "attention.md", attention=drawn["heads"])
-    _fill(out / "claims.md", **claims_page.page(everything, refused, out=out, pages=[page.file for page in pages]))
+    judged = claims_page.page(everything, refused, out=out, pages=[page.file for page in pages], earlier=earlier)
+    _fill(out / "claims.md", **judged)
     _fill(out / "small_machine.md", learned=small.learned(everything), manipulation=small.manipulation(everything),
           spread=small.spread(everything), seeds=interactions.as_table(everything))  # fmt: skip
     _fill(out / "departures.md", departures=departures.section(everything, repository=repository))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 TASKS = ("classification", "detection", "multilabel", "segmentation", "dino", "moco")
 #: Tasks whose network is a ViT without its class token below a pyramid (`sarlib.models.vitdet`).
@@ -256,7 +259,8 @@ class Regularizer:
     weight over `warmup_epochs`, then half a cosine down to 0 at the last epoch; `warmup-linear` falls in a straight line
     instead.
 
-    `pairs` (of tokens an image), `mode` and `hidden` (width of its perceptron's two layers) are DRLoc's.
+    `pairs` (of tokens an image), `mode` and `hidden` (width of its perceptron's two layers) are DRLoc's. `source` is left out:
+    of your own function, "module:function", it is a digest of its file, so that a run with an edited one is another run.
     """
 
     name: str = "none"
@@ -266,8 +270,10 @@ class Regularizer:
     pairs: int = 32
     mode: str = "l1"
     hidden: int = 512
+    source: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", self.source or source_of(self.name))
         known = self.name in REGULARIZERS or ":" in self.name  # your own: "module:function"
         require(
             known,
@@ -285,6 +291,19 @@ class Regularizer:
             all(off) or not any(off),
             f"regularizer {self.name!r} with weight {self.weight}: say name 'none' and weight 0 to turn it off",
         )
+
+
+def source_of(name: str) -> str:
+    """12 hexadecimal digits of the file that Python imports for "module:function", as it is now; "" if there is none."""
+    module, colon, _ = name.partition(":")
+    if not colon:
+        return ""
+    try:
+        importlib.invalidate_caches()  # it may have been written a moment ago
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return ""
+    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:12] if found and found.has_location else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,13 +41,15 @@ def changed(
 ) -> Run:
     """The same run with another length, last block (a row of Table 1c), weight (0: no loss) or regularizer.
 
-    `regularizer` is one of `sarlib.config.REGULARIZERS` or your own, "module:function", a function of S (B, H, h, w). Runs are
-    kept by name: give a function that you have changed another one.
+    `regularizer` is one of `sarlib.config.REGULARIZERS` or your own, "module:function", a function of S (B, H, h, w). The run
+    is one with its file as it is now: with an edited one it is another run.
     """
     recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs, evaluations=1)
     model = dataclasses.replace(run.model, variant=variant or run.model.variant)
     old = run.regularizers[0] if run.regularizers else Regularizer(name="spatial_entropy", weight=0.01)
-    new = dataclasses.replace(old, name=regularizer or old.name, weight=old.weight if weight is None else weight or old.weight)
+    new = dataclasses.replace(
+        old, name=regularizer or old.name, weight=old.weight if weight is None else weight or old.weight, source=""
+    )
     kept = run.regularizers if weight is None and not regularizer else () if weight == 0 else (new,)
     return dataclasses.replace(run, recipe=recipe, model=model, regularizers=kept)
 

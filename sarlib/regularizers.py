@@ -11,6 +11,7 @@ Two regularizers beside each other, as SAR and DRLoc, are two modules, each with
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 
 import torch
@@ -33,26 +34,32 @@ def create(regularizer: config.Regularizer, *, dim: int, heads: int, grid: tuple
     The model's last block has `dim` channels, `heads` heads and patch tokens on a `grid` (h, w). The module's `needs_tokens`
     says whether it reads `Output.tokens`, for which the last block has to be computed for all tokens.
     A name with a colon is a function of S of your own, "module:function".
-    Raises `ConfigError` for a grid without distances (DRLoc), a single head (disagreement) or a function that is not there.
+    Raises `ConfigError` for a grid without distances (DRLoc), a single head (disagreement), or a function that is not there or
+    was edited since it was declared.
     """
     if regularizer.name == "drloc":
         return DRLoc(dim=dim, grid=grid, pairs=regularizer.pairs, mode=regularizer.mode, hidden=regularizer.hidden)
     if regularizer.name == "disagreement" and heads < 2:
         raise ConfigError(f"disagreement is between heads, and the last block has {heads}: give it two or more")
     if ":" in regularizer.name:
-        return OfField("similarity", _imported(regularizer.name))
+        return OfField("similarity", _imported(regularizer))
     return OfField(*FUNCTIONS[regularizer.name])
 
 
-def _imported(name: str) -> Callable[[Tensor], Tensor]:
-    """Somebody's own function of S (B, H, h, w), "module:function", importable where the run is trained."""
-    module, _, function = name.partition(":")
+def _imported(regularizer: config.Regularizer) -> Callable[[Tensor], Tensor]:
+    """Somebody's own function of S (B, H, h, w), "module:function", importable where the run is trained: as its file is now,
+    for a notebook may have edited it since it was first imported, and as it was declared."""
+    module, _, function = regularizer.name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        loaded = sys.modules.get(module)
+        found = getattr(importlib.reload(loaded) if loaded else importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"the regularizer {name!r} cannot be imported ({error}): put {module}.py where Python is started"
+            f"the regularizer {regularizer.name!r} cannot be imported ({error}): put {module}.py where Python is started"
         ) from error
+    edited = f"{module}.py was edited since the regularizer {regularizer.name!r} was declared: declare the run again"
+    config.require(regularizer.source == config.source_of(regularizer.name), edited)
+    return found
 
 
 class OfField(nn.Module):

@@ -91,6 +91,8 @@ class Run:
 
     def _check_views(self, views: SelfSupervision) -> None:
         require(self.model.name == "vit", f"{self.task.name} is there for vit, not for {self.model.name}")
+        untaught = f"{self.task.name} starts from random weights, its teacher too: leave pretrained out"
+        require(self.pretrained is None, untaught)
         unused = f"{self.task.name} makes views of its own: leave the run's augmentation at its default"
         require(self.augmentation == Augmentation(), unused)
         require(
@@ -209,7 +211,7 @@ _PARTS = {"data": Data, "model": Model, "recipe": Recipe, "augmentation": Augmen
 
 
 #: Fields of its parts that came later, and what they say where they are not written.
-_LATER = {"pool": "token", "frames": 1}
+_LATER = {"pool": "token", "frames": 1, "source": ""}
 
 
 def _written(part: Any) -> dict[str, Any]:

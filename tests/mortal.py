@@ -119,8 +119,9 @@ def _live(task: Callable[[Path], str], *, folder: Path, at_call: int | None = No
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (0, -signal.SIGKILL):
         raise SystemExit(f"a task failed with status {status}")
+    # One that has handed over its result was not cut short, even where the signal came before its end.
     return Life(
-        killed=status != 0, result=result, calls=shared.calls, saving=bool(shared.saving), seconds=time.monotonic() - began
+        killed=not result, result=result, calls=shared.calls, saving=bool(shared.saving), seconds=time.monotonic() - began
     )
 
 

@@ -46,6 +46,7 @@ OTHER = {
         "pairs": 64,
         "hidden": 64,
         "mode": "cross_entropy",
+        "source": "0123456789ab",
     },
 }
 

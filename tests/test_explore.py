@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ OWN = "def scale(similarity):\n    return similarity.square().mean()\n"
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "losses_of_a_test.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "losses_of_a_test", raising=False)  # an earlier test's
     return "losses_of_a_test:scale"
 
 
@@ -38,6 +41,25 @@ def test_a_regularizer_of_ones_own_is_its_function_of_s(own: str) -> None:
     module = regularizers.create(Regularizer(name=own, weight=0.1), dim=8, heads=2, grid=(4, 4))
     assert module.field == "similarity" and not module.needs_tokens
     assert float(module.function(torch.full((2, 2, 4, 4), 3.0))) == 9.0
+
+
+def test_an_edited_function_is_another_run(smallest_run: Run, own: str, tmp_path: Path) -> None:
+    """Its source is in the key, and what is trained is what the file holds: not what was imported, not what was declared."""
+
+    def value(run: Run) -> float:
+        module = regularizers.create(run.regularizers[0], dim=16, heads=2, grid=(4, 4))
+        return float(module.function(torch.full((2, 2, 4, 4), 3.0)))
+
+    first = explore.changed(smallest_run, regularizer=own)
+    assert explore.changed(smallest_run, regularizer=own) == first and value(first) == 9.0
+    (tmp_path / "losses_of_a_test.py").write_text(OWN.replace("square", "abs"))
+    second = explore.changed(first, weight=0.01)
+    assert second.key != first.key and value(second) == 3.0
+    with pytest.raises(ConfigError, match="losses_of_a_test.py was edited since .*declare the run again"):
+        value(first)
+    kept = Run.from_dict(json.loads(json.dumps(first.to_dict())))
+    assert kept == first and kept.key == first.key, "a record keeps the source that it was trained with"
+    assert "source" not in smallest_run.to_dict()["regularizer"], "others are written as before"
 
 
 @pytest.mark.parametrize("name", ["no_such_module_here:f", "math:no_such_function"])

@@ -116,7 +116,7 @@ def decoded(images: Images, image_size: int) -> Images:
     wanted = {"shape": shape, "view": view, "source": _state(images)}
     which = wanted["source"] if images.files is None else [str(file.absolute()) for file in images.files]
     name = "-".join(filter(None, (_hashed(repr(which).encode()), f"{image_size}px", part)))
-    entry = Path(os.environ.get("SAR_CACHE") or "~/.cache/sarlib").expanduser() / name
+    entry = _folder() / name
     pixels, _ = _read(entry, wanted)
     if pixels is None:
         try:
@@ -132,6 +132,13 @@ def decoded(images: Images, image_size: int) -> Images:
             raise ConfigError(f"{reason}: make room or say SAR_CACHE=<another folder>") from error
     undone = dict.fromkeys(("files", "masks", "mask_labels", "boxes"))
     return dataclasses.replace(images, pixels=torch.from_numpy(pixels), crop=1.0, **undone)
+
+
+def _folder() -> Path:
+    try:
+        return Path(os.environ.get("SAR_CACHE") or "~/.cache/sarlib").expanduser()
+    except RuntimeError as error:  # an unknown user, as in a container
+        raise ConfigError("no home folder to keep decoded images in: set HOME, or say SAR_CACHE=<a folder>") from error
 
 
 def _read(entry: Path, wanted: dict[str, Any]) -> tuple[np.ndarray | None, str | None]:

@@ -225,7 +225,8 @@ def _read_list(base: Path, path: Path) -> tuple[list[Path], list[int], dict[int,
     """Files, labels, and the class of each label (the file's folder) of one official list."""
     require(path.is_file(), f"the list {path} is missing")
     files, labels, classes = [], [], {}
-    for number, line in enumerate(map(str.strip, path.read_text().splitlines()), start=1):
+    lines = os.fsdecode(path.read_bytes()).splitlines()  # decoded as the names of the files are
+    for number, line in enumerate(map(str.strip, lines), start=1):
         file, _, label = line.rpartition(" ")
         well_formed = not line or (file and label.isdigit())
         require(well_formed, f"{path}, line {number}: expected '<domain>/<class>/<image> <label>', got {line[:80]!r}")

@@ -17,7 +17,8 @@ from sarlib.run import Run
 from sarlib.tasks.masks import map_metrics
 from sarlib.tasks.task import Task
 
-#: A training is given so many steps before it can be called collapsed: all start with the loss of a guess.
+#: A training is given so many steps, and more than twice the epochs of its warm-up, before it can be called collapsed: all
+#: start with the loss of a guess.
 PATIENCE = 500
 
 
@@ -98,11 +99,13 @@ class SelfSupervised(Task):
         """What else moves after a step; seen: the means that the batch's `observe` were given, over all processes."""
         self.spread.copy_(1 - seen[: self.model.embed_dim].square().sum())
 
-    def failure(self, loss: float, steps: int) -> str:
+    def failure(self, loss: float, epochs: int, steps: int) -> str:
+        if steps < PATIENCE or epochs <= 2 * self.recipe.warmup_epochs:
+            return ""
         advice = "lower the teacher's temperature or the learning rate"
-        if steps >= PATIENCE and self.spread < 1e-4:
+        if self.spread < 1e-4:
             return f"it has collapsed, all features are the same (spread {self.spread:.1e} of 1): {advice}"
-        if steps >= PATIENCE and loss >= 0.999 * self.chance():
+        if loss >= 0.999 * self.chance():
             return f"it has collapsed, the {self.own_loss} is {loss:.4g}, and {self.chance():.4g} that of a guess: {advice}"
         return ""
 

@@ -99,8 +99,9 @@ class Task(nn.Module):
         What changes here has to be a parameter or a buffer, so that it is in the checkpoint.
         """
 
-    def failure(self, loss: float, steps: int) -> str:
-        """Why it is no use to go on after an epoch with this mean of the task's own loss, `steps` after the start; else ""."""
+    def failure(self, loss: float, epochs: int, steps: int) -> str:
+        """Why it is no use to go on after an epoch with this mean of the task's own loss, so many `epochs` and `steps` after
+        the start; else ""."""
         return ""
 
     def evaluate(self, images: Images, **settings: Any) -> dict[str, float]:

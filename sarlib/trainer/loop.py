@@ -138,7 +138,7 @@ def train(
                         raise Interrupted.by(stop)
             _read(unread, progress, task=task, state=state, ranks=ranks)
             loss = _end_epoch(progress, weights)
-            if reason := task.failure(loss, progress.epoch * batches.steps_per_epoch):
+            if reason := task.failure(loss, progress.epoch, progress.epoch * batches.steps_per_epoch):
                 raise TrainingError(f"run {run.key} is given up at epoch {progress.epoch}: {reason}; {what_remains(folder)}")
             if progress.epoch in evaluation_epochs(recipe):
                 measured = evaluate(task, test, run=run, device=device, ranks=ranks, data_workers=data_workers)

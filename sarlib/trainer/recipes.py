@@ -59,6 +59,12 @@ class Protocol:
     task: Task = Task()
 
 
+#: What all but DINO's and MoCo's trainers do, by timm's scheduler.
+_RATE = (
+    "the released rate changes each epoch, and the warm-up replaces the beginning of its cosine; here it changes each step, "
+    "and the cosine begins where the warm-up ends: at the beginning of an epoch up to {} % of the peak away"
+)
+
 #: Fine-tuning (Table 7) on eight GPUs of 64 images. Loop, optimizer and augmentation are those of a training from scratch: the
 #: network is in training mode, its head and the optimizer are new.
 FINE_TUNING = Protocol(
@@ -67,18 +73,24 @@ FINE_TUNING = Protocol(
     departures=(
         "the released command resumes a checkpoint with another head and its optimizer, which cannot run; as in MoCo v3's "
         "transfer, from which it comes, both are new here",
+        _RATE.format("2.7"),
     ),
 )
 
 #: By name: the architecture's own protocol; `liu`, under which all were trained on IN-100 for 100 epochs; and `fine-tuning`.
 PROTOCOLS = {
-    "deit": Protocol(recipe=DEIT_RECIPE, source="github.com/helia95/SAR: main.py, README.md (a DeiT trainer)"),
+    "deit": Protocol(
+        recipe=DEIT_RECIPE,
+        source="github.com/helia95/SAR: main.py, README.md (a DeiT trainer)",
+        departures=(_RATE.format("1.5"),),
+    ),
     "liu": Protocol(
         recipe=LIU_RECIPE,
         source="github.com/yhlleo/VTs-Drloc: config.py, main.py, train.sh",
         departures=(
-            "the released loop lays cosine and loss weight out for 300 epochs and stops after 100; here both end with the "
-            "training",
+            "the released loop lays cosine and loss weight out for 300 epochs and stops after 100, and the warm-up replaces "
+            "the beginning of the cosine; here both end with the training, and the cosine begins where the warm-up ends: at "
+            "the beginning of an epoch up to 76 % of the peak away",
             "the released trainer scales warm-up and final rate with the batch as well, to 1e-6 and 1e-5 at 1,024 images",
         ),
     ),
@@ -88,19 +100,23 @@ PROTOCOLS = {
         source="github.com/yitu-opensource/T2T-ViT: main.py, README.md",
         departures=(
             "the released cosine takes 300 epochs and ten more stay at the final rate; here it takes all 310",
+            _RATE.format("5.2"),
             "images are resized bilinearly or bicubically at random there",
         ),
     ),
     "pvt": Protocol(
         recipe=_WITHOUT_EMA,
         source="github.com/whai362/PVT: classification/main.py, classification/configs/pvt/pvt_small.py",
-        departures=("the released trainer shows every image three times in a batch (repeated augmentation)",),
+        departures=(
+            "the released trainer shows every image three times in a batch (repeated augmentation)",
+            _RATE.format("1.5"),
+        ),
     ),
     # CvT-13 on eight GPUs of 256 images; the rate is 2.5e-4 for each GPU.
     "cvt": Protocol(
         recipe=dataclasses.replace(_WITHOUT_EMA, batch_size=2048, lr=2.5e-4 * 8),
         source="github.com/microsoft/CvT: experiments/imagenet/cvt/cvt-13-224x224.yaml, lib/config/default.py",
-        departures=("only the last of the three stages has stochastic depth there",),
+        departures=("only the last of the three stages has stochastic depth there", _RATE.format("1.5")),
     ),
     "fine-tuning": FINE_TUNING,
 }

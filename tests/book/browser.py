@@ -24,7 +24,7 @@ FLAGS = (
     "--remote-allow-origins=*",
     "--remote-debugging-port=0",
 )
-PATIENCE = 120  # seconds until a page or an answer counts as lost, on however busy a machine
+PATIENCE = 600  # seconds until a page or an answer counts as lost, on however busy a machine
 
 
 @contextlib.contextmanager

@@ -65,6 +65,15 @@ def test_an_installation_without_extras_has_all_that_a_table_imports() -> None:
     assert set(OPTIONAL.values()) <= PROJECT["optional-dependencies"].keys() and set(BELOW.values()) <= core
 
 
+def test_lower_bounds_are_what_is_tried_with_them() -> None:
+    """.ci/oldest installs the oldest versions that are allowed: of everything that states one, for every part that it tests."""
+    script = (ROOT / ".ci" / "oldest").read_text()
+    assert "--resolution lowest-direct" in script and "pytest" in script
+    assert set(re.search(r"-e '\.\[(.*)\]'", script)[1].split(",")) == PROJECT["optional-dependencies"].keys() - {"bench"}
+    unbounded = [each.name for each in DECLARED if not any(bound.operator == ">=" for bound in each.specifier)]
+    assert unbounded == []
+
+
 def test_torch_2_13_0_is_excluded() -> None:
     [torch] = [requirement for requirement in DECLARED if requirement.name == "torch"]
     assert not torch.specifier.contains("2.13.0")

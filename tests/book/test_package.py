@@ -64,6 +64,7 @@ def test_the_workflow_runs_the_whole_check_and_builds_the_book() -> None:
     commands = [step.get("run", "") for step in jobs["check"]["steps"]]
     assert ".ci/run" in commands and "make book" in commands
     assert jobs["publish"]["needs"] == "check"
+    assert ".ci/oldest" in [step.get("run", "") for step in jobs["oldest"]["steps"]], "the lower bounds are tried"
 
 
 def test_every_public_name_is_in_the_reference_with_its_docstring() -> None:

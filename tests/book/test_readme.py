@@ -54,6 +54,11 @@ def test_code_that_a_chapter_quotes_exists(page: Path) -> None:
             assert text.replace("\\n", "\n") in source, f"{path} lacks {text}"
 
 
+def test_the_plug_in_chapter_names_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "book" / "plug_in.md").read_text(encoding="utf-8")))
+    assert len(named) > 5 and all((ROOT / "tests" / f"{name}.py").exists() for name in named)
+
+
 def test_every_file_of_the_tree_exists() -> None:
     tree = README.split("## Where things are")[1].split("```")[1]
     inside = re.findall(r"\b([a-z_]+(?:\.py|\.yml|/))", tree)

@@ -138,6 +138,17 @@ def test_names_that_are_not_utf8(tmp_path):
     refused(lambda: discover(tmp_path), "rename", "m\\udcfcnster")
 
 
+def test_lists_name_files_that_are_not_utf8(tmp_path):
+    """DomainNet's are read as the names of the files are, whatever the locale."""
+    for split in ("train", "test"):
+        lines = [f"clipart/{kind}/caf\udce9_{split}.png {label}" for label, kind in enumerate(("ant", "bee"))]
+        for line in lines:
+            save(tmp_path / line.rpartition(" ")[0], value=len(split))
+        (tmp_path / f"clipart_{split}.txt").write_bytes(os.fsencode("\n".join(lines)))
+    train, test = read(tmp_path, "clipart")
+    assert train.classes == ("ant", "bee") and len(train) == len(test) == 2
+
+
 def test_unicode_normal_forms_of_one_name_are_one_class(tmp_path):
     composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     tree(tmp_path, classes=("bar", composed))

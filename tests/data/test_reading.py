@@ -95,9 +95,10 @@ def test_nobody_reads_on_for_a_reader_who_left(images):
         next(stream)
         leave(stream)
         del stream
-    assert not [
-        thread for thread in threading.enumerate() if thread.name == "read-ahead" and not thread.join(5) and thread.is_alive()
-    ]
+    ahead = [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
+    for thread in ahead:
+        thread.join(600)
+    assert not any(thread.is_alive() for thread in ahead)
 
 
 def _kill_a_worker():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 import started
 import torch
 import yaml
+from rounded import without_key_biases
 from self_supervised import DINO, MOCO
 
 from sarlib.config import ConfigError, Recipe, TrainingError
@@ -64,8 +66,7 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 
 def test_two_processes_train_as_one(tmp_path: Path, run: Run) -> None:
     """Against one process that takes each batch in the same two halves: bit-equal, history and all. Against one that
-    takes it whole the sums are rounded differently, which AdamW amplifies where a gradient is 0 but for rounding (the
-    keys' bias)."""
+    takes it whole the sums are rounded differently."""
     whole, halves, two = (Store(tmp_path / name) for name in ("whole", "halves", "two"))
     plain = alone(run, whole)
     alone(run, halves, micro_batches=2)
@@ -73,7 +74,7 @@ def test_two_processes_train_as_one(tmp_path: Path, run: Run) -> None:
     assert largest_difference(weights(two, run), weights(halves, run)) == 0
     assert two.history(run).drop(columns="value").equals(halves.history(run).drop(columns="value"))
     assert two.history(run).query("metric == 'loss'").equals(halves.history(run).query("metric == 'loss'"))
-    assert largest_difference(weights(two, run), weights(whole, run)) <= 2e-4
+    assert largest_difference(*(without_key_biases(weights(store, run)) for store in (two, whole))) <= 2e-5
     assert record.provenance["processes"] == 2
     for name in ("top1", "loss", "entropy", "top1_ema"):
         assert record.metrics[name] == pytest.approx(plain.metrics[name], abs=1e-4)
@@ -94,7 +95,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path, run: Run
     with pytest.raises(Interrupted):
         alone(run, moved, on_step=on_step)
     execute_all([run], store=moved, root=None, machine=TWO)
-    assert largest_difference(weights(moved, run), weights(whole, run)) <= 2e-4
+    assert largest_difference(*(without_key_biases(weights(store, run)) for store in (moved, whole))) <= 2e-5
 
 
 def test_two_processes_train_self_supervised_hosts_as_one(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ if __name__ == "__main__":
 def test_an_interruption_while_workers_start_is_one_line(tmp_path: Path) -> None:
     script = tmp_path / "interrupted.py"
     script.write_text(INTERRUPTED.format(tests=str(Path(__file__).parents[1]), store=str(tmp_path / "store")))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, start_new_session=True, timeout=300)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, start_new_session=True, timeout=900)
     lines = [line for line in done.stderr.splitlines() if "images/s" not in line and line.strip()]
     *before, last = lines
     assert last == "interrupted: 0 of 3 runs are finished; run it again to go on from there"
@@ -220,7 +221,10 @@ with distributed.joined(device) as ranks:
 def test_a_dead_process_ends_the_others_with_one_line(tmp_path: Path) -> None:
     """Two processes without a launcher that would end the survivor: it notices by itself."""
     script = KILLING.format(tests=str(Path(__file__).parents[1]), at=5, store=str(tmp_path))
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29533", "SAR_TIMEOUT_MINUTES": "0.5"}
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "SAR_TIMEOUT_MINUTES": "10"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script],
@@ -230,8 +234,8 @@ def test_a_dead_process_ends_the_others_with_one_line(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    told = processes[0].communicate(timeout=120)[1]
-    assert processes[1].wait(timeout=60) == -signal.SIGKILL and processes[0].returncode == 1
+    told = processes[0].communicate(timeout=900)[1]
+    assert processes[1].wait(timeout=900) == -signal.SIGKILL and processes[0].returncode == 1
     assert "process 0 of 2 lost the others" in told.splitlines()[-1]
 
 
@@ -240,7 +244,7 @@ def test_torchrun_on_the_command_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sarlib", "table2"]
     arguments = ["--preset", "tiny", "--seeds", "1", "--device", "cpu", "--datasets", "digits, 48 images"]
     environment = {**os.environ, "SAR_RUNS": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("table2: Training from scratch") == 1
     assert (tmp_path / "tiny" / "table2.csv").exists()
@@ -249,7 +253,7 @@ def test_torchrun_on_the_command_line(tmp_path: Path) -> None:
 
 def local_cluster(tmp_path: Path, **parameters: object) -> Machine:
     file = tmp_path / "cluster.yml"
-    file.write_text(yaml.safe_dump({"executor": "local", "timeout_min": 10, **parameters}))
+    file.write_text(yaml.safe_dump({"executor": "local", "timeout_min": 60, **parameters}))
     return check(device="cpu", cluster=file, gpus=2, workers=1)
 
 
@@ -281,7 +285,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, run: Run) -
     jobs = [Job(stopped, None, dataclasses.replace(machine, cluster=None), (Work(run),))]
     where = {"on": machine.cluster, "processes": 2, "gpus": False, "logs": tmp_path / "cluster"}
     assert list(launch.submit(started.train_until_preempted, jobs, **where)) == [0]
-    thread.join(timeout=10)
+    thread.join(timeout=600)
     (log,) = (tmp_path / "cluster").glob("*/*_0_log.out")
     assert "Requeued job" in log.read_text()
     assert largest_difference(weights(stopped, run), weights(whole, run)) == 0

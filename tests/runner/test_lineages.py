@@ -149,7 +149,7 @@ def test_joined_processes_train_parent_and_child(tmp_path: Path, parent: Run) ->
 
 def test_a_cluster_trains_the_parent_in_an_earlier_array(tmp_path: Path, parent: Run) -> None:
     file = tmp_path / "cluster.yml"
-    file.write_text("{executor: local, timeout_min: 10}")
+    file.write_text("{executor: local, timeout_min: 60}")
     child, store = child_of(parent), Store(tmp_path / "store")
     execute_all([child], store=store, root=None, machine=check(device="cpu", cluster=file))
     whole = Store(tmp_path / "whole")

@@ -113,7 +113,7 @@ def test_two_processes_share_the_work(tmp_path: Path, smallest_run: Run) -> None
         """
     )
     processes = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    assert [process.wait(timeout=900) for process in processes] == [0, 0]
     assert sorted((tmp_path / "log").read_text().split()) == sorted(run.key for run in seeds(smallest_run, 4))
 
 

@@ -12,7 +12,7 @@ from self_supervised import DINO, MOCO, with_views
 from torch import Tensor
 
 from sarlib import data, last_block
-from sarlib.config import Augmentation, ConfigError, Recipe, SelfSupervision, Task, TrainingError
+from sarlib.config import Augmentation, ConfigError, Published, Recipe, SelfSupervision, Task, TrainingError
 from sarlib.data.views import ViewBatches
 from sarlib.models.pretrained import origin, start_from
 from sarlib.run import Run
@@ -132,20 +132,24 @@ def test_a_host_learns_and_keeps_a_network_without_classifier(tmp_path: Path, ru
 
 @EACH
 def test_a_collapse_is_named(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network without differences between images, and one that does not learn; neither before it had time to."""
-    monkeypatch.setattr(self_supervision, "PATIENCE", 6)  # of nine steps
-    plain = dataclasses.replace(run, regularizers=())
+    """A network without differences between images, and one that does not learn; neither before it had time to: enough steps,
+    and more than twice the epochs of the warm-up."""
+    monkeypatch.setattr(self_supervision, "PATIENCE", 6)  # of twelve steps
+    plain = dataclasses.replace(run, regularizers=(), recipe=dataclasses.replace(run.recipe, epochs=4, evaluations=1))
+    assert plain.recipe.warmup_epochs == 1
+    task = untrained(plain, classes=10, device=CPU)
+    task.spread.zero_()
+    assert [bool(task.failure(0.0, *age)) for age in ((3, 5), (2, 6), (3, 6))] == [False, False, True]
     with monkeypatch.context() as patched:
         patched.setattr(ViewBatches, "_made", lambda self, pixels, *_: (torch.zeros(len(pixels), 2, 3, 32, 32),))
         blind = with_views(plain, local_crops=0)
         with pytest.raises(
-            TrainingError, match=f"{blind.key} is given up at epoch 2: it has collapsed, all features are the same"
+            TrainingError, match=f"{blind.key} is given up at epoch 3: it has collapsed, all features are the same"
         ):
             fit(blind, tmp_path / "blind")
-    task = type(untrained(plain, classes=10, device=CPU))
-    monkeypatch.setattr(task, "chance", lambda self: 0.0)
+    monkeypatch.setattr(type(task), "chance", lambda self: 0.0)
     with pytest.raises(
-        TrainingError, match="epoch 2: it has collapsed, the c.* is .*, and 0 that of a guess.*checkpoint is intact"
+        TrainingError, match="epoch 3: it has collapsed, the c.* is .*, and 0 that of a guess.*checkpoint is intact"
     ):
         fit(plain, tmp_path / "guessing")
 
@@ -177,6 +181,15 @@ def test_what_cannot_be_learned_from_views_is_refused() -> None:
     }.items():
         with pytest.raises(ConfigError, match=message):
             change()
+
+
+@EACH
+def test_a_start_from_another_network_is_refused(run: Run) -> None:
+    """The teacher would keep the random weights, and MoCo's fixed positions and projection would be overwritten."""
+    checksum = "0123456789abcdef" * 4
+    for parent in (dataclasses.replace(run, task=Task()), run, Published(name="timm/vit", sha256=checksum)):
+        with pytest.raises(ConfigError, match=f"^{run.task.name} starts from random weights, its teacher too: leave"):
+            dataclasses.replace(run, pretrained=parent)
 
 
 def test_declarations_come_back_from_json_and_old_keys_stay() -> None:

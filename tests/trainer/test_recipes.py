@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+import torch
+import yaml
+from timm.scheduler import CosineLRScheduler
 
 from sarlib.config import Augmentation
 from sarlib.trainer.recipes import DRLOC, HOSTS, PROTOCOLS, host
+from sarlib.trainer.schedules import learning_rate
 
 # Option or key of the released code -> value. `gpus` x `images` is the batch of the example that the source gives.
 DEIT = {
@@ -105,6 +110,29 @@ def test_learning_rates_by_hand() -> None:
     assert {name: protocol.recipe.lr for name, protocol in PROTOCOLS.items()} == pytest.approx(
         {"deit": 1e-3, "liu": 1e-3, "t2t": 1e-3, "pvt": 1e-3, "cvt": 2e-3, "fine-tuning": 5e-4}
     )
+
+
+#: For how many epochs the released trainer lays its cosine out. T2T's stays at the final rate for ten more, Liu et al.'s loop
+#: stops after 100.
+COSINE = {"deit": 300, "liu": 300, "t2t": 300, "pvt": 300, "cvt": 300, "fine-tuning": 100}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_how_far_the_learning_rate_is_from_the_released_one(name: str) -> None:
+    """timm's scheduler, as it was when the trainers were written: without `warmup_prefix`. Named in the recipe and on the
+    page of departures."""
+    recipe = PROTOCOLS[name].recipe
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    warmup = {"warmup_t": int(recipe.warmup_epochs), "warmup_lr_init": recipe.warmup_lr, "warmup_prefix": False}
+    released, away = CosineLRScheduler(optimizer, t_initial=COSINE[name], lr_min=recipe.min_lr, **warmup), []
+    for epoch in range(recipe.epochs):
+        released.step(epoch)
+        away.append(abs(learning_rate(recipe, step=epoch, steps_per_epoch=1) - optimizer.param_groups[0]["lr"]) / recipe.lr)
+    [departure] = [each for each in PROTOCOLS[name].departures if "of the peak away" in each]
+    assert departure.endswith(f"at the beginning of an epoch up to {100 * max(away):.2g} % of the peak away")
+    page = yaml.safe_load((Path(__file__).parents[2] / "book" / "departures.yml").read_text(encoding="utf-8"))
+    [entry] = [entry for entry in page if entry["subject"] == "the learning rate"]
+    assert f"{100 * max(away):.2g} %" in entry["here"]["does"]
 
 
 def test_drloc_is_declared_as_its_authors_trained_it() -> None:

@@ -43,7 +43,7 @@ def reference() -> tuple[Found, ...]:
     everything, refused = tables.collect(REFERENCE.parent)
     if refused:
         raise ValueError(f"reference results that cannot be read: {'; '.join(refused)}")
-    return tuple(found for found in tables.telling(everything) if found.whose == tables.REFERENCE)
+    return tuple(found for found in everything if found.whose == tables.REFERENCE)
 
 
 def state() -> str:

@@ -19,7 +19,7 @@ from sarlib.experiments import doses
 from sarlib.experiments.doses import NO_LOSS
 from sarlib.experiments.results import read_csv
 
-#: The change of the entropy, as a share of it, that is asked of a dose; and the training loss, in nats, that may be lost.
+#: The change of the entropy, as a share of it, that a matched dose makes; and the training loss, in nats, that may be lost.
 LOWERED, HARMLESS = -0.25, 0.05
 #: What a search is given, and nothing else: `value` is the entropy, or the training loss.
 INPUT = ("dataset", "row", "seed", "value")

@@ -102,7 +102,7 @@ def verdict_sentence(found: Found) -> str:
         own = judged[judged["verdict"] == verdict]
         parts.append(f"**{verdict}**: " + "; ".join(_claim(name) for name in own.index))
     total = f"The {len(judged)} claims of the paper" if len(judged) > 1 else "The claim of the paper"
-    return f"{total} that these results can speak to: " + ". ".join(parts) + "."
+    return f"{total} that these results are about: " + ". ".join(parts) + "."
 
 
 def _claim(name: str) -> str:

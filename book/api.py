@@ -68,8 +68,7 @@ def _signature(node: ast.AST) -> str:
 
 
 def _arguments(node: ast.FunctionDef) -> str:
-    text = ast.unparse(node.args)
-    return text.removeprefix("self, ").removeprefix("self")
+    return ast.unparse(node.args).removeprefix("self, ").removeprefix("self")
 
 
 def _prose(docstring: str) -> str:

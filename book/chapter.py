@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 FIGURE_CALLS = tuple(f"report.{name}(" for name in findings.SHOWS if name != "gradients")
 #: The first cell that calls one of these opens the section.
 SECTIONS = {
-    "How it was done": ("experiments.declare(",),
-    "Results": ("report.table(",),
+    "How it was done": ("preset =", "experiments.declare("),
+    "Results": ("experiments.run(", "report.table("),
     "Figures": FIGURE_CALLS,
     "Verdicts": ("report.verdicts(",),
     "Was anything learned, and did the loss do something?": tuple(
@@ -51,7 +51,8 @@ def compose(page: Page, source: Path, *, out: Path | None = None) -> NotebookNod
     notebook.cells = [title, _text("what-is-shown", banner(page))]
     if found:
         notebook.cells.append(_text("found", _found(found)))
-    open_sections, drawn = dict(SECTIONS), False
+    # Without results, headings would stand above nothing.
+    open_sections, drawn = dict(SECTIONS) if page.shown else {"How it is done": SECTIONS["How it was done"]}, False
     for cell in cells:
         tags = cell.metadata.get("tags", [])
         if injected and "parameters" in tags:
@@ -85,18 +86,21 @@ def _declared(page: Page) -> Experiment | None:
 
 def _found(found: Found) -> str:
     said = [f"- {line}" for line in findings.sentences(found)] or ["- See the tables below: nothing here has a baseline."]
-    verdict = findings.verdict_sentence(found)
+    verdict = "No claim is judged by these results: they are of an earlier declaration, as are the verdicts below, if any."
+    verdict = verdict if found.earlier else findings.verdict_sentence(found)
     return "\n".join(["## What was found", "", *said, "", verdict]).strip()
 
 
 def _before(page: Page, cell: NotebookNode, experiment: Experiment | None, out: Path | None) -> Iterator[NotebookNode]:
-    """Sample images above the declaration of the sets that they come from."""
-    if out and experiment and _calls(cell, SECTIONS["How it was done"]):
+    """Sample images above the declaration of the sets that they come from; what is declared, where it was not executed."""
+    if out and experiment and _calls(cell, ("experiments.declare(",)):
         path = out / "_figures" / f"{page.file}-samples.png"
         alternative, hidden = pictures.samples(experiment, path)
         text = [pictures.directive(path, alternative)] if alternative else []
         if hidden:
             text.append(f"Images of {', '.join(hidden)} do not come with the code and are not shown.")
+        if not page.shown:
+            text.append(f"```{{raw}} html\n{frames.laid_out(experiment.frame().to_html(index=False))}\n```")
         if text:
             yield _text("samples", "\n\n".join(text))
 

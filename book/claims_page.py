@@ -117,6 +117,8 @@ def _forest(tested: Sequence[Line], out: Path) -> str:
 
 def _table(tested: Sequence[Line], pages: Sequence[str]) -> str:
     """As HTML: numbers carry what they are sorted by."""
+    if not tested:
+        return "Nothing to list yet."
     corrected = synthesis.holm([line.p for line in tested])
     head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
     body = "".join(_row(line, p, pages) for line, p in zip(tested, corrected, strict=True))

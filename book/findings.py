@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Iterable
 
 from results import Found
 
-from sarlib.experiments import claims
 from sarlib.experiments.declaration import Cell
 from sarlib.report.judgement import VERDICTS, verdicts
 from sarlib.report.notation import bounds, number
@@ -31,7 +29,8 @@ def sentences(found: Found) -> tuple[str, ...]:
         last = max((cell.epoch or 0 for cell in cells), default=0)
         cells = [cell for cell in cells if (cell.epoch or 0) == last]
         leads = leading(found.results, found.experiment, cells) if cells else []
-        chosen = [name for name in leads if metrics.metric(name).better][:1] + [name for name in leads if name == TARGET]
+        quality = [name for name in leads if metrics.metric(name).better][:1]
+        chosen = [name for name in leads if name in (*quality, TARGET)]
         where = f"{title(table)}: " if len(parts) > 1 else ""
         said += [where + line for name in chosen if (line := _by_row(found, cells, name))]
     return tuple(said)
@@ -43,6 +42,11 @@ def title(name: str) -> str:
     return words[0].upper() + words[1:]
 
 
+def weights(label: str) -> str:
+    """The label of a difference; where its rows are weights of the loss, it says so."""
+    return f"λ {label}" if label[0].isdigit() else label
+
+
 def _by_row(found: Found, cells: list[Cell], metric: str) -> str:
     """One sentence a row: each difference where there are few, else on how many data sets it is above 0, below, or neither."""
     rows: dict[str, list[tuple[str, Interval]]] = {}
@@ -50,7 +54,7 @@ def _by_row(found: Found, cells: list[Cell], metric: str) -> str:
         for contrast in from_baselines(own):
             interval = found.interval(contrast, metric)
             if interval.n >= 2:
-                rows.setdefault(contrast.label, []).append((dataset, interval))
+                rows.setdefault(weights(contrast.label), []).append((dataset, interval))
     if not rows:
         return ""
     points = "points of " if metrics.metric(metric).unit == "%" else ""
@@ -93,21 +97,16 @@ def difference(interval: Interval, metric: str) -> str:
 
 
 def verdict_sentence(found: Found) -> str:
-    """How many of the paper's claims met which verdict, and which; empty where the table tests none."""
-    judged = verdicts(found.results, found.declared)
-    if not len(judged):
+    """Which claims of the paper met which verdict; empty where the table tests none."""
+    if not found.declared.tests:
         return ""
-    counts, parts = Counter(judged["verdict"]), []
-    for verdict in [name for name in VERDICTS if counts[name]]:
-        own = judged[judged["verdict"] == verdict]
-        parts.append(f"**{verdict}**: " + "; ".join(_claim(name) for name in own.index))
-    total = f"The {len(judged)} claims of the paper" if len(judged) > 1 else "The claim of the paper"
-    return f"{total} that these results are about: " + ". ".join(parts) + "."
-
-
-def _claim(name: str) -> str:
-    claim = claims.load()[name]
-    return f"{claim.claim} ({claim.where}" + (f", against {claim.reference})" if claim.reference else ")")
+    met: dict[str, list[str]] = {}
+    for test, verdict in zip(found.declared.tests, verdicts(found.results, found.declared)["verdict"], strict=True):
+        against = f"against {test.claim.reference}" if test.claim.reference else ""
+        about = ", ".join(filter(None, (test.claim.where, against, test.dose)))
+        met.setdefault(verdict, []).append(f"{test.claim.claim} ({about})")
+    parts = [f"**{verdict}**: {'; '.join(met[verdict])}" for verdict in VERDICTS if verdict in met]
+    return f"What becomes of the paper's claims: {'. '.join(parts)}."
 
 
 def meaning(found: Found) -> list[str]:
@@ -119,7 +118,7 @@ def meaning(found: Found) -> list[str]:
     said = []
     if drawn and real:
         said.append(f"Photographs: {'; '.join(real)}. Drawn by the code or digits: {'; '.join(drawn)}.")
-        said.append("Where the two kinds disagree, the photographs are nearer to what the paper claims.")
+        said.append("The verdicts are about the photographs, which are nearer to what the paper claims.")
     elif drawn:
         said.append(f"All images here are drawn by the code or digits ({'; '.join(drawn)}); photographs may answer otherwise.")
     else:
@@ -146,10 +145,9 @@ SHOWS = {
 PICTURES = ("maps", "heads", "masks", "blobs", "boxes", "segments")
 
 
-def alternative(found: Found, *, kind: str, table: str | None = None) -> str:
+def alternative(found: Found, *, kind: str) -> str:
     """What a figure of these results shows, in words, for those who do not see it."""
-    cells = [cell for cell in found.experiment.cells if table in (None, cell.table)]
-    sets, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("dataset", "row"))
+    sets, rows = (list(dict.fromkeys(getattr(cell, name) for cell in found.experiment.cells)) for name in ("dataset", "row"))
     where = sets[0] if len(sets) == 1 else f"{len(sets)} data sets"
     what = SHOWS[kind].format(lead=found.experiment.leads[0])
     said = [] if kind in PICTURES else [line.replace("**", "") for line in sentences(found)[:1]]

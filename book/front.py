@@ -29,11 +29,11 @@ def headline(everything: Sequence[Found]) -> str:
     if found := chosen(everything, HEADLINE):
         return "\n".join(f"- {line}" for line in (*findings.sentences(found), *parts(found)))
     missing = "The headline experiment, two sets of photographs with 500 training images each, has no committed results yet."
-    stand_in = chosen(everything, "table2")
+    stand_in = chosen(everything, "table2") or chosen(everything, "dose")
     if not stand_in:
         return missing
     said = [*findings.sentences(stand_in), *(parts(block) if (block := chosen(everything, "table1")) else ())]
-    first = f"{missing} Tables 1 and 2 have these, at the preset `{stand_in.preset}`:"
+    first = f"{missing} The table `{stand_in.name}` has these, at the preset `{stand_in.preset}`:"
     return "\n".join([first, "", *(f"- {line}" for line in said)])
 
 

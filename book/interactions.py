@@ -17,13 +17,9 @@ from sarlib.report.statistics import paired_values
 
 
 def write(folder: Path, *, attention: dict[str, Any] | None, everything: Sequence[Found]) -> None:
-    _script(folder / "attention-data.js", "SAR_ATTENTION", attention)
-    _script(folder / "seeds-data.js", "SAR_SEEDS", seeds(everything))
-
-
-def _script(path: Path, name: str, content: Any) -> None:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    path.write_text(f"window.{name} = {text};\n", encoding="utf-8")
+    for name, content in (("attention", attention), ("seeds", seeds(everything))):
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        (folder / f"{name}-data.js").write_text(f"window.SAR_{name.upper()} = {text};\n", encoding="utf-8")
 
 
 def seeds(everything: Sequence[Found]) -> dict[str, Any] | None:

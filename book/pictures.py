@@ -106,7 +106,7 @@ def samples(experiment: Experiment, path: Path) -> tuple[str, list[str]]:
             view = test.view(index, spec.image_size).resize((side, side), Image.NEAREST).convert("RGBA")
             canvas[line * (side + gap) :, index * (side + gap) :][:side, :side] = np.asarray(view)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(9, 0.95 * len(known)), dpi=110, layout="constrained")
+        figure, axes = plt.subplots(figsize=(7, 0.74 * len(known)), dpi=144, layout="constrained")
         axes.imshow(canvas, interpolation="nearest")
         axes.set_yticks([line * (side + gap) + side / 2 for line in range(len(known))], list(known))
         axes.tick_params(length=0)
@@ -121,12 +121,12 @@ def learning_curves(found: Found, path: Path) -> str:
     courses = _courses(found)
     if courses.empty or courses["epoch"].nunique() < 2:
         return ""
-    points = courses.groupby(["split", "metric"])["epoch"].nunique()
+    means = courses.groupby(["split", "metric", "dataset", "row", "epoch"])["value"].mean()
+    points = means.groupby(level=[0, 1, 2, 3]).size().groupby(level=[0, 1]).max()
     kinds = [("train", "loss", "training loss, nats"), ("test", "top1", "test top-1, %")]
     kinds = [kind for kind in kinds if points.get(kind[:2], 0) > 1]  # one evaluation is no curve
     sets, rows = list(courses["dataset"].unique())[:4], list(courses["row"].unique())
     looks = dict(zip(rows, zip(itertools.cycle((INK, *COLOURS)), itertools.cycle("osD^vPX"))))
-    means = courses.groupby(["split", "metric", "dataset", "row", "epoch"])["value"].mean()
     with plt.rc_context(STYLE):
         size = (min(9, 3 * len(sets) + 1.6), 2.0 * len(kinds) + 0.6)
         figure, grid = plt.subplots(len(kinds), len(sets), figsize=size, dpi=144, layout="constrained", squeeze=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import findings
 import markup
 from results import Found
 
@@ -47,7 +48,8 @@ def manipulation(everything: Sequence[Found]) -> str:
         for (_, dataset, row), line in report.manipulation(found.results, found.experiment).iterrows():
             if line["n"] > 1:
                 numbers = (line["entropy"], line["difference in entropy"], line["n"], line["lowers it"])
-                rows.setdefault((dataset, *numbers), f"{found.link}: {row} − {line['without the loss']}")
+                label = findings.weights(f"{row} − {line['without the loss']}")
+                rows.setdefault((dataset, *numbers), f"{found.link}: {label}")
     lines = [(dataset, what, *numbers) for (dataset, *numbers), what in rows.items()]
     head = ("data set", "rows", "entropy without the loss → with it, nats", "difference", "seeds", "lower")
     return markup.table(head, lines) if lines else "No results yet that tell the loss from the block."

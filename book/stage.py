@@ -85,8 +85,8 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS, repository: str
         if page.found:
             shutil.copy(page.found.path, out / "_results" / f"{page.file}.csv")
         nbformat.write(compose(page, notebooks / f"{page.name}.ipynb", out=out), out / f"{page.file}.ipynb")
-    _write(out / "_toc.yml", _table_of_contents(pages))
-    _write(out / "_config.yml", _configuration(repository))
+    for name, content in (("_toc.yml", _table_of_contents(pages)), ("_config.yml", _configuration(repository))):
+        (out / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     _chapters(out, runs, pages, everything, refused, repository)
     return pages
 
@@ -124,10 +124,6 @@ def _fill(chapter: Path, **made: str) -> None:
         assert mark in text, f"{chapter.name} lacks {mark}"
         text = text.replace(mark, part)
     chapter.write_text(text, encoding="utf-8")
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def _configuration(repository: str) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _before(page: Page, cell: NotebookNode, experiment: Experiment | None, out: 
 
 
 def _shown(page: Page, cell: NotebookNode) -> NotebookNode:
-    """The cell with its frames laid out, its code folded and its figures described."""
+    """The cell with its frames laid out, its figures described and its code folded, where there is anything else."""
     pictured = False
     for output in cell.get("outputs", []):
         if "text/html" in output.get("data", {}):
@@ -116,7 +116,7 @@ def _shown(page: Page, cell: NotebookNode) -> NotebookNode:
         kind = next((kind for kind in findings.SHOWS if _calls(cell, (f"report.{kind}(",))), "figure")
         alternative = findings.alternative(page.found, kind=kind) if page.found else f"A figure of {page.name}."
         cell.metadata["mystnb"] = {"image": {"alt": alternative}}
-    if "parameters" not in cell.metadata.get("tags", []):
+    if page.shown and "parameters" not in cell.metadata.get("tags", []):
         cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
     return cell
 

@@ -63,7 +63,11 @@ def _by_row(found: Found, cells: list[Cell], metric: str) -> str:
     where = f" on {next(iter(datasets))}" if len(datasets) == 1 else f" on {len(datasets)} data sets"
     start = f"**{what[0].upper()}{what[1:]}**{where}, {_seeds(each for own in rows.values() for _, each in own)}: "
     if len(datasets) > 1:
-        return start + "; ".join(f"{label} is {_over_sets(own, metric)}" for label, own in rows.items()) + "."
+        same: dict[str, list[str]] = {}
+        for label, own in rows.items():
+            same.setdefault(_over_sets(own, metric), []).append(label)
+        parts = [f"{', '.join(labels)} {'is' if len(labels) == 1 else 'are each'} {where}" for where, labels in same.items()]
+        return start + "; ".join(parts) + "."
     single = {label: own[0][1] for label, own in rows.items()}
     shown = single if len(single) <= FEW else {label: each for label, each in single.items() if not each.contains(0)}
     parts = [f"{label} = {difference(each, metric)}" for label, each in shown.items()]

@@ -112,7 +112,7 @@ def samples(experiment: Experiment, path: Path) -> tuple[str, list[str]]:
         axes.tick_params(length=0)
         axes.set_xticks([])
         axes.set_frame_on(False)
-        _save(figure, path)
+        _save(figure, path, bbox_inches="tight")
     return f"The first {SHOWN} test images of {', '.join(known)}.", [name for name in specs if name not in known]
 
 
@@ -195,7 +195,7 @@ def forest(lines: pd.DataFrame, path: Path) -> str:
     )
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, **look: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    figure.savefig(path, metadata={"Software": None}, **look)
     plt.close(figure)

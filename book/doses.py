@@ -65,13 +65,10 @@ def _by_weight(means: dict[str, float]) -> list[tuple[str, float]]:
 
 def _means(found: pd.DataFrame) -> list[tuple[str, dict[str, float]]]:
     """(data set, {row: mean over the seeds that all of its rows have}). `ConfigError` for other columns than `INPUT`."""
-    require(
-        tuple(found.columns) == INPUT, f"a search sees the columns {', '.join(INPUT)} of one metric, got {[*found.columns]}"
-    )
-    wide = [
-        (name, own.pivot(index="seed", columns="row", values="value")) for name, own in found.groupby("dataset", sort=False)
-    ]
-    return [(name, own.dropna().mean().to_dict()) for name, own in wide]
+    seen = [*found.columns]
+    require(tuple(seen) == INPUT, f"a search sees the columns {', '.join(INPUT)} of one metric, got {seen}")
+    sets = found.set_index(["dataset", "seed", "row"])["value"].groupby("dataset", sort=False)
+    return [(name, own.droplevel(0).unstack().dropna().mean().to_dict()) for name, own in sets]
 
 
 def searched(reference: Path) -> dict[str, dict[str, object]]:

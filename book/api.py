@@ -19,7 +19,9 @@ PUBLIC = {
         "sarlib/tasks/masks.py": ("mass_mask", "jaccard"),
     },
     "Runs": {
-        "sarlib/config.py": ("Data", "Model", "Recipe", "Augmentation", "Regularizer"),
+        "sarlib/config/images.py": ("Data", "Augmentation"),
+        "sarlib/config/network.py": ("Model",),
+        "sarlib/config/learning.py": ("Recipe", "Regularizer"),
         "sarlib/run.py": ("Run", "Measurement"),
         "sarlib/regularizers.py": ("create",),
     },
@@ -27,7 +29,9 @@ PUBLIC = {
     "Tables": {"sarlib/experiments/__init__.py": ("declare", "run", "open_store", "runs_folder", "csv_path")},
     "What is made of results": {
         "sarlib/report/tables.py": ("table", "differences", "contrasts", "epochs_to_reach", "text"),
-        "sarlib/report/figures.py": ("figure", "curves", "maps"),
+        "sarlib/report/figures.py": ("figure",),
+        "sarlib/report/trends.py": ("curves",),
+        "sarlib/report/attention.py": ("maps",),
         "sarlib/report/judgement.py": ("verdicts",),
         "sarlib/report/reference.py": ("agreement",),
         "sarlib/experiments/results.py": ("read_csv",),

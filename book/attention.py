@@ -44,7 +44,7 @@ def take(table: str, dataset: str | None, *, preset: str, images: int, data: Pat
 
 def _pictures(run: Run, count: int, *, root: Path | None) -> dict[str, Any]:
     """Of each image its class, its pixels (PNG) and, one bit a pixel, where an object is."""
-    from sarlib.runner.measures import first_images
+    from sarlib.measures.finished import first_images
 
     test = first_images(run.data, count, root=root)
     found = []
@@ -61,10 +61,10 @@ def _pictures(run: Run, count: int, *, root: Path | None) -> dict[str, Any]:
 
 def _maps(run: Run, count: int, *, root: Path | None) -> dict[str, Any]:
     """The run's key, the commit it was trained at, and S: [image][head][y][x]."""
-    from sarlib.runner.measures import first_images, network, similarity
+    from sarlib.measures.finished import Finished, first_images, similarity
 
     store = experiments.open_store()
-    model = network(run, store.weights(run))
+    model = Finished(run, store.weights(run)).network()
     maps = similarity(model, first_images(run.data, count, root=root), batch_size=count).numpy().astype(float)
     return {"key": run.key, "commit": store.read(run).provenance["commit"], "S": np.round(maps, DECIMALS).tolist()}
 

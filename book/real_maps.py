@@ -23,7 +23,7 @@ from PIL import Image
 
 from sarlib import data
 from sarlib.config import Data
-from sarlib.runner.measures import similarity
+from sarlib.measures.finished import similarity
 
 TARGET = Path(__file__).parents[1] / "sarlib" / "report" / "maps.yml"
 SIZE, SHOWN = 196, 98  # pixels that the network sees, 14 x 14 tokens, and that are stored

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import markup
+from pathlib import Path
 
-from sarlib.trainer.recipes import PROTOCOLS, Protocol
+import markup
+import yaml
+
+from sarlib.trainer.recipes import HOSTS, PROTOCOLS, VITDET, Protocol
 
 NAMES = {"deit": "DeiT", "liu": "Liu et al.", "t2t": "T2T", "pvt": "PVT", "cvt": "CvT", "fine-tuning": "Fine-tuning"}
+#: Those that are not in the table: what is trained is not an architecture.
+OTHERS = {"ViTDet": VITDET} | HOSTS
+RATE = (
+    "the released rate changes each epoch, and the warm-up replaces the beginning of its cosine; here it changes each step, "
+    "and the cosine begins where the warm-up ends: at the beginning of an epoch up to {} % of the peak away"
+)
 
 #: Column: what it shows of a protocol.
 COLUMNS = {
@@ -26,10 +35,18 @@ def section() -> str:
     """The numbers of every protocol as a table, then its source and in what the declaration departs from it."""
     rows = [(NAMES[name], *(show(protocol) for show in COLUMNS.values())) for name, protocol in PROTOCOLS.items()]
     table = markup.table(("recipe", *COLUMNS), rows)
-    return "\n\n".join([table, *(_source(NAMES[name], protocol) for name, protocol in PROTOCOLS.items())])
+    named = {name: NAMES.get(name, name) for name in PROTOCOLS | OTHERS}
+    return "\n\n".join([table, *(_source(name, named[name], each) for name, each in (PROTOCOLS | OTHERS).items())])
 
 
-def _source(name: str, protocol: Protocol) -> str:
+def departures(name: str) -> list[str]:
+    """In what a protocol departs from the released trainer that its numbers are from."""
+    entry = yaml.safe_load(Path(__file__).with_name("recipes.yml").read_text(encoding="utf-8"))[name]
+    return [*entry.get("departures", ()), *([RATE.format(entry["peak"])] if "peak" in entry else ())]
+
+
+def _source(name: str, shown: str, protocol: Protocol) -> str:
     repository, files = protocol.source.split(": ", 1)
-    text = f"{name}\n: From [{repository.removeprefix('github.com/')}](https://{repository}), {files}."
-    return text + (f" What differs: {'; '.join(protocol.departures)}." if protocol.departures else "")
+    text = f"{shown}\n: From [{repository.removeprefix('github.com/')}](https://{repository}), {files}."
+    differ = "; ".join(departures(name))
+    return text + (f" What differs: {differ}." if differ else "")

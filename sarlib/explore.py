@@ -27,13 +27,13 @@ def train(run: Run, *, data: str | Path | None = None, **machine: Any) -> dict[s
 
 def load(key: str) -> tuple[Run, nn.Module]:
     """The run called `key` (its first digits do) and its trained network. `ConfigError` if the store has no weights of it."""
-    from sarlib.runner.measures import network
+    from sarlib.measures.finished import Finished
 
     store = open_store()
     found = sorted(path.parent for path in store.root.glob(f"{key}*/config.json"))
     require(len(found) == 1, f"{len(found)} runs in {store.root} begin with {key!r}: give the whole key of one")
     run = Run.from_dict(json.loads((found[0] / "config.json").read_text(encoding="utf-8")))
-    return run, network(run, store.weights(run))
+    return run, Finished(run, store.weights(run)).network()
 
 
 def changed(
@@ -62,16 +62,14 @@ def look(run: Run, model: nn.Module, picture: str | Path | Image.Image, *, mass:
 
     from sarlib.data.images import Images, central_view, decode, to_bytes
     from sarlib.entropy import components, map_entropy
-    from sarlib.report.figures import STYLE
-    from sarlib.runner.measures import similarity
+    from sarlib.measures.finished import similarity
+    from sarlib.report.figures import drawing
     from sarlib.tasks.masks import mass_mask
 
     view = central_view(decode(Path(picture)) if isinstance(picture, (str, Path)) else picture, run.data.image_size)
     image = Images(labels=torch.zeros(1, dtype=torch.int64), classes=("yours",), pixels=to_bytes(view)[None])
     [maps] = similarity(model, image, batch_size=1)
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(3, 1 + len(maps), figsize=(1.6 * (1 + len(maps)), 5.2), layout="constrained")
-        plt.close(figure)
+    with drawing(3, 1 + len(maps), size=(1.6 * (1 + len(maps)), 5.2)) as (figure, grid):
         for axes in grid[:, 0]:
             axes.imshow(view)
         drawn = (maps, components(maps), mass_mask(maps, mass=mass))

@@ -25,7 +25,7 @@ from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from sarlib.config import ConfigError
+from sarlib.config import ConfigError, require_known
 from sarlib.scores import projection, projections, scores
 
 
@@ -111,8 +111,7 @@ def set_variant(model: nn.Module, variant: str) -> nn.Module:
     Build the optimizer afterwards, since C and D give up that layer's two parameters.
     Raises `ConfigError` for an unknown variant, or a model whose last block is not timm's pre-norm `Block`.
     """
-    if variant not in ROWS:
-        raise ConfigError(f"unknown last-block variant {variant!r}; choose from {', '.join(ROWS)}")
+    require_known("last-block variant", variant, ROWS)
     row, last = ROWS[variant], model.blocks[-1]
     if _row(last) == row or (variant == "A" and not isinstance(last, LastBlock)):
         return model

@@ -24,19 +24,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torch.utils.module_tracker import ModuleTracker
 
-from sarlib.config import ConfigError
+from sarlib.config import ConfigError, require_known
 from sarlib.entropy import spatial_entropy
 from sarlib.last_block import ROWS, has_class_token, on_grid, set_variant
 from sarlib.scores import absorbable, makers, products, scores
 
 #: Layers in which every patch attends to every other one. Position biases, where they have them, are no part of Equation 4.
-GLOBAL_ATTENTION = (
-    Attention,
-    AttentionRope,
-    eva.EvaAttention,
-    beit.Attention,
-    vision_transformer_relpos.RelPosAttention,
-)
+GLOBAL_ATTENTION = (Attention, AttentionRope, eva.EvaAttention, beit.Attention, vision_transformer_relpos.RelPosAttention)
 
 #: Table 1c: E and F are the last blocks of A and C with the loss.
 LAST_BLOCKS = {**{variant: variant for variant in ROWS}, "E": "A", "F": "C"}
@@ -69,7 +63,8 @@ class SAR:
         host = _unwrapped(model)
         _require_global_attention(host)
         if variant is not None:
-            set_variant(host, _last_block_of(variant))
+            require_known("variant", variant, LAST_BLOCKS)
+            set_variant(host, LAST_BLOCKS[variant])
         self.weight = weight
         self.entropy: Tensor | None = None  # of the last `loss()`, nats a map, unweighted and detached: for logs
         self._host = host
@@ -296,12 +291,6 @@ def _unwrapped(model: nn.Module) -> nn.Module:
         if isinstance(inner, nn.Module):
             return _unwrapped(inner)
     return model
-
-
-def _last_block_of(variant: str) -> str:
-    if variant not in LAST_BLOCKS:
-        raise ConfigError(f"unknown variant {variant!r}; choose from {', '.join(LAST_BLOCKS)}")
-    return LAST_BLOCKS[variant]
 
 
 def _in_backward() -> bool:

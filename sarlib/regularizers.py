@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sarlib import config
 from sarlib.config import ConfigError
+from sarlib.config.learning import source_of
 from sarlib.entropy import FAINTEST, excess, spatial_entropy
 from sarlib.last_block import Output
 
@@ -58,7 +59,7 @@ def _imported(regularizer: config.Regularizer) -> Callable[[Tensor], Tensor]:
             f"the regularizer {regularizer.name!r} cannot be imported ({error}): put {module}.py where Python is started"
         ) from error
     edited = f"{module}.py was edited since the regularizer {regularizer.name!r} was declared: declare the run again"
-    config.require(regularizer.source == config.source_of(regularizer.name), edited)
+    config.require(regularizer.source == source_of(regularizer.name), edited)
     return found
 
 

@@ -11,21 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sarlib.config import (
-    ON_VITDET,
-    TARGETS_LOSE,
-    Augmentation,
-    ConfigError,
-    Data,
-    Model,
-    Published,
-    Recipe,
-    Regularizer,
-    SelfSupervision,
-    Stage,
-    Task,
-    require,
-)
+from sarlib.config import Augmentation, ConfigError, Data, Model, Published, Recipe, Regularizer, Stage, Task, require
+from sarlib.config.learning import ON_VITDET, TARGETS_LOSE, SelfSupervision
 
 #: Raised by one whenever the same declaration would give other numbers than before; `config.json` records it, from 2 on.
 #: 2: `warmup-cosine` is at the weight in the last epoch of the warm-up, as in the released code.
@@ -192,8 +179,8 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What is measured of a finished run, on any data: `name` is a function of `sarlib/runner/measure.py`, `images`
-    limits it to the first of the test images."""
+    """What is measured of a finished run, on any data: `name` is one of `sarlib.measures.MEASURES`, `images` limits it to the
+    first of the test images."""
 
     name: str
     data: Data

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sarlib import last_block
-from sarlib.config import DRLOC_MODES, REGULARIZERS, ConfigError, Regularizer
+from sarlib.config import REGULARIZERS, ConfigError, Regularizer
+from sarlib.config.learning import DRLOC_MODES
 from sarlib.entropy import spatial_entropy
 from sarlib.last_block import Output
 from sarlib.regularizers import DRLoc, create, disagreement, pixel_entropy, softmax_entropy, total_variation

@@ -13,15 +13,18 @@ from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover
 if TYPE_CHECKING:
     from sarlib.data.images import Images
 
-__all__ = ["EMBEDDED", "IN_FOLDERS", "SHAPES", "Images", "discover", "fingerprint", "inspect", "load", "summary", "with_masks"]
-
-
-def __getattr__(name: str) -> type:
-    if name != "Images":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sarlib.data.images import Images
-
-    return Images
+__all__ = [
+    "CONFLICT",
+    "EMBEDDED",
+    "IN_FOLDERS",
+    "SHAPES",
+    "discover",
+    "fingerprint",
+    "inspect",
+    "load",
+    "summary",
+    "with_masks",
+]
 
 
 def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Images]:
@@ -65,9 +68,14 @@ def with_masks(root: Path | None) -> tuple[str, ...]:
     return tuple(name for name in found if name.rpartition("/")[2] in voc.WITH_MASKS)
 
 
+def is_embedded(name: str) -> bool:
+    """Whether the images of a set are part of this package, with cues in conflict or without."""
+    return name.removesuffix(CONFLICT) in EMBEDDED
+
+
 def fingerprint(name: str, *, root: Path | None = None) -> str:
     """`Data.fingerprint` of a set: "" for an embedded one, else a digest of what lies below `root`. Raises as `load` does."""
-    return "" if name in EMBEDDED else cache.digest(*_whole(name, root))
+    return "" if is_embedded(name) else cache.digest(*_whole(name, root))
 
 
 def inspect(name: str, *, root: Path) -> tuple[int, int, str]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from sarlib.config import require
+from sarlib.config import require, require_known
 from sarlib.data.images import Images, to_bytes
 from sarlib.data.released import CLEAN, SEVERITIES
 
@@ -41,7 +41,7 @@ def corrupt(pixels: Tensor, name: str, severity: int, *, seed: int = 0) -> Tenso
 
     Raises `ConfigError` for an unknown name and a severity that is not 0 to 5.
     """
-    require(name in CORRUPTIONS, f"unknown corruption {name!r}; choose from {', '.join(CORRUPTIONS)}")
+    require_known("corruption", name, CORRUPTIONS)
     require(0 <= severity <= SEVERITIES, f"severities are 0 (none) to {SEVERITIES}, got {severity}")
     if severity == 0:
         return pixels

@@ -40,11 +40,6 @@ class Objects(NamedTuple):
     mask_labels: Tensor | None
     void: Tensor | None
 
-    def class_map(self) -> Tensor:
-        """(H, W) int64: 0 background, 1 + label of the object that a pixel belongs to, 255 void."""
-        of_objects = (self.masks * (1 + self.mask_labels)[:, None, None]).sum(0)
-        return of_objects.masked_fill(self.void, VOID)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:

@@ -8,7 +8,6 @@ results = run(experiment)      # trains what is not yet in the store; tidy frame
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import json
 import os
@@ -17,8 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sarlib.config import require
-from sarlib.data import EMBEDDED
+from sarlib.config import require, require_known
+from sarlib.data import is_embedded
 from sarlib.experiments.declaration import Experiment
 from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.settings import Sets
@@ -57,8 +56,8 @@ def declare(
     `data` is the folder of real image sets; `datasets` restricts the table to some of its sets, as a list of names or one text
     with semicolons between them; `seeds` is how many (default: the preset's). `ConfigError` for what is unknown or absent.
     """
-    _require_known("table", name, TABLES)
-    _require_known("preset", preset, PRESETS)
+    require_known("table", name, TABLES)
+    require_known("preset", preset, PRESETS)
     count = PRESETS[preset].seeds if seeds is None else seeds
     require(count >= 1, f"seeds is how many seeds to run, 1 or more; got {count}")
     root = None if data is None else Path(data).expanduser().resolve()
@@ -81,7 +80,7 @@ def declare_again(name: str, results: pd.DataFrame, *, preset: str, store: Store
     for key in results["key"].unique():
         if (config := store.root / key / "config.json").exists():
             data = json.loads(config.read_text())["data"]
-            if data["name"] not in EMBEDDED:
+            if not is_embedded(data["name"]):
                 size = max(data["train_size"] or 0, *known.get(data["name"], (0,))[:1])
                 tested = 1 + (data["test_size"] or -1)  # fewer are only taken of sets with more
                 known[data["name"]] = size, tested, data["fingerprint"]
@@ -89,12 +88,6 @@ def declare_again(name: str, results: pd.DataFrame, *, preset: str, store: Store
     there = {cell.dataset for cell in experiment.cells}.intersection(results["dataset"])
     experiment = experiment.only(there) if there else experiment
     return dataclasses.replace(experiment, seeds=tuple(sorted(map(int, results["seed"].unique()))))
-
-
-def _require_known(what: str, name: str, known: Iterable[str]) -> None:
-    near = difflib.get_close_matches(name.lower().replace(" ", ""), known)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    require(name in known, f"unknown {what} {name!r}; choose from {', '.join(known)}{hint}")
 
 
 def run(experiment: Experiment, **machine: Any) -> pd.DataFrame:

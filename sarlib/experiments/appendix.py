@@ -10,7 +10,6 @@ from sarlib.experiments import doses
 from sarlib.experiments.claims import difference
 from sarlib.experiments.declaration import Cell, Setting, Table, trained
 from sarlib.experiments.settings import Sets
-from sarlib.run import Measurement
 
 LOSSES, COLLAPSE, MAPS = "appendix-losses", "appendix-collapse", "appendix-maps"
 NO_LOSS = "no loss"
@@ -63,5 +62,4 @@ def _label(loss: Regularizer) -> str:
 
 def _measured(cells: list[Cell], name: str, *, images: int) -> tuple[Cell, ...]:
     """What is measured of these cells' runs, on the first of their test images."""
-    measurements = [Measurement(name=name, data=cell.run.data, images=images) for cell in cells]
-    return tuple(dataclasses.replace(cell, table=MAPS, measurement=one) for cell, one in zip(cells, measurements, strict=True))
+    return tuple(dataclasses.replace(cell.measured(name, images=images), table=MAPS) for cell in cells)

@@ -7,14 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import yaml
 
 from sarlib.config import require
-
-if TYPE_CHECKING:
-    from sarlib.experiments.declaration import Cell
 
 #: How the contrasts of a claim go together: every one of them is above 0, or at least one is.
 RULES = ("all", "any")
@@ -81,15 +78,7 @@ class Contrast:
 
 
 def difference(
-    row: str,
-    than: str,
-    *,
-    table: str,
-    dataset: str,
-    label: str = "",
-    note: str = "",
-    metric: str = "top1",
-    margin: float = 0.0,
+    row: str, than: str, *, table: str, dataset: str, label: str = "", note: str = "", metric: str = "top1", margin: float = 0.0
 ) -> Contrast:
     """`row` minus `than` on one data set, called "row - than" unless it has a `label`, followed by the `note`.
 
@@ -97,6 +86,11 @@ def difference(
     """
     label = label or (f"{row} - ({than})" if "+" in than else f"{row} - {than}")
     return Contrast(label + note, ((1, table, row, dataset), (-1, table, than, dataset)), metric, margin)
+
+
+def differences(row: str, than: str, *, datasets: Iterable[str], **rest: Any) -> tuple[Contrast, ...]:
+    """The same on each of several data sets, which stand in the labels."""
+    return tuple(difference(row, than, dataset=each, note=f", {each}", **rest) for each in datasets)
 
 
 def lowers_entropy(row: str, than: str, *, table: str, dataset: str) -> Contrast:
@@ -144,24 +138,3 @@ class ClaimTest:
         other = set(self.datasets).difference(datasets)
         contrasts, requires = (tuple(one for one in own if one.dataset not in other) for own in (self.contrasts, self.requires))
         return replace(self, contrasts=contrasts, requires=requires)
-
-
-def at_both_doses(tests: Iterable[ClaimTest], cells: Iterable[Cell]) -> tuple[ClaimTest, ...]:
-    """Each test, and on the data sets with such a row among the `cells` the same about SAR at the matched dose."""
-    there = {(cell.table, cell.row, cell.dataset) for cell in cells}
-
-    def matched(contrast: Contrast) -> Contrast:
-        rows = [
-            (row + MATCHED if (table, row + MATCHED, dataset) in there else row) for _, table, row, dataset in contrast.terms
-        ]
-        terms = tuple((one, table, row, dataset) for row, (one, table, _, dataset) in zip(rows, contrast.terms, strict=True))
-        return contrast if terms == contrast.terms else replace(contrast, label=contrast.label + MATCHED, terms=terms)
-
-    found = []
-    for test in tests:
-        found.append(test)
-        if datasets := {one.dataset for one in test.contrasts if matched(one) != one}:
-            own = test.on(datasets)
-            changed = {"contrasts": tuple(map(matched, own.contrasts)), "requires": tuple(map(matched, own.requires))}
-            found.append(replace(own, dose="matched dose", **changed))
-    return tuple(found)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sarlib.config import Model, Recipe, Regularizer, require
-from sarlib.data import EMBEDDED
-from sarlib.experiments.claims import MATCHED, ClaimTest, Contrast, at_both_doses
+from sarlib.config import Data, Model, Recipe, Regularizer, require
+from sarlib.data import is_embedded
+from sarlib.experiments.claims import MATCHED, ClaimTest, Contrast
 from sarlib.run import Measurement, Run
 from sarlib.tasks.metrics import MAIN_METRICS
 from sarlib.trainer.recipes import DRLOC
@@ -102,6 +102,15 @@ class Cell:
     def with_seed(self, seed: int) -> Run:
         return self.run.with_seed(seed)
 
+    def measured(self, name: str, *, data: Data | None = None, images: int | None = None) -> Cell:
+        """The same place, which shows what is measured of its finished run, by default on the run's own images."""
+        return dataclasses.replace(self, measurement=Measurement(name=name, data=data or self.run.data, images=images))
+
+    @property
+    def shows_training(self) -> bool:
+        """Whether it shows how the training of its run ended."""
+        return self.measurement is None and self.epoch is None
+
     @property
     def data(self) -> str:
         """The name of the image set that it shows."""
@@ -123,6 +132,28 @@ class Table:
     first_seed: int = 0  # above 0 where no run may be one of another table
 
 
+def at_both_doses(tests: Iterable[ClaimTest], cells: Iterable[Cell]) -> tuple[ClaimTest, ...]:
+    """Each test, and on the data sets with such a row among the `cells` the same about SAR at the matched dose."""
+    there = {(cell.table, cell.row, cell.dataset) for cell in cells}
+
+    def matched(contrast: Contrast) -> Contrast:
+        """The same with each row at the matched dose that has such a one."""
+        terms = tuple(
+            (one, *(name, row + MATCHED * ((name, row + MATCHED, on) in there), on)) for one, name, row, on in contrast.terms
+        )
+        label = contrast.label + MATCHED * (terms != contrast.terms)
+        return dataclasses.replace(contrast, label=label, terms=terms)
+
+    found = []
+    for test in tests:
+        found.append(test)
+        if datasets := {one.dataset for one in test.contrasts if matched(one) != one}:
+            own = test.on(datasets)
+            changed = {"contrasts": tuple(map(matched, own.contrasts)), "requires": tuple(map(matched, own.requires))}
+            found.append(dataclasses.replace(own, dose="matched dose", **changed))
+    return tuple(found)
+
+
 def trained(name: str, *, cells: Iterable[Cell], tests: Iterable[ClaimTest] = (), **rest: Any) -> Table:
     """A table of trainings from scratch: its claims at both doses of SAR's loss, the floors of its sets that are not large,
     measured beside the baseline, and how far each training got."""
@@ -133,10 +164,7 @@ def trained(name: str, *, cells: Iterable[Cell], tests: Iterable[ClaimTest] = ()
             plain.setdefault(cell.dataset, []).append(cell)
     # of several in a table, the stock block's with the shortest training
     beside = [min(own, key=lambda cell: (cell.run.model.variant, cell.run.recipe.epochs)) for own in plain.values()]
-    floors = tuple(
-        dataclasses.replace(cell, table=f"{name}-floors", measurement=Measurement(name="floors", data=cell.run.data))
-        for cell in beside
-    )
+    floors = tuple(dataclasses.replace(cell.measured("floors"), table=f"{name}-floors") for cell in beside)
     shown = ("train_loss", *rest.pop("shown", ()))
     return Table(cells=cells, tests=at_both_doses(tests, cells), floors=floors, shown=shown, **rest)
 
@@ -168,7 +196,7 @@ class Experiment(Table):
     @property
     def real(self) -> frozenset[str]:
         """The data sets of the table that are not embedded, by their names in it."""
-        return frozenset(cell.dataset for cell in self.cells if not cell.data.startswith(EMBEDDED))
+        return frozenset(cell.dataset for cell in self.cells if not is_embedded(cell.data))
 
     def frame(self) -> pd.DataFrame:
         """The declaration as a frame to read: one line a cell."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sarlib.experiments.claims import ClaimTest, Contrast, at_both_doses, difference
-from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.claims import ClaimTest, Contrast, difference
+from sarlib.experiments.declaration import Cell, Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.table4 import BASELINE, DRLOC, SAR, rows, settings
-from sarlib.run import Measurement, Run
+from sarlib.run import Run
 
 IMAGES = 3  # that are drawn, the first of the test set
 
@@ -40,8 +39,7 @@ def compared(table: str, setting: Setting, published: Mapping[str, Run] = Mappin
 
 def drawn(cells: list[Cell]) -> tuple[Cell, ...]:
     """What is stored of these cells' runs to draw them: S of every head for a few test images of the first, and the images."""
-    measurement = Measurement(name="heads", data=cells[0].run.data, images=IMAGES)
-    return tuple(dataclasses.replace(cell, measurement=measurement) for cell in cells)
+    return tuple(cell.measured("heads", data=cells[0].run.data, images=IMAGES) for cell in cells)
 
 
 def _fewer_blobs(dataset: str) -> list[Contrast]:

@@ -10,7 +10,6 @@ from sarlib.data.clips import DAVIS
 from sarlib.experiments.claims import Contrast, difference
 from sarlib.experiments.declaration import Cell, Setting, Table, trained
 from sarlib.experiments.settings import Sets
-from sarlib.run import Measurement
 from sarlib.tasks.metrics import MAIN_METRICS
 
 POOL, SIZE, VIDEO, MOVING = "future-pool", "future-size", "future-video", "future-davis"
@@ -86,6 +85,5 @@ def _davis(sets: Sets, settings: list[Setting]) -> list[Cell]:
     for each in settings:
         data = Data(name=DAVIS, image_size=each.baseline.data.image_size, fingerprint=fingerprint, frames=frames)
         shown = dataclasses.replace(each, dataset=f"{DAVIS}, trained on {each.dataset}")
-        measured = Measurement(name="clips", data=data)
-        cells += [dataclasses.replace(cell, measurement=measured) for cell in _with_sar(MOVING, BASELINE, shown)]
+        cells += [cell.measured("clips", data=data) for cell in _with_sar(MOVING, BASELINE, shown)]
     return cells

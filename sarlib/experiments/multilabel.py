@@ -8,12 +8,11 @@ has no network in Table 4: its own is trained there.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 from sarlib.config import Task
-from sarlib.data import EMBEDDED, voc
-from sarlib.experiments.claims import ClaimTest, at_both_doses, difference
-from sarlib.experiments.declaration import Setting, Table
+from sarlib.data import is_embedded, voc
+from sarlib.experiments.claims import ClaimTest, difference, differences
+from sarlib.experiments.declaration import Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.with_objects import settings
 from sarlib.run import Run
@@ -29,14 +28,16 @@ def declare(sets: Sets) -> Table:
         if _several(sets, child)
     ]
     names = [child.dataset for _, child in pairs]
-    better = functools.partial(difference, table="multilabel", metric="mlmap")
     cells = tuple(cell for parent, child in pairs for cell in child.cells("multilabel", _rows(parent, child)))
-    gains = tuple(better(SAR, BASELINE, dataset=name, note=f", {name}") for name in names)
+    gains = differences(SAR, BASELINE, datasets=names, table="multilabel", metric="mlmap")
     return Table(
         title="Images with several labels",
         cells=cells,
         tests=at_both_doses([ClaimTest("multilabel", gains)], cells),
-        contrasts=tuple(better(SAR, BLOCK, dataset=name, note=f", what the loss adds, {name}") for name in names),
+        contrasts=tuple(
+            difference(SAR, BLOCK, table="multilabel", metric="mlmap", dataset=name, note=f", what the loss adds, {name}")
+            for name in names
+        ),
         leads=("mlmap", "jaccard", "entropy", "components"),
     )
 
@@ -44,7 +45,7 @@ def declare(sets: Sets) -> Table:
 def _rows(parent: Setting, child: Setting) -> dict[str, Run]:
     """The runs of a data set (seed 0) by the name of their row, each from the same row in `parent` if its images are real."""
     rows, before = ({BASELINE: each.row("A"), BLOCK: each.row("C")} | each.sar(SAR) for each in (child, parent))
-    if child.baseline.data.name in EMBEDDED:
+    if is_embedded(child.baseline.data.name):
         return rows
     return {name: dataclasses.replace(run, pretrained=before[name]) for name, run in rows.items() if name in before}
 
@@ -52,4 +53,4 @@ def _rows(parent: Setting, child: Setting) -> dict[str, Run]:
 def _several(sets: Sets, child: Setting) -> bool:
     """Whether images of the set show different classes. (Where all show the same one, every guess is right.)"""
     name = child.baseline.data.name
-    return name in EMBEDDED or len({label for one in voc.read(sets.root, name)[0].annotations for label in one.labels}) > 1
+    return is_embedded(name) or len({label for one in voc.read(sets.root, name)[0].annotations for label in one.labels}) > 1

@@ -18,7 +18,7 @@ from sarlib.experiments.claims import ClaimTest, difference
 from sarlib.experiments.declaration import Cell, Setting, Table
 from sarlib.experiments.figure4 import drawn
 from sarlib.experiments.settings import Sets
-from sarlib.run import Measurement, Run
+from sarlib.run import Run
 from sarlib.trainer.recipes import Protocol
 
 TABLE, PIXELS = "self_supervised", "raw pixels"
@@ -76,8 +76,7 @@ def _host(setting: Setting, protocol: Protocol) -> Setting:
 
 
 def _cell(dataset: str, row: str, run: Run, measured: str, *, baseline: str | None = None) -> Cell:
-    measurement = Measurement(name=measured, data=run.data)
-    return Cell(table=TABLE, row=row, dataset=dataset, run=run, baseline=baseline, measurement=measurement)
+    return Cell(table=TABLE, row=row, dataset=dataset, run=run, baseline=baseline).measured(measured)
 
 
 def _untrained(host: str) -> str:

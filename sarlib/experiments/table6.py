@@ -17,16 +17,15 @@ import functools
 from sarlib import data as datasets
 from sarlib.data import voc
 from sarlib.experiments import table4
-from sarlib.experiments.claims import ClaimTest, at_both_doses, difference
-from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.claims import ClaimTest, Contrast, difference, differences
+from sarlib.experiments.declaration import Cell, Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.with_objects import settings
-from sarlib.run import Measurement, Run
+from sarlib.run import Run
 
 SCRATCH, BASELINE, SAR = "no pre-training", table4.BASELINE, table4.SAR
 #: Without its skip the last attention makes the last map of averages: is it the network that is weak, or that map?
 EARLIER = "ViT + SAR, last block left out"
-SHOWN = ((BASELINE, SCRATCH), (SAR, BASELINE), (EARLIER, SAR))  # differences
 DRAWN = 6  # test images that the page shows
 
 
@@ -35,20 +34,16 @@ def declare(sets: Sets) -> Table:
     fine_tuning = {"task": dense.task, "augmentation": dense.augmentation}
     pairs = settings(sets, dense.training, (voc.LEAKY, "voc2012-masks", "voc2007-masks"), (voc.PETS,))
     pairs = [(parent, each.with_parts(**fine_tuning)) for parent, child in pairs for each in _protocols(sets, child)]
-    better = functools.partial(difference, table="table6", metric="miou")
     names = [child.dataset for _, child in pairs]
     clean = [child.dataset for _, child in pairs if not child.baseline.data.name.endswith(voc.LITERAL)]
-    gains, helps = (
-        tuple(better(*pair, dataset=name, note=f", {name}") for name in clean)
-        for pair in ((SAR, BASELINE), (BASELINE, SCRATCH))
-    )
+    better = functools.partial(differences, datasets=clean, table="table6", metric="miou")
     cells = [cell for parent, child in pairs for cell in child.cells("table6", rows(parent, child))]
     return Table(
         title="Semantic segmentation",
         cells=tuple(cells),
-        tests=at_both_doses([ClaimTest("t6", gains, requires=helps)], cells),
-        contrasts=tuple(better(row, than, dataset=name) for name in names for row, than in SHOWN),
-        drawn=tuple(_drawn(cell) for cell in cells if cell.dataset == names[0] and cell.row != EARLIER),
+        tests=at_both_doses([ClaimTest("t6", better(SAR, BASELINE), requires=better(BASELINE, SCRATCH))], cells),
+        contrasts=shown("table6", names, metric="miou"),
+        drawn=drawn("segments", cells),
         leads=("miou", "pixel"),
     )
 
@@ -66,6 +61,18 @@ def rows(parent: Setting, child: Setting) -> dict[str, Run]:
     }
 
 
+def shown(table: str, datasets: list[str], *, metric: str) -> tuple[Contrast, ...]:
+    """The differences beside those that the claim is about."""
+    pairs = ((BASELINE, SCRATCH), (SAR, BASELINE), (EARLIER, SAR))
+    return tuple(difference(*pair, table=table, dataset=name, metric=metric) for name in datasets for pair in pairs)
+
+
+def drawn(measured: str, cells: list[Cell]) -> tuple[Cell, ...]:
+    """What the rows on the first data set find in some test images, but for the one without a last block."""
+    chosen = [cell for cell in cells if cell.dataset == cells[0].dataset and cell.row != EARLIER]
+    return tuple(cell.measured(measured, images=DRAWN) for cell in chosen)
+
+
 def _protocols(sets: Sets, child: Setting) -> list[Setting]:
     """The setting, and if its set has test images among its training images, first without them and then, literally, with."""
     own = child.baseline.data
@@ -81,8 +88,3 @@ def _protocols(sets: Sets, child: Setting) -> list[Setting]:
         dataclasses.replace(child, dataset=f"{child.dataset}, without {found}"),
         dataclasses.replace(literal, dataset=f"{child.dataset}, literally: with {found}"),
     ]
-
-
-def _drawn(cell: Cell) -> Cell:
-    measurement = Measurement(name="segments", data=cell.run.data, images=DRAWN)
-    return dataclasses.replace(cell, measurement=measurement)

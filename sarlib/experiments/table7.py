@@ -8,10 +8,11 @@ share their seed, so that an interval covers both phases; the paper fine-tuned o
 from __future__ import annotations
 
 import dataclasses
+from itertools import chain
 
 from sarlib.config import Data
 from sarlib.experiments import table4
-from sarlib.experiments.claims import ClaimTest, Contrast, difference
+from sarlib.experiments.claims import ClaimTest, difference, differences
 from sarlib.experiments.declaration import Setting, Table
 from sarlib.experiments.presets import Training
 from sarlib.experiments.settings import Sets
@@ -26,12 +27,9 @@ def declare(sets: Sets) -> Table:
     """The claim names three rows, each above "SAR in neither" on every set; it asks for sets on which pre-training helps."""
     pairs = _pairs(sets)
     names = [child.dataset for _, child in pairs]
-
-    def minus(row: str, than: str, dataset: str) -> Contrast:
-        return difference(row, than, table="table7", dataset=dataset, note=f", {dataset}")
-
-    helps = tuple(minus(NEITHER, SCRATCH, name) for name in names)
-    claimed = tuple(minus(row, NEITHER, name) for name in names for row in (BEFORE, AFTER, BOTH))
+    helps = differences(NEITHER, SCRATCH, datasets=names, table="table7")
+    each = (differences(row, NEITHER, datasets=names, table="table7") for row in (BEFORE, AFTER, BOTH))
+    claimed = tuple(chain(*zip(*each, strict=True)))
     return Table(
         title="Fine-tuning, with SAR in either phase",
         cells=tuple(cell for parent, child in pairs for cell in child.cells("table7", _rows(parent, child))),

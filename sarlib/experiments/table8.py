@@ -12,10 +12,9 @@ from sarlib import data as datasets
 from sarlib.config import Data
 from sarlib.data import CONFLICT, SHAPES, released
 from sarlib.experiments import table4
-from sarlib.experiments.claims import ClaimTest, Contrast, at_both_doses, difference
-from sarlib.experiments.declaration import Cell, Setting, Table
+from sarlib.experiments.claims import ClaimTest, differences
+from sarlib.experiments.declaration import Cell, Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
-from sarlib.run import Measurement
 
 NATURAL, CORRUPTED = "table8a", "table8c"
 
@@ -24,13 +23,15 @@ def declare(sets: Sets) -> Table:
     """Measurements of Table 4's runs on each of its sets; in photographs we can set no cues in conflict."""
     preset, chosen = sets.preset, table4.settings(sets)
     conflicting = [each for each in chosen if preset.natural or each.baseline.data.name in SHAPES]
-    cells = [cell for each in conflicting for cell in _cells(NATURAL, each, _natural(sets, each))]
-    cells += [cell for each in chosen for cell in _cells(CORRUPTED, each, _corrupted(sets, each))]
-    better = [_better(table4.SAR, table4.BASELINE, NATURAL, each, "natural") for each in conflicting]
-    error = "mce" if preset.corrupted else "corrupted"
-    fewer = [_better(table4.BASELINE, table4.SAR, CORRUPTED, each, error) for each in chosen]
+    cells = [cell for each in conflicting for cell in _cells(NATURAL, each, "natural", _conflicting(sets, each))]
+    for each in chosen:
+        cells += _cells(CORRUPTED, each, "corrupted", _test_set(sets, each, preset.corrupted))
+    names, error = [each.dataset for each in chosen], "mce" if preset.corrupted else "corrupted"
+    named = [each.dataset for each in conflicting]
+    better = differences(table4.SAR, table4.BASELINE, datasets=named, table=NATURAL, metric="natural")
+    fewer = differences(table4.BASELINE, table4.SAR, datasets=names, table=CORRUPTED, metric=error)
     note = "the contrast is ViT - SAR: the claim says that SAR has the smaller error"
-    tests = (ClaimTest("t8-a", tuple(better)), ClaimTest("t8-c", tuple(fewer), note=note))
+    tests = (ClaimTest("t8-a", better), ClaimTest("t8-c", fewer, note=note))
     return Table(
         title="Natural adversarial images and common corruptions",
         cells=tuple(cells),
@@ -39,23 +40,13 @@ def declare(sets: Sets) -> Table:
     )
 
 
-def _better(row: str, than: str, table: str, setting: Setting, metric: str) -> Contrast:
-    return difference(row, than, table=table, dataset=setting.dataset, metric=metric, note=f", {setting.dataset}")
+def _cells(table: str, setting: Setting, measured: str, data: Data) -> list[Cell]:
+    return [cell.measured(measured, data=data) for cell in setting.cells(table, table4.rows(setting))]
 
 
-def _cells(table: str, setting: Setting, measurement: Measurement) -> list[Cell]:
-    cells = setting.cells(table, table4.rows(setting))
-    return [dataclasses.replace(cell, measurement=measurement) for cell in cells]
-
-
-def _natural(sets: Sets, setting: Setting) -> Measurement:
+def _conflicting(sets: Sets, setting: Setting) -> Data:
     data = _test_set(sets, setting, sets.preset.natural)
-    name = data.name if sets.preset.natural else data.name + CONFLICT
-    return Measurement(name="natural", data=dataclasses.replace(data, name=name))
-
-
-def _corrupted(sets: Sets, setting: Setting) -> Measurement:
-    return Measurement(name="corrupted", data=_test_set(sets, setting, sets.preset.corrupted))
+    return data if sets.preset.natural else dataclasses.replace(data, name=data.name + CONFLICT)
 
 
 def _test_set(sets: Sets, setting: Setting, other: Data | None) -> Data:

@@ -23,13 +23,7 @@ def by_architecture(sets: Sets, setting: Setting) -> dict[str, Setting]:
 
 
 def compared(
-    table: str,
-    settings: list[dict[str, Setting]],
-    *,
-    claim: str,
-    title: str,
-    note: str = "",
-    also: Iterable[Contrast] = (),
+    table: str, settings: list[dict[str, Setting]], *, claim: str, title: str, note: str = "", also: Iterable[Contrast] = ()
 ) -> Table:
     """Each architecture without SAR and with it, on every data set; the claim is about the gains, and `also` about these.
 

@@ -41,18 +41,7 @@ def vit(model: config.Model, *, classes: int, image_size: int, **settings: Any) 
     """
     pooled = {"class_token": False, "global_pool": "avg", "fc_norm": False} if model.pool == "avg" else {}
     build = functools.partial(SpaceTimeViT, frames=model.frames) if model.frames > 1 else VisionTransformer
-    return build(
-        **pooled,
-        img_size=image_size,
-        patch_size=model.patch_size,
-        num_classes=classes,
-        embed_dim=model.dim,
-        depth=model.depth,
-        num_heads=model.heads,
-        mlp_ratio=model.mlp_ratio,
-        drop_path_rate=model.drop_path,
-        **settings,
-    )
+    return build(**model.of_timm(classes=classes, image_size=image_size), **pooled, **settings)
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"vit": vit, "t2t": T2T, "pvt": pvt, "cvt": cvt}

@@ -26,19 +26,8 @@ class T2T(VisionTransformer):
     """timm's ViT less the biases of q, k and v, behind a Tokens-to-Token module, with fixed sine and cosine positions."""
 
     def __init__(self, model: config.Model, *, classes: int, image_size: int) -> None:
-        super().__init__(
-            img_size=image_size,
-            patch_size=model.patch_size,
-            num_classes=classes,
-            embed_dim=model.dim,
-            depth=model.depth,
-            num_heads=model.heads,
-            mlp_ratio=model.mlp_ratio,
-            qkv_bias=False,
-            drop_path_rate=model.drop_path,
-            norm_layer=nn.LayerNorm,
-            embed_layer=TokensToToken,
-        )
+        sizes = model.of_timm(classes=classes, image_size=image_size)
+        super().__init__(**sizes, qkv_bias=False, norm_layer=nn.LayerNorm, embed_layer=TokensToToken)
         self.pos_embed = nn.Parameter(sinusoids(1 + self.patch_embed.num_patches, model.dim), requires_grad=False)
         trunc_normal_(self.cls_token, std=0.02)
 

@@ -12,17 +12,15 @@ from typing import Any
 
 # Imported when they are first used: tables need no plotting library. A module with a function's name would hide the function.
 _HOME = {
-    **dict.fromkeys(("contrasts", "differences", "epochs_to_reach", "table", "text"), "sarlib.report.tables"),
-    **dict.fromkeys(("blobs", "heads", "masks"), "sarlib.report.attention"),
+    **dict.fromkeys(("contrasts", "differences", "epochs_to_reach", "learned", "table", "text"), "sarlib.report.tables"),
+    **dict.fromkeys(("blobs", "heads", "maps", "masks"), "sarlib.report.attention"),
     **dict.fromkeys(("agreement", "agreement_in_words", "of_earlier"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
-    "boxes": "sarlib.report.detections",
-    "severities": "sarlib.report.shifts",
-    "segments": "sarlib.report.pixels",
-    **dict.fromkeys(("curves", "figure", "forest", "maps"), "sarlib.report.figures"),
-    **dict.fromkeys(("floors", "gradients", "manipulation"), "sarlib.report.checks"),
+    **dict.fromkeys(("boxes", "segments"), "sarlib.report.pictures"),
+    **dict.fromkeys(("figure", "forest"), "sarlib.report.figures"),
+    **dict.fromkeys(("floors", "manipulation"), "sarlib.report.checks"),
+    **dict.fromkeys(("curves", "gains", "gradients", "severities"), "sarlib.report.trends"),
     "verdicts": "sarlib.report.judgement",
-    **dict.fromkeys(("gains", "learned"), "sarlib.report.scaling"),
 }
 __all__ = list(_HOME)
 

@@ -1,6 +1,7 @@
-"""Drawings of attention maps: all heads over the image, masks that hold 60 % of the mass, the spatial entropy step by step.
+"""Drawings of attention maps: all heads over the image, masks that hold 60 % of the mass, the spatial entropy step by step, and
+collapsed maps below their images.
 
-They are made of stored measurements ("heads") alone: no weights, no images and no torch are needed.
+They are made of stored measurements: no weights are needed, and no images and no torch where these are "heads".
 """
 
 from __future__ import annotations
@@ -8,23 +9,30 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from importlib import resources
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from sarlib.config import ConfigError
+from sarlib.config import require
 from sarlib.experiments.declaration import Experiment
-from sarlib.report.figures import BELOW, MAP, STYLE, WIDTH, draw_map
+from sarlib.report.figures import BELOW, INK, STYLE, WIDTH, drawing
+from sarlib.report.pictures import labelled
+from sarlib.report.statistics import arrays, values
+from sarlib.run import Measurement, Run
 from sarlib.runner.store import Store
 
+LABELS, MAP = 2.4, 1.1  # inches beside maps, and at most a map
 NUMBERED = 4  # of a mask's components, the largest
 #: Components, the largest first: Okabe and Ito 2008, whose colours differ for everybody, after the ground, black.
 COLOURS = ("#000000", "#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
@@ -68,8 +76,7 @@ def heads(experiment: Experiment | None = None, *, store: Store | None = None) -
 def draw_heads(stored: Sequence[Maps]) -> Figure:
     """`heads` of these rows, which are of the same images."""
     images, across = len(stored[0].pictures), stored[0].similarity.shape[1]
-    with plt.rc_context(STYLE):
-        whole, grid = _grid(images * len(stored), 1 + across)
+    with _grid(images * len(stored), 1 + across) as (whole, grid):
         for image in range(images):
             block = grid[image * len(stored) :][: len(stored)]
             for line, maps in zip(block, stored, strict=True):
@@ -90,8 +97,7 @@ def masks(experiment: Experiment | None = None, *, store: Store | None = None) -
     the one whose map has the lowest spatial entropy; the rest is dark, and the mask's largest components are numbered. Maps and
     errors as in `heads`."""
     stored = _stored(experiment, store)
-    with plt.rc_context(STYLE):
-        whole, grid = _grid(len(stored[0].pictures), 1 + len(stored), side=1.6 * MAP)
+    with _grid(len(stored[0].pictures), 1 + len(stored), side=1.6 * MAP) as (whole, grid):
         for image, line in enumerate(grid):
             _show(line[0], stored[0].pictures[image], stored[0].similarity[image, 0])
             for axes, maps in zip(line[1:], stored, strict=True):
@@ -115,8 +121,7 @@ def draw_blobs(maps: Maps, *, image: int, head: int) -> Figure:
     steps = Blobs.of(similarity)
     numbers = range(1, len(steps.shares) + 1)
     lines = [f"{i}:  P = {p:.2f}   −P log P = {t:.2f}" for i, p, t in zip(numbers, steps.shares, steps.terms)]
-    with plt.rc_context(STYLE):
-        whole, grid = _grid(1, 5, side=WIDTH / 5)
+    with _grid(1, 5, side=WIDTH / 5) as (whole, grid):
         picture, whole_map, excess, components, text = grid[0]
         _show(picture, maps.pictures[image], similarity)
         whole_map.imshow(similarity, cmap="cividis")
@@ -138,19 +143,17 @@ def _stored(experiment: Experiment | None, store: Store | None) -> list[Maps]:
     if experiment is None:
         packaged = resources.files("sarlib.report").joinpath("maps.yml").read_text(encoding="utf-8")
         return [_maps("ViT-S/14", json.loads(packaged))]  # which is YAML too
-    found = []
-    for cell in experiment.drawn:
-        run = cell.with_seed(experiment.seeds[0])
-        measured = store.read_measured(run, cell.measurement)
-        if measured is None:
-            raise ConfigError(f"the maps of run {run.key} are not in {store.root}: run the table first")
-        found.append(_maps(cell.row, measured["arrays"]))
-    return found
+    seed = experiment.seeds[0]
+    return [_maps(cell.row, _arrays(store, cell.with_seed(seed), cell.measurement)) for cell in experiment.drawn]
 
 
-def _maps(row: str, arrays: dict[str, Any]) -> Maps:
-    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in arrays["pictures"]]
-    return Maps(row, np.asarray(arrays["similarity"]), pictures)
+def _maps(row: str, found: dict[str, Any]) -> Maps:
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in found["pictures"]]
+    return Maps(row, np.asarray(found["similarity"]), pictures)
+
+
+def _arrays(store: Store, run: Run, measurement: Measurement) -> dict[str, Any]:
+    return arrays(store, run, measurement, what=f"the maps of run {run.key}")
 
 
 def _softmax(similarity: np.ndarray) -> np.ndarray:
@@ -177,14 +180,12 @@ def _by_size(inside: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
     return place[labels], sums[order]
 
 
-def _grid(down: int, across: int, side: float = MAP) -> tuple[Figure, np.ndarray]:
+@contextmanager
+def _grid(down: int, across: int, side: float = MAP) -> Iterator[tuple[Figure, np.ndarray]]:
     side = min(side, WIDTH / across)
-    whole, grid = plt.subplots(
-        down, across, figsize=(side * across, side * down + 0.25), dpi=144, layout="constrained", squeeze=False
-    )
-    plt.close(whole)
-    plt.setp(grid.ravel().tolist(), xticks=[], yticks=[])
-    return whole, grid
+    with drawing(down, across, size=(side * across, side * down + 0.25)) as (whole, grid):
+        plt.setp(grid.ravel().tolist(), xticks=[], yticks=[])
+        yield whole, grid
 
 
 def _show(axes: Axes, picture: np.ndarray, similarity: np.ndarray, *, grey: bool = False) -> None:
@@ -201,8 +202,7 @@ def _draw_mask(axes: Axes, picture: np.ndarray, similarity: np.ndarray) -> None:
     h, w = kept.shape
     extent = (-0.5, w - 0.5, h - 0.5, -0.5)
     axes.imshow((shown * np.where(fine, 1.0, 0.25)[..., None]).astype(np.uint8), extent=extent)
-    if not kept.all():
-        axes.contour(fine, levels=[0.5], extent=(-0.5, w - 0.5, -0.5, h - 0.5), colors=[BELOW], linewidths=1.2)
+    _surround(axes, kept)
     labels, sizes = _by_size(kept, kept.astype(float))
     _number(axes, labels, min(NUMBERED, len(sizes)))
 
@@ -214,3 +214,49 @@ def _number(axes: Axes, labels: np.ndarray, count: int) -> None:
         row, column = tokens[((tokens - tokens.mean(0)) ** 2).sum(1).argmin()]
         box = {"boxstyle": "circle,pad=0.15", "facecolor": "black", "edgecolor": "white", "linewidth": 0.6}
         axes.text(column, row, str(label), color="white", fontsize=7, ha="center", va="center", bbox=box)
+
+
+def maps(results: pd.DataFrame, experiment: Experiment, *, store: Store, head: int = 0) -> Figure:
+    """The first test images, and below each one head's map of it in the first seed's run of each row that shows its collapse.
+
+    A map is softmax(S) divided by its largest value: bright all over where it is flat, one bright token where it has collapsed
+    (section 4.3). A line runs around the tokens that exceed the map's mean, the components of Equation 6. The label of a row
+    gives `peak` and `single` over all images, heads and seeds, from `results`. The maps are measurements in the `store`: no
+    weights are needed. `ConfigError` where they are not there, or where the rows are not of one data set.
+    """
+    from sarlib import data  # brings torch with it
+
+    declared = {run.key: measurement for run, measurement in experiment.measurements() if measurement.name == "maps"}
+    cells = [cell for cell in experiment.cells if cell.measurement is not None and cell.measurement.name == "collapse"]
+    runs = [cell.with_seed(experiment.seeds[0]) for cell in cells]
+    comparable = len({cell.dataset for cell in cells}) == 1 and {run.key for run in runs} <= set(declared)
+    require(comparable, f"maps need rows on one data set whose collapse and maps are measured; {experiment.name} has none")
+    drawn = [np.asarray(_arrays(store, run, declared[run.key])["attention"])[:, head] for run in runs]
+    spec, across = declared[runs[0].key].data, len(drawn[0])
+    _, test = data.load(spec, seed=experiment.seeds[0], root=experiment.data_root)
+    pictures = [test.view(index, spec.image_size) for index in range(across)]
+    lines = {f"test images\n{cells[0].dataset}": [partial(Axes.imshow, X=each) for each in pictures]}
+    for cell, found in zip(cells, drawn, strict=True):
+        peak, single = (values(results, cell, name).mean() for name in ("peak", "single"))
+        lines[f"{cell.row}\npeak {peak:.2f}, single {single:.0f} %"] = [partial(draw_map, attention=each) for each in found]
+    side = min(MAP, (WIDTH - LABELS) / across)
+    whole = labelled(lines, size=(LABELS + side * across, (side + 0.05) * len(lines)))
+    with plt.rc_context(STYLE):
+        below = whole.axes[across:]
+        bar = whole.colorbar(below[-1].images[0], ax=below, shrink=0.9, pad=0.01, label="softmax(S) / its largest value")
+        bar.outline.set_edgecolor(INK)
+    return whole
+
+
+def draw_map(axes: Axes, attention: np.ndarray, *, alpha: float = 1.0) -> None:
+    """One map (k, k), and a line around the tokens that exceed its mean; with an `alpha` over what is drawn there."""
+    axes.imshow(attention / attention.max(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest", alpha=alpha)
+    _surround(axes, attention > attention.mean())
+
+
+def _surround(axes: Axes, tokens: np.ndarray) -> None:
+    """A line around these tokens, unless they are none or all."""
+    if tokens.any() and not tokens.all():
+        h, w = tokens.shape
+        fine = np.kron(tokens, np.ones((16, 16)))  # the line then follows the tokens' edges instead of cutting their corners
+        axes.contour(fine, levels=[0.5], extent=(-0.5, w - 0.5, -0.5, h - 0.5), colors=[BELOW], linewidths=1.2)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from sarlib.experiments.claims import difference
-from sarlib.experiments.declaration import Cell, Experiment
+from sarlib.experiments.declaration import Experiment
 from sarlib.report.notation import GAP, number, plus_minus
-from sarlib.report.statistics import groups, lines, mean_interval, paired_values, part, values
+from sarlib.report.statistics import groups, lines, mean_interval, paired_values, values
 from sarlib.run import Run
-from sarlib.runner.store import Store
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: A training loss this near to that of guessing, in nats, is on its plateau: nothing was learned.
 PLATEAU = 0.15
@@ -67,7 +62,7 @@ def manipulation(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     from sarlib.tasks.masks import white_noise  # brings torch with it
 
     found = []
-    for (table, dataset), cells in groups([cell for cell in experiment.cells if _trained(cell)]).items():
+    for (table, dataset), cells in groups([cell for cell in experiment.cells if cell.shows_training]).items():
         by_run = {cell.run: cell for cell in reversed(cells)}
         for cell in cells:
             than = by_run.get(_without_loss(cell.run))
@@ -82,65 +77,9 @@ def manipulation(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
                 line[name] = f"{' → '.join(shown)} (noise {number(noise[name], name)})"
             line |= {"difference in entropy": plus_minus(interval, "entropy", difference=True)}
             found.append(line | {"lowers it": GAP if math.isnan(interval.high) else "yes" if interval.high < 0 else "no"})
-    columns = [
-        "table",
-        "dataset",
-        "row",
-        "without the loss",
-        "n",
-        "entropy",
-        "components",
-        "difference in entropy",
-        "lowers it",
-    ]
-    return pd.DataFrame(found, columns=columns).set_index(["table", "dataset", "row"])
-
-
-def _trained(cell: Cell) -> bool:
-    return cell.measurement is None and cell.epoch is None
+    place, shown = ["table", "dataset", "row"], ["entropy", "components", "difference in entropy", "lowers it"]
+    return pd.DataFrame(found, columns=[*place, "without the loss", "n", *shown]).set_index(place)
 
 
 def _without_loss(run: Run) -> Run:
     return dataclasses.replace(run, regularizers=tuple(each for each in run.regularizers if each.name != LOSS))
-
-
-def gradients(experiment: Experiment, *, store: Store, table: str | None = None) -> Figure:
-    """How strongly SAR's loss pulls over training, a panel a data set: the gradient of the weighted loss over the task's, both
-    on the last block's query and key rows, in the first step of each epoch; geometric means over seeds.
-
-    Of the whole table or of one part, from the histories in the `store`; runs that it lacks are left out.
-    """
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    from sarlib.report.figures import INK, STYLE, WIDTH
-
-    cells = [cell for cell in part(experiment, table) if _trained(cell) and cell.run.regularizers[:1]]
-    panels = groups([cell for cell in cells if cell.run.regularizers[0].name == LOSS])
-    with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
-        size = (WIDTH, 2.6 * max(1, len(panels)))
-        whole, grid = plt.subplots(max(1, len(panels)), 1, figsize=size, dpi=144, layout="constrained", squeeze=False)
-        plt.close(whole)
-        for axes, ((name, dataset), own) in zip(grid[:, 0], panels.items()):
-            for cell, colour in zip(own, sns.color_palette("viridis", len(own))):
-                ratios = [_ratio(store, cell.with_seed(seed)) for seed in experiment.seeds]
-                if ratios := [ratio for ratio in ratios if ratio is not None]:
-                    mean = 10 ** pd.concat(ratios, axis=1).mean(axis=1)
-                    axes.plot(mean.index, mean, color=colour, marker=".", markersize=4, label=cell.row)
-            axes.set(title=f"{name}: {dataset}", xlabel="epoch", ylabel="gradient of λ · loss / of the task's", yscale="log")
-            axes.axhline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-            if axes.get_legend_handles_labels()[1]:
-                axes.legend(frameon=False, labelcolor=INK, ncols=2)
-            sns.despine(ax=axes)
-    return whole
-
-
-def _ratio(store: Store, run: Run) -> pd.Series | None:
-    """log10 of the ratio by epoch, where both gradients and the weight are above 0; None for a run that is not finished."""
-    try:
-        history = store.history(run)
-    except FileNotFoundError:
-        return None
-    wide = history[history["split"] == "train"].pivot(index="epoch", columns="metric", values="value")
-    ratio = wide["weight"] * wide["gradient_regularizer"] / wide["gradient_task"]
-    return ratio[ratio > 0].map(math.log10)

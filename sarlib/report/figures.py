@@ -1,4 +1,4 @@
-"""The pictures of a table: every seed, means with 95 % intervals and paired differences; curves over epochs; attention maps.
+"""The pictures of a table: every seed, means with 95 % intervals and paired differences.
 
 Figures have no background of their own and are drawn in tones of middle lightness, so that one file reads on light pages and on
 dark ones. Colour only repeats what position and marker already say.
@@ -6,9 +6,9 @@ dark ones. Colour only repeats what position and marker already say.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import matplotlib
@@ -18,17 +18,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from sarlib.config import ConfigError
 from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.report.notation import heading
 from sarlib.report.statistics import Interval, from_baselines, groups, leading, mean_interval, paired_values, part, values
-from sarlib.report.tables import by_epoch, by_row
-from sarlib.run import Measurement, Run
-from sarlib.runner.store import Store
 from sarlib.tasks import metrics
 
 # The ids inside an SVG are salted hashes; a fixed salt gives equal figures equal bytes.
@@ -50,7 +45,16 @@ WIDTH = 9.0  # inches
 ACROSS = 3  # data sets side by side
 LINE = 0.3  # inches a listed row takes
 BESIDE = {True: 0.22, False: 0.1}  # seeds stand so far beside their mean, in a list or not, that neither hides the other
-LABELS, MAP = 2.4, 1.1  # inches beside attention maps, and at most a map
+
+
+@contextmanager
+def drawing(down: int, across: int, *, size: tuple[float, float], lines: bool = False) -> Iterator[tuple[Figure, np.ndarray]]:
+    """A figure of `size` inches and its axes (down, across), with grid `lines` or none, which pyplot will not show."""
+    with sns.axes_style("whitegrid") if lines else nullcontext(), plt.rc_context(STYLE):
+        whole, grid = plt.subplots(down, across, figsize=size, dpi=144, layout="constrained", squeeze=False)
+        plt.close(whole)
+        yield whole, grid
+
 
 #: A band of a figure: its title, its height in inches, and what draws it.
 Pane = tuple[str, float, Callable[[SubFigure], None]]
@@ -244,91 +248,3 @@ def _draw_sample(axes: Axes, sample: pd.Series, position: float, colour: str, fi
 
 def _oriented(values: Sequence[float], positions: Sequence[float], listed: bool) -> tuple[Sequence[float], Sequence[float]]:
     return (values, positions) if listed else (positions, values)
-
-
-def curves(results: pd.DataFrame, experiment: Experiment, *, metric: str | None = None) -> Figure:
-    """A panel a data set: each row's mean over seeds with its 95 % interval against epochs; dashed, where the baseline ends."""
-    metric, panels = metric or experiment.leads[0], groups(experiment.cells)
-    with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
-        size = (WIDTH, 3.2 * len(panels))
-        whole, grid = plt.subplots(len(panels), 1, figsize=size, dpi=144, layout="constrained", squeeze=False)
-        plt.close(whole)
-        for axes, ((_, dataset), cells) in zip(grid[:, 0], panels.items(), strict=True):
-            looks = zip(itertools.cycle("osD^v"), itertools.cycle((INK, BELOW, ACCENT, "#8a6fc4")))
-            for (name, own), (mark, colour) in zip(by_row(cells).items(), looks):
-                curve = by_epoch(results, own, metric).melt(var_name="epoch").dropna()
-                if len(curve):
-                    look = {"color": colour, "marker": mark, "markeredgewidth": 0, "err_kws": {"alpha": 0.15, "linewidth": 0}}
-                    sns.lineplot(curve, x="epoch", y="value", errorbar=_ends, label=name, legend=False, ax=axes, **look)
-            if lines := axes.get_lines():
-                axes.axhline(lines[0].get_ydata()[-1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
-                axes.set_xticks(lines[0].get_xdata())
-                axes.legend(frameon=False, labelcolor=INK, loc="lower right")
-            axes.set_title(dataset, loc="left")
-            axes.set(xlabel="epochs", ylabel=heading(metric))
-            sns.despine(ax=axes)
-    return whole
-
-
-def _ends(sample: pd.Series) -> tuple[float, float]:
-    interval = mean_interval(sample)
-    return interval.low, interval.high
-
-
-def maps(results: pd.DataFrame, experiment: Experiment, *, store: Store, head: int = 0) -> Figure:
-    """The first test images, and below each one head's map of it in the first seed's run of each row that shows its collapse.
-
-    A map is softmax(S) divided by its largest value: bright all over where it is flat, one bright token where it has collapsed
-    (section 4.3). A line runs around the tokens that exceed the map's mean, the components of Equation 6. The label of a row
-    gives `peak` and `single` over all images, heads and seeds, from `results`. The maps are measurements in the `store`: no
-    weights are needed. `ConfigError` where they are not there, or where the rows are not of one data set.
-    """
-    from sarlib import data  # brings torch with it
-
-    declared = {run.key: measurement for run, measurement in experiment.measurements() if measurement.name == "maps"}
-    cells = [cell for cell in experiment.cells if cell.measurement is not None and cell.measurement.name == "collapse"]
-    runs = [cell.with_seed(experiment.seeds[0]) for cell in cells]
-    if len({cell.dataset for cell in cells}) != 1 or not {run.key for run in runs} <= set(declared):
-        raise ConfigError(f"maps need rows on one data set whose collapse and maps are measured; {experiment.name} has none")
-    drawn = [_stored_maps(run, declared[run.key], store)[:, head] for run in runs]
-    spec, across = declared[runs[0].key].data, len(drawn[0])
-    _, test = data.load(spec, seed=experiment.seeds[0], root=experiment.data_root)
-    side = min(MAP, (WIDTH - LABELS) / across)
-    with plt.rc_context(STYLE):
-        size = (LABELS + side * across, (side + 0.05) * (1 + len(cells)))
-        whole, grid = plt.subplots(1 + len(cells), across, figsize=size, dpi=144, layout="constrained", squeeze=False)
-        plt.close(whole)
-        for index, axes in enumerate(grid[0]):
-            axes.imshow(test.view(index, spec.image_size))
-        labels = [f"test images\n{cells[0].dataset}"]
-        for line, cell, attention in zip(grid[1:], cells, drawn, strict=True):
-            for axes, one in zip(line, attention, strict=True):
-                shown = draw_map(axes, one)
-            peak, single = (values(results, cell, name).mean() for name in ("peak", "single"))
-            labels.append(f"{cell.row}\npeak {peak:.2f}, single {single:.0f} %")
-        for axes, label in zip(grid[:, 0], labels, strict=True):
-            axes.set_ylabel(label, rotation=0, ha="right", va="center")
-        plt.setp(grid.ravel().tolist(), xticks=[], yticks=[])
-        bar = whole.colorbar(shown, ax=grid[1:], shrink=0.9, pad=0.01, label="softmax(S) / its largest value")
-        bar.outline.set_edgecolor(INK)
-    return whole
-
-
-def _stored_maps(run: Run, measurement: Measurement, store: Store) -> np.ndarray:
-    """softmax(S) of the run's first test images: (images, heads, k, k)."""
-    found = store.read_measured(run, measurement)
-    if found is None:
-        raise ConfigError(f"the maps of run {run.key} are not in {store.root}: run the table first")
-    (attention,) = found["arrays"].values()
-    return np.asarray(attention)
-
-
-def draw_map(axes: Axes, attention: np.ndarray, *, alpha: float = 1.0) -> AxesImage:
-    """One map (k, k), and a line around the tokens that exceed its mean; with an `alpha` over what is drawn there."""
-    h, w = attention.shape
-    shown = axes.imshow(attention / attention.max(), vmin=0, vmax=1, cmap="cividis", interpolation="nearest", alpha=alpha)
-    above = attention > attention.mean()
-    if above.any() and not above.all():
-        fine = np.kron(above, np.ones((16, 16)))  # the line then follows the tokens' edges instead of cutting their corners
-        axes.contour(fine, levels=[0.5], extent=(-0.5, w - 0.5, -0.5, h - 0.5), colors=[BELOW], linewidths=1.2)
-    return shown

@@ -44,6 +44,8 @@ CONTRADICTED = "contradicted"
 NO_EFFECT = "no effect"
 UNDECIDED = "undecided"
 UNTESTABLE = "cannot be tested at this size"
+#: Of `verdicts`.
+COLUMNS = ["id", "claim", "where", "paper", "ours", "interval", "n", "verdict", "magnitude", "judged on", "note", "each set"]
 VERDICTS = (SUPPORTED, CONTRADICTED, NO_EFFECT, UNDECIDED, UNTESTABLE)
 
 #: Two seeds leave one degree of freedom: an interval 12.7 standard errors to either side, which decides nothing.
@@ -165,21 +167,7 @@ def verdicts(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
         several = whole.datasets if len(whole.datasets) > 1 else ()
         line["each set"] = "; ".join(_in_short(whole.on([dataset]), results) for dataset in several)
         lines.append(line)
-    columns = [
-        "id",
-        "claim",
-        "where",
-        "paper",
-        "ours",
-        "interval",
-        "n",
-        "verdict",
-        "magnitude",
-        "judged on",
-        "note",
-        "each set",
-    ]
-    return pd.DataFrame(lines, columns=columns).set_index("id")
+    return pd.DataFrame(lines, columns=COLUMNS).set_index("id")
 
 
 def _in_short(test: ClaimTest, results: pd.DataFrame) -> str:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sarlib.config import ConfigError
-from sarlib.experiments.claims import Contrast, Term
+from sarlib.config import ConfigError, require
+from sarlib.experiments.claims import Contrast, Term, difference
 from sarlib.experiments.declaration import Cell, Experiment
+from sarlib.run import Measurement, Run
+from sarlib.runner.store import Store
 from sarlib.tasks.metrics import REFERENCES
 
 LEVEL = 0.95
@@ -123,12 +126,9 @@ def values(results: pd.DataFrame, cell: Cell, metric: str) -> pd.Series:
 
 def from_baselines(cells: Sequence[Cell]) -> list[Contrast]:
     """The differences of those cells that have a baseline from it."""
-    found = []
-    for cell in cells:
-        if cell.baseline is not None:
-            terms = ((1.0, cell.table, cell.row, cell.dataset), (-1.0, cell.table, cell.baseline, cell.dataset))
-            found.append(Contrast(f"{cell.row} − {cell.baseline}", terms))
-    return found
+    compared = [cell for cell in cells if cell.baseline is not None]
+    places = [{"table": cell.table, "dataset": cell.dataset, "label": f"{cell.row} − {cell.baseline}"} for cell in compared]
+    return [difference(cell.row, cell.baseline, **place) for cell, place in zip(compared, places, strict=True)]
 
 
 def groups(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
@@ -158,3 +158,23 @@ def leading(results: pd.DataFrame, experiment: Experiment, cells: Sequence[Cell]
         return list(dict.fromkeys([*named, *others]))
     there = results.loc[results["table"].isin({cell.table for cell in cells}), "metric"]
     return [name for name in experiment.leads if (there == name).any()]
+
+
+def by_row(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each row, in the order of epochs, under the row's name without its epoch ("ViT, epoch 3")."""
+    found: dict[str, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.epoch):
+        found.setdefault(cell.row.removesuffix(f", epoch {cell.epoch}"), []).append(cell)
+    return found
+
+
+def by_epoch(results: pd.DataFrame, cells: Sequence[Cell], metric: str) -> pd.DataFrame:
+    """The metric of a row by seed (index) and epoch (columns)."""
+    return pd.concat({cell.epoch: values(results, cell, metric) for cell in cells}, axis=1)
+
+
+def arrays(store: Store, run: Run, measurement: Measurement, *, what: str) -> dict[str, Any]:
+    """What the `store` has of a measurement beside metrics. `ConfigError` where `what` that is is not there."""
+    found = store.read_measured(run, measurement)
+    require(found is not None, f"{what} are not in {store.root}: run the table first")
+    return found["arrays"]

@@ -14,8 +14,18 @@ from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.report.checks import unlearned
 from sarlib.report.judgement import verdicts
-from sarlib.report.notation import GAP, encodable, heading, number, plus_minus
-from sarlib.report.statistics import from_baselines, groups, leading, mean_interval, paired_values, part, values
+from sarlib.report.notation import GAP, bounds, encodable, heading, number, plus_minus
+from sarlib.report.statistics import (
+    by_epoch,
+    by_row,
+    from_baselines,
+    groups,
+    leading,
+    mean_interval,
+    paired_values,
+    part,
+    values,
+)
 from sarlib.tasks import metrics as known
 
 #: What is shown of a difference: to read, or exact.
@@ -84,6 +94,20 @@ def _compared(results: pd.DataFrame, experiment: Experiment, named: Iterable[Con
     return pd.DataFrame(lines, columns=[*names, *dict.fromkeys((*_SHOWN[True], *_SHOWN[False]))])
 
 
+def learned(results: pd.DataFrame, experiment: Experiment, *, metric: str = "top1") -> pd.DataFrame:
+    """What its interval alone says of every difference, from a baseline or as named in the declaration."""
+    lines = []
+    for contrast in (*from_baselines(experiment.cells), *experiment.contrasts):
+        interval = mean_interval(paired_values(results, contrast.terms, metric=metric))
+        said = "above 0" if interval.low > 0 else "below 0" if interval.high < 0 else "not settled"
+        if interval.n:
+            found = f"{number(interval.mean, metric, '+')} {bounds(interval, metric)}"
+            lines.append(
+                (*contrast.terms[0][1::2], contrast.label, interval.n, found, said if interval.n > 2 else "too few seeds")
+            )
+    return pd.DataFrame(lines, columns=["table", "dataset", "difference", "n", heading(metric), "learned"])
+
+
 def epochs_to_reach(results: pd.DataFrame, experiment: Experiment, *, metric: str | None = None) -> pd.DataFrame:
     """After how many epochs each row first is where the baseline of the same seed ends, by straight lines between evaluations.
 
@@ -108,19 +132,6 @@ def epochs_to_reach(results: pd.DataFrame, experiment: Experiment, *, metric: st
                 line["share"] = f"{100 * reached.mean / curve.columns[-1]:.0f} %"
             lines.append(line)
     return pd.DataFrame(lines).set_index(["dataset", "row"])
-
-
-def by_row(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """The cells of each row, in the order of epochs, under the row's name without its epoch ("ViT, epoch 3")."""
-    found: dict[str, list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.epoch):
-        found.setdefault(cell.row.removesuffix(f", epoch {cell.epoch}"), []).append(cell)
-    return found
-
-
-def by_epoch(results: pd.DataFrame, cells: Sequence[Cell], metric: str) -> pd.DataFrame:
-    """The metric of a row by seed (index) and epoch (columns)."""
-    return pd.concat({cell.epoch: values(results, cell, metric) for cell in cells}, axis=1)
 
 
 def _first_at(curve: pd.Series, goal: float) -> float:

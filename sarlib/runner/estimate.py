@@ -39,12 +39,8 @@ def estimate(job: Job, works: Sequence[Work]) -> str:
     known = sum(len(own) for kind, own in rates.items() if kind in earlier)
     how = f"as in {known} earlier runs" if known else "by a few steps"
     where = "a GPU" if job.machine.device.startswith("cuda") else f"{at_once} cores" if at_once > 1 else "one core"
-    said = (
-        f"{len(runs)} runs, {rate:,.0f} images a second each ({how})"
-        if len(runs) > 1
-        else f"{rate:,.0f} images a second ({how})"
-    )
-    return f"about {_duration(whole)} on {where}: {said}"
+    many, each = (f"{len(runs)} runs, ", " each") if len(runs) > 1 else ("", "")
+    return f"about {_duration(whole)} on {where}: {many}{rate:,.0f} images a second{each} ({how})"
 
 
 def _duration(seconds: float) -> str:

@@ -83,9 +83,10 @@ def execute(
             _train(run, job, device=device, ranks=ranks, on_step=on_step)
         for measurement in work.measurements if ranks.first else ():
             if store.read_measured(run, measurement) is None:
-                from sarlib.runner.measures import take
+                from sarlib import measures
+                from sarlib.measures.finished import Finished
 
-                found = take(run, measurement, weights=store.weights(run), root=job.root, device=device)
+                found = measures.take(Finished(run, store.weights(run), job.root, device), measurement)
                 store.write_measured(run, measurement, found)
         on_step(work.images(store))
         return ranks.broadcast(store.read(run) if ranks.first else None)

@@ -1,4 +1,4 @@
-"""Measurements of finished runs: answered from the store without torch, or taken by `sarlib.runner.measures`."""
+"""Measurements of finished runs: answered from the store without torch, or taken by `sarlib.measures`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def measure_all(
     """{"metrics": {name: number}, "arrays": {name: nested list}} by the keys of run and measurement, each taken once.
 
     Runs are trained where they or their weights are missing, and so are these `runs`, in one go. Errors as from `execute_all`
-    and `sarlib.runner.measures.take`.
+    and `sarlib.measures.take`.
     """
     wanted = {run.key: Work(run) for run in runs}
     for run, measurement in pairs:

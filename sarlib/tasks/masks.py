@@ -31,10 +31,7 @@ def map_metrics(similarity: Tensor, images: Images, indices: Tensor) -> dict[str
         frames = map_metrics(similarity.transpose(1, 2).flatten(0, 1), shown, torch.arange(len(shown)))
         measured = {name: rows.unflatten(0, (len(similarity), -1)).nanmean(1) for name, rows in frames.items()}
         counts = component_counts(similarity, axes=3)
-        return measured | {
-            "clip_entropy": map_entropy(similarity, axes=3).mean(1),
-            "clip_components": counts.float().mean(1),
-        }
+        return measured | {"clip_entropy": map_entropy(similarity, axes=3).mean(1), "clip_components": counts.float().mean(1)}
     measured = {"entropy": map_entropy(similarity).mean(1), "components": component_counts(similarity).float().mean(1)}
     if images.masks is not None:
         cells = object_cells(images.masks[indices], images.mask_labels[indices], tuple(similarity.shape[-2:]))
@@ -95,12 +92,6 @@ def mass_mask(similarity: Tensor, *, mass: float = 0.6) -> Tensor:
     # A token is needed where what larger ones hold does not suffice; the tolerance is the rounding of the sum.
     needed = shares.cumsum(-1) - shares < mass * (1 - 1e-6)
     return torch.zeros_like(needed).scatter(-1, order, needed).unflatten(-1, similarity.shape[-2:])
-
-
-def upsample(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest neighbours: (..., h, w) -> (..., H, W), `size` in pixels; every pixel takes the value of its token's cell."""
-    rows, columns = (_cell_of_pixel(pixels, cells, mask.device) for pixels, cells in zip(size, mask.shape[-2:], strict=True))
-    return mask[..., rows[:, None], columns]
 
 
 class ObjectCells(NamedTuple):

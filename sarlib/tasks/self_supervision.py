@@ -26,7 +26,7 @@ class SelfSupervised(Task):
     """A student (the network without classifier, and a `head`) learns from a teacher of the same build, its moving average.
 
     A task defines `add_heads`, `forward`, and `chance`, the loss of a guess. The regularizers see the student's global views
-    alone. Metrics are `map_metrics`; what the features are worth is measured of the finished run (`runner/features.py`).
+    alone. Metrics are `map_metrics`; what the features are worth is measured of the finished run (`measures/features.py`).
     """
 
     #: timm's name for how the network is initialised.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sarlib.config import TrainingError, require
-from sarlib.data import Images
+from sarlib.data.images import Images
 from sarlib.models.pretrained import origin, start_from
 from sarlib.run import Run
 from sarlib.tasks.task import Task

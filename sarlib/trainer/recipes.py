@@ -1,7 +1,7 @@
 """Training protocols as data: DeiT, Liu et al., T2T, PVT, CvT, DINO, MoCo-v3, each with the public code of its numbers.
 
 Numbers are those of the released code at the batch size of its own example; where the rate depends on the batch, `lr` is
-already scaled. What a released trainer does and these declarations cannot say is named in `departures`.
+already scaled. What a released trainer does and these declarations cannot say is in `book/recipes.yml`.
 """
 
 from __future__ import annotations
@@ -48,33 +48,21 @@ LIU_RECIPE = dataclasses.replace(_WITHOUT_EMA, epochs=100, warmup_epochs=20, war
 class Protocol:
     """How an architecture was trained by those who published it.
 
-    `drop_path` is the largest rate of stochastic depth; `source` names repository and file; `departures` is what differs here.
+    `drop_path` is the largest rate of stochastic depth; `source` names repository and file.
     """
 
     recipe: Recipe
     source: str
-    departures: tuple[str, ...] = ()
     augmentation: Augmentation = DEIT_AUGMENTATION
     drop_path: float = 0.1
     task: Task = Task()
 
-
-#: What all but DINO's and MoCo's trainers do, by timm's scheduler.
-_RATE = (
-    "the released rate changes each epoch, and the warm-up replaces the beginning of its cosine; here it changes each step, "
-    "and the cosine begins where the warm-up ends: at the beginning of an epoch up to {} % of the peak away"
-)
 
 #: Fine-tuning (Table 7) on eight GPUs of 64 images. Loop, optimizer and augmentation are those of a training from scratch: the
 #: network is in training mode, its head and the optimizer are new.
 FINE_TUNING = Protocol(
     recipe=dataclasses.replace(_WITHOUT_EMA, epochs=100, batch_size=512, lr=5e-4 * 512 / 512, warmup_epochs=3),
     source="github.com/helia95/SAR: README.md, main.py (after github.com/facebookresearch/moco-v3: transfer/README.md)",
-    departures=(
-        "the released command resumes a checkpoint with another head and its optimizer, which cannot run; as in MoCo v3's "
-        "transfer, from which it comes, both are new here",
-        _RATE.format("2.7"),
-    ),
 )
 
 #: By name: the architecture's own protocol; `liu`, under which all were trained on IN-100 for 100 epochs; and `fine-tuning`.
@@ -82,41 +70,24 @@ PROTOCOLS = {
     "deit": Protocol(
         recipe=DEIT_RECIPE,
         source="github.com/helia95/SAR: main.py, README.md (a DeiT trainer)",
-        departures=(_RATE.format("1.5"),),
     ),
     "liu": Protocol(
         recipe=LIU_RECIPE,
         source="github.com/yhlleo/VTs-Drloc: config.py, main.py, train.sh",
-        departures=(
-            "the released loop lays cosine and loss weight out for 300 epochs and stops after 100, and the warm-up replaces "
-            "the beginning of the cosine; here both end with the training, and the cosine begins where the warm-up ends: at "
-            "the beginning of an epoch up to 76 % of the peak away",
-            "the released trainer scales warm-up and final rate with the batch as well, to 1e-6 and 1e-5 at 1,024 images",
-        ),
     ),
     # T2T-ViT-14 on four GPUs of 128 images; its trainer does not scale the rate. (On eight of 64 the same file says 5e-4.)
     "t2t": Protocol(
         recipe=dataclasses.replace(DEIT_RECIPE, epochs=310, batch_size=512, lr=1e-3, warmup_epochs=10),
         source="github.com/yitu-opensource/T2T-ViT: main.py, README.md",
-        departures=(
-            "the released cosine takes 300 epochs and ten more stay at the final rate; here it takes all 310",
-            _RATE.format("5.2"),
-            "images are resized bilinearly or bicubically at random there",
-        ),
     ),
     "pvt": Protocol(
         recipe=_WITHOUT_EMA,
         source="github.com/whai362/PVT: classification/main.py, classification/configs/pvt/pvt_small.py",
-        departures=(
-            "the released trainer shows every image three times in a batch (repeated augmentation)",
-            _RATE.format("1.5"),
-        ),
     ),
     # CvT-13 on eight GPUs of 256 images; the rate is 2.5e-4 for each GPU.
     "cvt": Protocol(
         recipe=dataclasses.replace(_WITHOUT_EMA, batch_size=2048, lr=2.5e-4 * 8),
         source="github.com/microsoft/CvT: experiments/imagenet/cvt/cvt-13-224x224.yaml, lib/config/default.py",
-        departures=("only the last of the three stages has stochastic depth there", _RATE.format("1.5")),
     ),
     "fine-tuning": FINE_TUNING,
 }
@@ -126,13 +97,6 @@ VITDET = Protocol(
     recipe=Recipe(epochs=36, batch_size=64, lr=1e-4, warmup_epochs=1, warmup_lr=1e-7, min_lr=1e-7, weight_decay=0.1),
     augmentation=Augmentation(crop="resized", crop_scale=(0.25, 1.0), flip=0.5),
     source="github.com/facebookresearch/detectron2: projects/ViTDet/configs (mask_rcnn_vitdet_b_100ep.py and its common parts)",
-    departures=(
-        "100 epochs of COCO are 184,000 steps there; here 36 of VOC are 9,300, with VOC's boxes alone instead of masks",
-        "the rate falls by a cosine, not to a tenth after 8/9 and again after 26/27 of the training",
-        "images are squares of 1,024 px: whole images squeezed, and crops of a quarter of them or more; there they keep their "
-        "shape, are scaled by 0.1 to 2.0 and padded",
-        "padding of windows is not attended to; LayerNorms of the heads are as there, but the loss of boxes is torchvision's",
-    ),
 )
 
 #: DRLoc as Liu et al. 2021 trained it: 0.1 for T2T and CvT, 0.5 elsewhere (they had neither ViT nor PVT in their tables).
@@ -141,10 +105,6 @@ DRLOC = {
     for architecture, weight in {"vit": 0.5, "t2t": 0.1, "pvt": 0.5, "cvt": 0.1}.items()
 }
 
-_OF_VIEWS = (
-    "views are cut from an image that was resized and cropped to the network's size",
-    "jitters come in a fixed order, hue turns around the grey axis of RGB, and blur is in proportion to the image",
-)
 #: By name: the self-supervised hosts of the appendix, with a ViT-S/16.
 HOSTS = {
     # DINO's example for 100 epochs, on eight GPUs of 64 images; the rate is 5e-4 for each 256.
@@ -173,18 +133,11 @@ HOSTS = {
         ),
         augmentation=Augmentation(),
         source="github.com/facebookresearch/dino: main_dino.py, README.md",
-        departures=_OF_VIEWS,
     ),
     # 1.5e-4 for each 256 images
     "MoCo-v3": Protocol(
         recipe=Recipe(
-            epochs=300,
-            batch_size=4096,
-            lr=1.5e-4 * 4096 / 256,
-            warmup_epochs=40,
-            warmup_lr=0.0,
-            min_lr=0.0,
-            weight_decay=0.1,
+            epochs=300, batch_size=4096, lr=1.5e-4 * 4096 / 256, warmup_epochs=40, warmup_lr=0.0, min_lr=0.0, weight_decay=0.1
         ),
         task=Task(
             name="moco",
@@ -195,7 +148,6 @@ HOSTS = {
         augmentation=Augmentation(),
         drop_path=0.0,
         source="github.com/facebookresearch/moco-v3: main_moco.py, CONFIG.md",
-        departures=("its ViT-S has 12 heads; here it has 6, as the code released with the paper builds it", *_OF_VIEWS),
     ),
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pixelwise import class_map
 from torchvision.datasets import OxfordIIITPet, VOCDetection, VOCSegmentation
 from voc_layout import CLASS_MASK, OBJECTS, palette, write_year, xml
 
@@ -36,9 +37,9 @@ def test_boxes_count_from_zero_and_masks_are_indices(year: Path) -> None:
     for mask, box in zip(a.masks, a.boxes.long().tolist(), strict=True):
         rows, columns = mask.nonzero(as_tuple=True)
         assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == box
-    assert a.class_map().tolist() == CLASS_MASK and a.void.sum() == 4
+    assert class_map(a).tolist() == CLASS_MASK and a.void.sum() == 4
     assert len(b.labels) == len(b.masks) == len(b.mask_labels) == 0
-    assert b.boxes.shape == (0, 4) and b.masks.shape == (0, 4, 6) and b.class_map().sum() == 0
+    assert b.boxes.shape == (0, 4) and b.masks.shape == (0, 4, 6) and class_map(b).sum() == 0
 
 
 def test_what_torchvision_reads(year: Path) -> None:
@@ -49,7 +50,7 @@ def test_what_torchvision_reads(year: Path) -> None:
         found = theirs[index][1]["annotation"].get("object", [])
         boxes = [[int(each["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")] for each in found]
         assert [[x0 - 1, y0 - 1, x1, y1] for x0, y0, x1, y1 in boxes] == ours.objects(index).boxes.tolist()
-        assert np.array_equal(np.asarray(masks[index][1]), ours.objects(index).class_map())
+        assert np.array_equal(np.asarray(masks[index][1]), class_map(ours.objects(index)))
 
 
 def test_a_set_with_boxes_alone_needs_no_masks(year: Path) -> None:
@@ -63,7 +64,7 @@ def test_a_square_view_squeezes_the_image_its_masks_and_its_boxes(year: Path) ->
     images = load(year, size=12)
     one, view = images.objects(0, 12), images.view(0, 12)
     assert view.size == (12, 12) and one.masks.shape == (3, 12, 12)
-    assert torch.equal(one.class_map(), torch.tensor(CLASS_MASK).repeat_interleave(3, 0).repeat_interleave(2, 1))
+    assert torch.equal(class_map(one), torch.tensor(CLASS_MASK).repeat_interleave(3, 0).repeat_interleave(2, 1))
     assert one.boxes.tolist() == [[0, 0, 4, 6], [8, 0, 12, 6], [10, 6, 12, 12]]
     smaller = images.subset([1, 0])
     assert smaller.annotations == images.annotations[::-1] and torch.equal(smaller.objects(1).masks, images.objects(0).masks)
@@ -75,7 +76,7 @@ def test_objects_of_images_in_memory_are_those_of_the_generator() -> None:
         one, there = images.objects(index, 32), images.mask_labels[index] >= 0
         assert torch.equal(one.masks, images.masks[index][there]) and not one.void.any() and not one.difficult.any()
         assert torch.equal(one.boxes, images.boxes[index][there].float())
-        assert torch.equal(one.class_map() > 0, images.masks[index].any(0))
+        assert torch.equal(class_map(one) > 0, images.masks[index].any(0))
     with pytest.raises(ConfigError, match="masks in memory are of 32 px, not of 64"):
         images.objects(0, 64)
 
@@ -175,7 +176,7 @@ def test_a_trimap_is_one_object_and_its_border_is_void(pets: Path) -> None:
     images = data.load(Data(name=voc.PETS, image_size=8), seed=0, root=pets.parent)[1]
     assert images.classes == ("Abyssinian", "basset_hound") and images.labels.tolist() == [0, 1]
     one = images.objects(1)
-    assert one.class_map().tolist() == [[2, 2, 255, 0, 0]] * 3 and one.mask_labels.tolist() == [1] and len(one.boxes) == 0
+    assert class_map(one).tolist() == [[2, 2, 255, 0, 0]] * 3 and one.mask_labels.tolist() == [1] and len(one.boxes) == 0
     theirs = OxfordIIITPet(pets.parent, split="test", target_types=("category", "segmentation"))
     assert [theirs[index][1][0] for index in range(2)] == images.labels.tolist()
     assert np.array_equal(np.asarray(theirs[1][1][1]) == 1, one.masks[0])

@@ -10,6 +10,7 @@ from voc_layout import add_image, write_year
 from sarlib import data
 from sarlib.config import ConfigError, Data
 from sarlib.data import voc
+from sarlib.data.images import Images
 
 NAME = "voc12-07-masks"
 
@@ -28,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def names(images: data.Images) -> list[str]:
+def names(images: Images) -> list[str]:
     return [file.stem for file in images.files]
 
 

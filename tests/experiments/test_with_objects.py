@@ -12,7 +12,7 @@ from voc_layout import add_image, write_year
 
 from sarlib import data, experiments, report
 from sarlib.config import ConfigError
-from sarlib.report.pixels import coloured
+from sarlib.report.pictures import coloured
 from sarlib.run import Run
 from sarlib.tasks.segmentation import label_map
 

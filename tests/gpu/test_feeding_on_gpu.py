@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sarlib import data
 from sarlib.config import Data
-from sarlib.data import Images
+from sarlib.data.images import Images
 from sarlib.data.loader import TrainBatches, evaluation_batches
 from sarlib.trainer.recipes import DEIT_AUGMENTATION
 

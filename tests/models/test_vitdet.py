@@ -230,7 +230,7 @@ def test_every_parameter_gets_a_gradient_and_the_last_block_shows_its_norm(left_
     ],
 )
 def test_declarations_are_checked(smallest_run: Run, changes: dict, task: dict, message: str, monkeypatch) -> None:
-    monkeypatch.setattr("sarlib.config.TASKS", ON_VITDET)
+    monkeypatch.setattr("sarlib.config.learning.TASKS", ON_VITDET)
     changes = {"regularizers": (), "augmentation": Augmentation(flip=0.5)} | changes
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(smallest_run, **changes, task=Task(name="detection", **task))

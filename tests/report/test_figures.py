@@ -29,6 +29,7 @@ from sarlib.config import ConfigError  # noqa: E402
 from sarlib.experiments.declaration import Experiment  # noqa: E402
 from sarlib.experiments.results import COLUMNS  # noqa: E402
 from sarlib.report import figures  # noqa: E402
+from sarlib.report.attention import draw_map  # noqa: E402
 from sarlib.run import Measurement, Run  # noqa: E402
 from sarlib.tasks import metrics  # noqa: E402
 
@@ -381,13 +382,13 @@ def test_a_line_surrounds_the_tokens_above_the_mean() -> None:
     _, axes = plt.subplots()
     attention = np.full((4, 4), 0.01)
     attention[2, 1] = 0.85
-    figures.draw_map(axes, attention)
+    draw_map(axes, attention)
     (contour,) = axes.collections
     (line,) = contour.get_paths()
     np.testing.assert_allclose([line.vertices.min(0), line.vertices.max(0)], [[0.5, 1.5], [1.5, 2.5]], atol=0.1)
     for flat in (1 / 16, 1 / 49):
         axes.clear()
-        figures.draw_map(axes, np.full((7, 7), flat))
+        draw_map(axes, np.full((7, 7), flat))
         assert not axes.collections
     plt.close()
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from untrained import keep
 
+from sarlib import measures
 from sarlib.config import TrainingError
+from sarlib.measures.finished import Finished
 from sarlib.run import Measurement, Run
-from sarlib.runner import measures
 from sarlib.runner.machine import Machine
 from sarlib.runner.measure import measure_all
 from sarlib.runner.store import Store
@@ -38,9 +39,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     keys: list[tuple[str, str]] = []
     original = measures.take
 
-    def noted(run: Run, measurement: Measurement, **rest: object) -> dict:
-        keys.append((run.key, measurement.key))
-        return original(run, measurement, **rest)
+    def noted(finished: Finished, measurement: Measurement) -> dict:
+        keys.append((finished.run.key, measurement.key))
+        return original(finished, measurement)
 
     monkeypatch.setattr(measures, "take", noted)
     return keys
@@ -134,10 +135,10 @@ def test_it_is_taken_under_the_runs_lock(
     keep(smallest_run, store=store)
     take = measures.take
 
-    def locked(run: Run, *rest: object, **more: object) -> dict:
-        with open(store.lock(run).lock_file) as file, pytest.raises(BlockingIOError):
+    def locked(finished: Finished, measurement: Measurement) -> dict:
+        with open(store.lock(finished.run).lock_file) as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return take(run, *rest, **more)
+        return take(finished, measurement)
 
     monkeypatch.setattr(measures, "take", locked)
     assert measure_all([(smallest_run, collapse)], store=store, root=None, machine=ONE)

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 
 from sarlib import models
 from sarlib.config import ConfigError, Model, Published
+from sarlib.measures.finished import first_images, similarity
 from sarlib.run import Measurement, Run
-from sarlib.runner import measures, published
+from sarlib.runner import published
 from sarlib.runner.machine import Machine
 from sarlib.runner.measure import measure_all
 from sarlib.runner.schedule import execute_all
@@ -128,7 +129,7 @@ def test_a_published_network_is_measured_as_it_is(tmp_path: Path, smallest_run: 
     store, machine = Store(tmp_path / "store"), Machine("cpu", workers=1, threads=1)
     heads = Measurement(name="heads", data=data, images=2)
     ((_, found),) = measure_all([(run, heads)], store=store, root=tmp_path, machine=machine).items()
-    expected = measures.similarity(theirs, measures.first_images(data, 2), batch_size=2)
+    expected = similarity(theirs, first_images(data, 2), batch_size=2)
     torch.testing.assert_close(torch.tensor(found["arrays"]["similarity"]), expected, rtol=0, atol=6e-5)
     kept = store.weights(run)
     assert all(torch.equal(kept[each], value) for each, value in theirs.state_dict().items() if not each.startswith("head."))

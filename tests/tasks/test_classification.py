@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from pixelwise import upsample
 
 from sarlib import config, models
 from sarlib.config import ConfigError
@@ -13,7 +14,7 @@ from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import component_counts, map_entropy
 from sarlib.last_block import forward
 from sarlib.tasks.classification import Classification
-from sarlib.tasks.masks import jaccard_references, mass_mask, upsample
+from sarlib.tasks.masks import jaccard_references, mass_mask
 
 CPU = torch.device("cpu")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from pixelwise import class_map, upsample
 from voc_layout import palette, write_year, xml
 
 from sarlib import data
@@ -25,7 +26,6 @@ from sarlib.tasks.masks import (
     random_masks,
     read_object_cells,
     references,
-    upsample,
 )
 
 
@@ -178,7 +178,7 @@ def test_both_readings_of_void_are_the_protocols(annotated, grid):
     found = [jaccard(mass_mask(similarity), cells) for cells in read_object_cells(shown, grid)]
     for void_is_background, ours in zip((False, True), found, strict=True):
         theirs = [
-            transcribed(one, annotated.objects(index).class_map().numpy(), void_is_background=void_is_background)
+            transcribed(one, class_map(annotated.objects(index)).numpy(), void_is_background=void_is_background)
             for index, one in enumerate(similarity)
         ]
         assert ours.numpy() == pytest.approx(np.array(theirs), abs=1e-6, nan_ok=True)

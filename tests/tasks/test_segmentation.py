@@ -22,8 +22,9 @@ from sarlib.config import Augmentation, ConfigError, Data, Task
 from sarlib.data import shapes
 from sarlib.data.images import Images
 from sarlib.data.voc import VOID, Annotation
+from sarlib.measures import take
+from sarlib.measures.finished import Finished
 from sarlib.run import Measurement, Run
-from sarlib.runner.measures import take
 from sarlib.tasks.segmentation import LabelMapBatches, Segmentation, SemanticFPN, confusion, label_map, scores
 from sarlib.trainer.loop import evaluate, train
 from sarlib.trainer.step import backward, untrained
@@ -264,7 +265,7 @@ def test_it_is_trained_kept_and_drawn(tmp_path: Path, run: Run) -> None:
     last = {row["metric"]: row["value"] for row in trained.history if row["split"] == "test" and row["epoch"] == 3}
     assert last.keys() == {"miou", "pixel"} and 0 < last["miou"] < last["pixel"] < 100
     drawn = Measurement(name="segments", data=run.data, images=3)
-    taken = take(run, drawn, weights=trained.task.kept(), root=None, device="cpu")
+    taken = take(Finished(run, trained.task.kept()), drawn)
     found = torch.tensor(taken["arrays"]["classes"])
     first = images[1].subset(range(3))
     counts = confusion(torch.stack([label_map(first, index) for index in range(3)]), found, classes=11)
@@ -279,7 +280,7 @@ def test_what_masks_cannot_follow_is_refused(run: Run, what: dict) -> None:
 
 def test_a_classification_run_imports_nothing_of_it() -> None:
     script = (
-        "import sys, sarlib.trainer.loop, sarlib.runner.measures, sarlib.runner.execute\n"
+        "import sys, sarlib.trainer.loop, sarlib.measures.dense, sarlib.measures.maps, sarlib.runner.execute\n"
         "from sarlib import data, tasks\n"
         "from sarlib.experiments import declare\n"
         "run = declare('table2', preset='tiny', seeds=1).cells[0].run\n"

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import recipes
 import torch
 import yaml
 from timm.scheduler import CosineLRScheduler
@@ -128,7 +129,7 @@ def test_how_far_the_learning_rate_is_from_the_released_one(name: str) -> None:
     for epoch in range(recipe.epochs):
         released.step(epoch)
         away.append(abs(learning_rate(recipe, step=epoch, steps_per_epoch=1) - optimizer.param_groups[0]["lr"]) / recipe.lr)
-    [departure] = [each for each in PROTOCOLS[name].departures if "of the peak away" in each]
+    [departure] = [each for each in recipes.departures(name) if "of the peak away" in each]
     assert departure.endswith(f"at the beginning of an epoch up to {100 * max(away):.2g} % of the peak away")
     page = yaml.safe_load((Path(__file__).parents[2] / "book" / "departures.yml").read_text(encoding="utf-8"))
     [entry] = [entry for entry in page if entry["subject"] == "the learning rate"]
@@ -180,7 +181,7 @@ def test_hosts_are_those_of_their_source(name: str) -> None:
     assert (views.local_crops, views.local_tokens, views.local_scale) == (stated["locals"], 96 // 16, (0.05, 0.4))
     assert (views.teacher_temperatures, views.frozen_epochs) == (stated["teacher"], stated["frozen"])
     assert protocol.augmentation == Augmentation() and protocol.source.startswith("github.com/facebookresearch/")
-    assert any("12 heads" in departure for departure in protocol.departures) == (name == "MoCo-v3")
+    assert any("12 heads" in departure for departure in recipes.departures(name)) == (name == "MoCo-v3")
 
 
 def test_a_smaller_host_differs_in_what_is_said() -> None:

@@ -18,8 +18,9 @@ from sarlib import data, last_block
 from sarlib.data.images import Images
 from sarlib.data.loader import evaluation_batches
 from sarlib.entropy import map_entropy
+from sarlib.measures import features
+from sarlib.measures.finished import Finished
 from sarlib.run import Measurement, Run
-from sarlib.runner import features, measures
 from sarlib.runner.execute import Job, Work, execute
 from sarlib.runner.machine import Machine
 from sarlib.runner.store import Store
@@ -60,7 +61,7 @@ def test_the_linear_classifier_is_scikit_learns_ridge(samples: tuple[Tensor, Ten
 def test_features_are_the_class_tokens_and_maps_those_of_the_test_images() -> None:
     """By hand: timm's own features, scikit-learn's neighbours, means of the maps."""
     train, test = data.load(DINO.data, seed=0)
-    network = measures.network(DINO, untrained(DINO, classes=10, device=CPU).kept())
+    network = Finished(DINO, untrained(DINO, classes=10, device=CPU).kept()).network()
     found = features.probe(network, train, test, batch_size=7, image_size=32, device=CPU)["metrics"]
 
     def of(images: Images) -> Tensor:
@@ -110,5 +111,5 @@ def test_a_network_with_a_classifier_is_probed_below_it(smallest_run: Run) -> No
     seen = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(features, "ridge", lambda known, *rest: seen.append(known.shape) or torch.zeros(len(test)))
-        features.probe(measures.network(smallest_run, weights), train, test, batch_size=8, image_size=32, device=CPU)
+        features.probe(Finished(smallest_run, weights).network(), train, test, batch_size=8, image_size=32, device=CPU)
     assert seen == [(24, 16)]

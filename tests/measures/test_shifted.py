@@ -17,8 +17,9 @@ from sarlib import data, last_block, models
 from sarlib.config import ConfigError, Data
 from sarlib.data import corruptions, released
 from sarlib.data.images import Images
+from sarlib.measures import shifted, take
+from sarlib.measures.finished import Finished
 from sarlib.run import Measurement, Run
-from sarlib.runner import measures, shifted
 from sarlib.runner.machine import Machine
 from sarlib.runner.measure import measure_all
 from sarlib.runner.store import Store
@@ -58,7 +59,9 @@ def thousand(smallest_run: Run) -> nn.Module:
     return models.create(smallest_run.model, classes=1000, image_size=32).eval()
 
 
-def test_the_largest_logit_is_sought_among_the_sets_classes_alone(thousand: nn.Module) -> None:
+def test_the_largest_logit_is_sought_among_the_sets_classes_alone(
+    smallest_run: Run, thousand: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of five classes wins for some images; over all 1,000 outputs none of them does."""
     wnids = tuple(sorted(listed("imagenet_a_synsets.txt"))[:5])
     generator = torch.Generator().manual_seed(0)
@@ -68,7 +71,9 @@ def test_the_largest_logit_is_sought_among_the_sets_classes_alone(thousand: nn.M
     with torch.no_grad():
         logits = last_block.forward(thousand, (pixels / 255 - mean) / std).logits
     expected = 100 * np.mean(logits[:, [6, 11, 13, 15, 17]].argmax(1).numpy() == np.arange(40) % 5)
-    found = shifted.natural(thousand, images, image_size=32, batch_size=7)
+    monkeypatch.setattr(Finished, "images", lambda *_: images)
+    finished, wanted = Finished(smallest_run, thousand.state_dict()), Measurement(name="natural", data=smallest_run.data)
+    found = shifted.natural(finished, wanted)
     assert found["metrics"] == {"natural": pytest.approx(expected)} and 0 < expected < 100
     assert not set(logits.argmax(1).tolist()) & {6, 11, 13, 15, 17}
 
@@ -94,7 +99,7 @@ def test_imagenet_c_is_measured_folder_by_folder(
     monkeypatch.setattr(shifted, "error", lambda model, images, **_: float(images.files[0].parts[-3]) + len(images))
     measurement = Measurement(name="corrupted", data=Data(name="imagenet-c", image_size=32))
     weights = thousand.state_dict()
-    found = measures.take(smallest_run, measurement, weights=weights, root=imagenet_c, device=CPU)
+    found = take(Finished(smallest_run, weights, imagenet_c), measurement)
     assert found["arrays"] == {name: [5.0, 6.0, 7.0, 8.0, 9.0] for name in released.ALEXNET}
     by_hand = sum(7 / error for error in released.ALEXNET.values()) / 15
     assert found["metrics"] == {"corrupted": 7.0, "mce": pytest.approx(by_hand)}
@@ -107,7 +112,7 @@ def test_files_count_once_each(imagenet_c: Path, smallest_run: Run, thousand: nn
     wrong = {"corrupted": 50.0}
     for name, expected in (("imagenet-c", wrong), ("imagenet-a", {"natural": 50.0})):
         measurement = Measurement(name=next(iter(expected)), data=Data(name=name, image_size=32, test_crop=0.875))
-        found = measures.take(smallest_run, measurement, weights=weights, root=imagenet_c, device=CPU)["metrics"]
+        found = take(Finished(smallest_run, weights, imagenet_c), measurement)["metrics"]
         assert {name: found[name] for name in expected} == expected
 
 

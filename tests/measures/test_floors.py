@@ -11,9 +11,10 @@ import torch
 
 from sarlib import data, models
 from sarlib.config import Data
+from sarlib.measures import take
+from sarlib.measures.finished import Finished
+from sarlib.measures.floors import floors, logistic, nearest_neighbour
 from sarlib.run import Measurement, Run
-from sarlib.runner.floors import floors, logistic, nearest_neighbour
-from sarlib.runner.measures import take
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def by_hand(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def test_nearest_neighbours_and_the_loss_of_guessing_by_hand(run: Run) -> None:
     model = models.create(run.model, classes=10, image_size=32).eval()
-    found = floors(run, model, root=None)["metrics"]
+    found = floors(Finished(run, model.state_dict()), Measurement(name="floors", data=run.data))["metrics"]
     train, test, known, wanted = by_hand(run)
     distances = ((test[:, None] - train[None]) ** 2).sum(-1)
     assert found["nearest_neighbour"] == pytest.approx(100 * (known[distances.argmin(1)] == wanted).mean(), abs=1.0)
@@ -50,7 +51,7 @@ def test_the_networks_own_accuracy_is_on_its_own_training_images(run: Run) -> No
         model.head.weight.zero_()
         model.head.bias.copy_(torch.eye(10)[3])
     declared = Measurement(name="floors", data=run.data)
-    found = take(run, declared, weights=model.state_dict(), root=None, device="cpu")["metrics"]
+    found = take(Finished(run, model.state_dict()), declared)["metrics"]
     train, _ = data.load(run.data, seed=3)
     assert found["train_top1"] == pytest.approx(100 * (train.labels == 3).float().mean().item())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sarlib import last_block
 from sarlib.data.images import Images
 from sarlib.data.loader import evaluation_batches
+from sarlib.measures.finished import Finished, outputs
+from sarlib.run import Measurement
 from sarlib.tasks.masks import map_metrics
 from sarlib.tasks.task import Task
+from sarlib.trainer.step import untrained
 
 #: DINO's evaluation (Caron et al. 2021): neighbours, and the temperature of their votes.
 NEIGHBOURS, TEMPERATURE = 20, 0.07
@@ -23,15 +26,36 @@ RIDGE = 1e-2
 PIXELS = 16
 
 
-def probe(model: nn.Module | None, train: Images, test: Images, **settings: Any) -> dict[str, Any]:
+def features(finished: Finished, wanted: Measurement) -> dict[str, Any]:
+    """`probe` of the trained network, on its own training images or those of another set that its seed draws."""
+    return _of_network(finished, wanted, *finished.sets(wanted))
+
+
+def untrained_features(finished: Finished, wanted: Measurement) -> dict[str, Any]:
+    """The same of the network before its training."""
+    train, test = finished.sets(wanted)
+    start = untrained(finished.run, classes=len(train.classes), device=finished.device).kept()
+    return _of_network(dataclasses.replace(finished, weights=start), wanted, train, test)
+
+
+def pixels(finished: Finished, wanted: Measurement) -> dict[str, Any]:
+    """The same of the pixels themselves."""
+    return probe(None, *finished.sets(wanted), **finished.shown(wanted))
+
+
+def _of_network(finished: Finished, wanted: Measurement, train: Images, test: Images) -> dict[str, Any]:
+    return probe(finished.network(wanted.data.image_size), train, test, **finished.shown(wanted))
+
+
+def probe(model: nn.Module | None, train: Images, test: Images, **shown: Any) -> dict[str, Any]:
     """knn and linear of the frozen class token after the final norm, in % of the test images, and `map_metrics` of these.
 
-    model: in evaluation mode; None for raw pixels, which have no maps. Both classifiers are made of `train`. `settings`:
+    model: in evaluation mode; None for raw pixels, which have no maps. Both classifiers are made of `train`. `shown`:
     batch_size, image_size in pixels, and the device of the model.
     """
     if model is not None:
         model.head = nn.Identity()
-    (known, _), (new, similarity) = (_features(model, images, **settings) for images in (train, test))
+    (known, _), (new, similarity) = (_features(model, images, **shown) for images in (train, test))
     labels, right = train.labels.to(known.device), test.labels.to(known.device)
     classifiers: dict[str, Callable[..., Tensor]] = {"knn": nearest, "linear": ridge}
     found = {name: classify(known, labels, new, len(train.classes)) for name, classify in classifiers.items()}
@@ -42,14 +66,13 @@ def probe(model: nn.Module | None, train: Images, test: Images, **settings: Any)
     return {"metrics": metrics, "arrays": {}}
 
 
-def _features(model: nn.Module | None, images: Images, **settings: Any) -> tuple[Tensor, Tensor | None]:
+def _features(model: nn.Module | None, images: Images, **shown: Any) -> tuple[Tensor, Tensor | None]:
     """(n, dim) float32 on the device, and S (n, H, k, k) on the CPU; of pixels the means of PIXELS x PIXELS areas."""
-    shown = evaluation_batches(images, **settings)
-    with torch.no_grad():
-        if model is None:
-            return torch.cat([F.adaptive_avg_pool2d(pixels, PIXELS).flatten(1) for pixels, _ in shown]), None
-        outputs = [last_block.forward(model, pixels) for pixels, _ in shown]
-    return torch.cat([each.logits for each in outputs]), torch.cat([each.similarity.cpu() for each in outputs])
+    if model is None:
+        batches = evaluation_batches(images, **shown)
+        return torch.cat([F.adaptive_avg_pool2d(seen, PIXELS).flatten(1) for seen, _ in batches]), None
+    found = [each for *_, each in outputs(model, images, **shown)]
+    return torch.cat([each.logits for each in found]), torch.cat([each.similarity.cpu() for each in found])
 
 
 def nearest(known: Tensor, labels: Tensor, new: Tensor, classes: int) -> Tensor:

@@ -11,28 +11,31 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pixelwise import upsample
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torchvision.transforms.functional import normalize, to_tensor
 from untrained import keep
 from voc_layout import CLASS_MASK, write_year
 
-from sarlib import last_block
+from sarlib import last_block, measures
 from sarlib.config import ConfigError, Data
 from sarlib.data.images import Images
 from sarlib.entropy import component_counts, map_entropy
+from sarlib.measures.finished import Finished, first_images
+from sarlib.measures.finished import similarity as similarity_of
+from sarlib.measures.maps import attention, collapsed
 from sarlib.run import Measurement, Run
-from sarlib.runner import measures
 from sarlib.runner.execute import Job, Work, execute
 from sarlib.runner.machine import Machine
 from sarlib.runner.store import Store
-from sarlib.tasks.masks import mass_mask, upsample
+from sarlib.tasks.masks import mass_mask
 from sarlib.trainer import loop as training
 
 SHARPEST = 60.0  # e^-60 is nothing beside 1 in float32
 
 
 def similarity(run: Run, *, store: Store, images: Images) -> torch.Tensor:
-    return measures.similarity(measures.network(run, store.weights(run)), images, batch_size=7)
+    return similarity_of(Finished(run, store.weights(run)).network(), images, batch_size=7)
 
 
 def test_s_is_the_trained_networks(store: Store, smallest_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +46,7 @@ def test_s_is_the_trained_networks(store: Store, smallest_run: Run, monkeypatch:
     train = training.train
     monkeypatch.setattr(training, "train", lambda *args, **rest: caught.append(train(*args, **rest)) or caught[-1])
     record = execute(Work(run), Job(store, None, Machine("cpu", workers=1, threads=1)))
-    images = measures.first_images(run.data, 20)
+    images = first_images(run.data, 20)
     found = similarity(run, store=store, images=images)
     shown = normalize(images.pixels / 255, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     torch.testing.assert_close(
@@ -58,7 +61,7 @@ def test_a_map_lies_as_its_image_does(store: Store, smallest_run: Run) -> None:
     and nowhere else."""
     run = dataclasses.replace(smallest_run, model=dataclasses.replace(smallest_run.model, depth=1))
     keep(run, store=store)
-    images = measures.first_images(run.data, 1)
+    images = first_images(run.data, 1)
     pixels = images.pixels.clone()
     pixels[:, :, 24:, :8] = 255 - pixels[:, :, 24:, :8]
     changed = dataclasses.replace(images, pixels=pixels)
@@ -69,21 +72,21 @@ def test_a_map_lies_as_its_image_does(store: Store, smallest_run: Run) -> None:
 def test_attention_is_the_patches_share_of_the_softmax(store: Store, smallest_run: Run) -> None:
     """The layer's own softmax has the class token's column too; without it and rescaled, its row is the map."""
     model = keep(smallest_run, store=store)
-    images = measures.first_images(smallest_run.data, 3)
+    images = first_images(smallest_run.data, 3)
     seen: list[torch.Tensor] = []
     model.blocks[-1].attn.fused_attn = False  # timm then forms the attention matrix, before its dropout
     model.blocks[-1].attn.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     model(normalize(images.pixels / 255, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
     patches = seen[0][:, :, 0, 1:]
     expected = (patches / patches.sum(-1, keepdim=True)).unflatten(-1, (4, 4))
-    found = measures.attention(similarity(smallest_run, store=store, images=images))
+    found = attention(similarity(smallest_run, store=store, images=images))
     torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_all_images_where_there_are_fewer(smallest_run: Run) -> None:
-    assert [len(measures.first_images(smallest_run.data, count)) for count in (1, 3, 20, 21)] == [1, 3, 20, 20]
+    assert [len(first_images(smallest_run.data, count)) for count in (1, 3, 20, 21)] == [1, 3, 20, 20]
     with pytest.raises(ConfigError, match="one image or more, got 0"):
-        measures.first_images(smallest_run.data, 0)
+        first_images(smallest_run.data, 0)
 
 
 def test_files_are_shown_as_decoded_sets_are(smallest_run: Run, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,8 +95,8 @@ def test_files_are_shown_as_decoded_sets_are(smallest_run: Run, image_folder: Pa
     shown = {}
     for source in ("memory", "files"):
         monkeypatch.setenv("SAR_INPUT", source)
-        measures.first_images.cache_clear()
-        shown[source] = measures.first_images(run.data, 5, root=image_folder)
+        first_images.cache_clear()
+        shown[source] = first_images(run.data, 5, root=image_folder)
     assert shown["files"].pixels.shape == (5, 3, 16, 16)
     assert torch.equal(shown["files"].pixels, shown["memory"].pixels) and torch.equal(
         shown["files"].labels, shown["memory"].labels
@@ -131,20 +134,20 @@ def lit(*tokens: tuple[int, int], height: float = SHARPEST) -> torch.Tensor:
     ],
 )
 def test_measures_of_maps_made_by_hand(similarity: torch.Tensor, expected: dict[str, float]) -> None:
-    found = measures.collapse(similarity)
+    found = collapsed(similarity)
     assert set(found) == {"peak", "single", "tokens", "softmax_entropy", "entropy", "spread"}
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
 def test_spread_is_the_standard_deviation_within_maps() -> None:
     similarity = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + torch.arange(3)[:, None, None]
-    assert measures.collapse(similarity)["spread"] == pytest.approx(similarity.numpy().std(axis=(2, 3)).mean(), rel=1e-5)
+    assert collapsed(similarity)["spread"] == pytest.approx(similarity.numpy().std(axis=(2, 3)).mean(), rel=1e-5)
 
 
 def test_larger_scores_collapse_the_softmax_and_leave_the_entropy() -> None:
     """What section 4.3 calls cheating: nothing but the scale of S has changed."""
     similarity = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    before, after = measures.collapse(similarity), measures.collapse(10 * similarity)
+    before, after = collapsed(similarity), collapsed(10 * similarity)
     assert after["entropy"] == pytest.approx(before["entropy"], rel=1e-5)
     assert after["spread"] == pytest.approx(10 * before["spread"], rel=1e-5)
     assert after["peak"] > 3 * before["peak"] and after["single"] > before["single"] and after["tokens"] < before["tokens"] / 3
@@ -157,16 +160,16 @@ def measured(smallest_run: Run) -> Measurement:
 
 
 def take(run: Run, measurement: Measurement, store: Store) -> dict:
-    return measures.take(run, measurement, weights=store.weights(run), root=None, device="cpu")
+    return measures.take(Finished(run, store.weights(run)), measurement)
 
 
 def test_the_collapse_is_that_of_the_first_images(store: Store, smallest_run: Run, measured: Measurement) -> None:
     keep(smallest_run, store=store)
-    expected = measures.collapse(similarity(smallest_run, store=store, images=measures.first_images(smallest_run.data, 12)))
+    expected = collapsed(similarity(smallest_run, store=store, images=first_images(smallest_run.data, 12)))
     assert take(smallest_run, measured, store) == {"metrics": pytest.approx(expected, rel=1e-6), "arrays": {}}
     whole = take(smallest_run, dataclasses.replace(measured, images=None), store)["metrics"]
     assert whole == pytest.approx(
-        measures.collapse(similarity(smallest_run, store=store, images=measures.first_images(smallest_run.data, 20))), rel=1e-6
+        collapsed(similarity(smallest_run, store=store, images=first_images(smallest_run.data, 20))), rel=1e-6
     )
     assert whole["peak"] != expected["peak"]
 
@@ -175,7 +178,7 @@ def test_maps_are_softmaxed_and_rounded(store: Store, smallest_run: Run) -> None
     keep(smallest_run, store=store)
     found = take(smallest_run, Measurement(name="maps", data=smallest_run.data, images=3), store)
     assert found.keys() == {"metrics", "arrays"} and found["metrics"] == {} and found["arrays"].keys() == {"attention"}
-    expected = measures.attention(similarity(smallest_run, store=store, images=measures.first_images(smallest_run.data, 3)))
+    expected = attention(similarity(smallest_run, store=store, images=first_images(smallest_run.data, 3)))
     torch.testing.assert_close(torch.tensor(found["arrays"]["attention"]), expected, rtol=0, atol=5.1e-5)
     assert all(value == round(value, 4) for image in found["arrays"]["attention"] for h in image for row in h for value in row)
 
@@ -207,7 +210,7 @@ def test_objects_of_files_at_another_size(store: Store, smallest_run: Run, tmp_p
     write_year(tmp_path / "VOCdevkit" / "VOC2012")
     model = keep(smallest_run, store=store)
     seen = Measurement(name="objects", data=Data(name="voc2012-masks", image_size=48))
-    found = measures.take(smallest_run, seen, weights=store.weights(smallest_run), root=tmp_path, device="cpu")["metrics"]
+    found = measures.take(Finished(smallest_run, store.weights(smallest_run), tmp_path), seen)["metrics"]
     model.set_input_size((48, 48))
     with Image.open(tmp_path / "VOCdevkit/VOC2012/JPEGImages/a.jpg") as picture:
         pixels = to_tensor(picture.convert("RGB").resize((48, 48), Image.Resampling.BICUBIC))
@@ -247,9 +250,8 @@ def test_clips_are_measured_frame_by_frame_and_as_volumes(store: Store, smallest
     """By a network for images. Frames of different clips are not in order; still clips are, whatever their order."""
     keep(smallest_run, store=store)
     data = dataclasses.replace(smallest_run.data, test_size=6, frames=3)
-    settings = {"weights": store.weights(smallest_run), "root": None, "device": "cpu"}
-    found = measures.take(smallest_run, Measurement(name="clips", data=data), **settings)["metrics"]
-    clips = measures.first_images(data)
+    found = take(smallest_run, Measurement(name="clips", data=data), store)["metrics"]
+    clips = first_images(data)
     frames = similarity(smallest_run, store=store, images=clips.by_frame())
     volumes = torch.stack([frames[3 * i : 3 * i + 3].transpose(0, 1) for i in range(6)])
     assert found["entropy"] == pytest.approx(map_entropy(frames).mean().item(), abs=1e-6)

@@ -6,27 +6,26 @@ A set on which the baseline is below these, or has not learned its training imag
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sarlib import data, last_block
 from sarlib.data.images import Images
-from sarlib.data.loader import evaluation_batches
-from sarlib.run import Run
+from sarlib.measures.finished import Finished, outputs
+from sarlib.run import Measurement
 
 SIDE = 16  # pixels, of the images that the cheap methods see
 PENALTY = 0.01  # scikit-learn's C
 
 
-def floors(run: Run, model: nn.Module, *, root: Path | None) -> dict[str, Any]:
+def floors(finished: Finished, wanted: Measurement) -> dict[str, Any]:
     """Metrics: nearest_neighbour and logistic, the test top-1 in % of 1-NN and of logistic regression on 16 x 16 pixels;
     train_top1, the model's on its training images without augmentation; chance_loss, the cross entropy of guessing."""
-    train, test = data.load(run.data, seed=run.seed, root=root)
-    (seen, known), (shown, _) = (_seen(images, model, run) for images in (train, test))
+    train, test = finished.sets(wanted)
+    model = finished.network(wanted.data.image_size)
+    (seen, known), (shown, _) = (_seen(model, images, **finished.shown(wanted)) for images in (train, test))
     found = {"chance_loss": math.log(len(train.classes)), "train_top1": known}
     for name, method in (("nearest_neighbour", nearest_neighbour), ("logistic", logistic)):
         right = method(seen.double(), train.labels, shown.double()) == test.labels
@@ -57,13 +56,10 @@ def logistic(seen: Tensor, labels: Tensor, shown: Tensor) -> Tensor:
     return (shown @ weight.T + intercept).detach().argmax(1)
 
 
-def _seen(images: Images, model: nn.Module, run: Run) -> tuple[Tensor, float]:
+def _seen(model: nn.Module, images: Images, **shown: Any) -> tuple[Tensor, float]:
     """The images as cheap methods see them (N, 3 x 16 x 16), and the model's top-1 on them in %."""
-    device = next(model.parameters()).device
-    settings = {"batch_size": run.recipe.evaluation_batch_size, "image_size": run.data.image_size, "device": device}
     small, right = [], 0
-    with torch.no_grad():
-        for pixels, index in evaluation_batches(images, **settings):
-            small.append(F.interpolate(pixels, size=(SIDE, SIDE), mode="area").flatten(1).cpu())
-            right += int((last_block.forward(model, pixels).logits.argmax(1).cpu() == images.labels[index]).sum())
+    for pixels, index, found in outputs(model, images, **shown):
+        small.append(F.interpolate(pixels, size=(SIDE, SIDE), mode="area").flatten(1).cpu())
+        right += int((found.logits.argmax(1).cpu() == images.labels[index]).sum())
     return torch.cat(small), 100.0 * right / len(images)

@@ -1,4 +1,4 @@
-"""The reference of the public API, made from signatures and docstrings."""
+"""Makes the reference of the public API from signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = {
     "In your own loop": {"sarlib/plugin.py": ("SAR", "SAR.loss", "SAR.maps", "SAR.remove", "SARTask")},
     "The equations": {
-        "sarlib/entropy.py": (
-            "similarity",
-            "excess",
-            "components",
-            "component_counts",
-            "component_probabilities",
-            "map_entropy",
-            "spatial_entropy",
-            "entropy_and_gradient",
-        ),
+        "sarlib/entropy.py": ("similarity", "excess", "components", "component_counts", "component_probabilities")
+        + ("map_entropy", "spatial_entropy", "entropy_and_gradient"),
         "sarlib/last_block.py": ("set_variant", "forward", "Output"),
         "sarlib/tasks/masks.py": ("mass_mask", "jaccard"),
     },
@@ -80,8 +72,7 @@ def _signature(node: ast.AST) -> str:
 
 
 def _arguments(node: ast.FunctionDef) -> str:
-    text = ast.unparse(node.args)
-    return text.removeprefix("self, ").removeprefix("self")
+    return ast.unparse(node.args).removeprefix("self, ").removeprefix("self")
 
 
 def _prose(docstring: str) -> str:

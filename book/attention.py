@@ -1,8 +1,7 @@
-"""Keep what the book shows of trained networks' attention: `python book/attention.py` writes runs/reference/attention.json.
+"""Writes what the book shows of trained networks' attention: `python book/attention.py` makes runs/reference/attention.json.
 
 Images, object masks and S (Equation 4) of the first test images, for the first and the last row that a table has on one data
-set,
-with the key and the commit of each run. The networks are trained if the run store lacks them: under two minutes on two cores.
+set, with the key and the commit of each run. The networks are trained if the run store lacks them.
 """
 
 from __future__ import annotations

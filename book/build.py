@@ -1,4 +1,4 @@
-"""Build the book: `python book/build.py` writes book/_build/html/index.html. Needs no network, and neither do the pages."""
+"""Builds the book: `python book/build.py` writes book/_build/html/index.html. Needs no network, and neither do the pages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The page of a notebook: what was found comes first, then how, with images, curves, and the runs behind every result.
+"""Makes the page of a notebook: what was found comes first, then how, with images, curves, and the runs behind every result.
 
-The notebook stays as it was executed; sections, sentences and provenance are put between its cells.
+Code and outputs stay as they were executed; sections, sentences and provenance are put between them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import frames
 import nbformat
 import pictures
 from nbformat import NotebookNode
-from results import Found
+from results import MAIN_PRESET, Found
 
 from sarlib import experiments
 from sarlib.config import ConfigError
@@ -23,28 +23,25 @@ from sarlib.experiments.declaration import Experiment
 if TYPE_CHECKING:
     from stage import Page
 
-MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
 FIGURE_CALLS = tuple(f"report.{name}(" for name in findings.SHOWS if name != "gradients")
 #: The first cell that calls one of these opens the section.
 SECTIONS = {
-    "How it was done": ("experiments.declare(",),
-    "Results": ("report.table(",),
+    "How it was done": ("preset =", "experiments.declare("),
+    "Results": ("experiments.run(", "report.table("),
     "Figures": FIGURE_CALLS,
     "Verdicts": ("report.verdicts(",),
-    "Was anything learned, and did the loss do something?": (
-        "report.floors(",
-        "report.gradients(",
-        "report.manipulation(",
-        "report.learned(",
+    "Was anything learned, and did the loss do something?": tuple(
+        f"report.{name}(" for name in ("floors", "gradients", "manipulation", "learned")
     ),
     "Beside the reference results": ("report.agreement(",),
 }
 
 
-def compose(page: Page, source: Path, *, found: Found | None = None, out: Path | None = None) -> NotebookNode:
-    """The notebook that the page shows, with its sections. `found`: its results; `out`: the folder that takes its pictures."""
-    notebook = nbformat.read(page.shown or source, 4)
-    title, *cells = notebook.cells
+def compose(page: Page, source: Path, *, out: Path | None = None) -> NotebookNode:
+    """The notebook that the page shows, with its sections, below the text of its `source`. `out`: the folder that takes its
+    pictures."""
+    notebook, found = nbformat.read(page.shown or source, 4), page.found
+    title, cells = nbformat.read(source, 4).cells[0], notebook.cells[1:]
     if page.preset != MAIN_PRESET:
         heading, *rest = title.source.split("\n")
         title.source = "\n".join((f"{heading} ({page.preset})", *rest))
@@ -54,7 +51,8 @@ def compose(page: Page, source: Path, *, found: Found | None = None, out: Path |
     notebook.cells = [title, _text("what-is-shown", banner(page))]
     if found:
         notebook.cells.append(_text("found", _found(found)))
-    open_sections, drawn = dict(SECTIONS), False
+    # Without results, headings would stand above nothing.
+    open_sections, drawn = dict(SECTIONS) if page.shown else {"How it is done": SECTIONS["How it was done"]}, False
     for cell in cells:
         tags = cell.metadata.get("tags", [])
         if injected and "parameters" in tags:
@@ -69,8 +67,7 @@ def compose(page: Page, source: Path, *, found: Found | None = None, out: Path |
         if cell.cell_type == "code":
             first = _calls(cell, SECTIONS["Figures"]) and not drawn
             drawn = drawn or first
-            notebook.cells += [*_before(page, cell, experiment, out), _shown(page, cell, found)]
-            notebook.cells += _after(page, cell, found, out, first=first)
+            notebook.cells += [*_before(page, cell, experiment, out), _shown(page, cell), *_after(page, cell, out, first=first)]
         else:
             notebook.cells.append(cell)
     if page.earlier:
@@ -89,24 +86,27 @@ def _declared(page: Page) -> Experiment | None:
 
 def _found(found: Found) -> str:
     said = [f"- {line}" for line in findings.sentences(found)] or ["- See the tables below: nothing here has a baseline."]
-    verdict = findings.verdict_sentence(found)
+    verdict = "No claim is judged by these results: they are of an earlier declaration, as are the verdicts below, if any."
+    verdict = verdict if found.earlier else findings.verdict_sentence(found)
     return "\n".join(["## What was found", "", *said, "", verdict]).strip()
 
 
 def _before(page: Page, cell: NotebookNode, experiment: Experiment | None, out: Path | None) -> Iterator[NotebookNode]:
-    """Sample images above the declaration of the sets that they come from."""
-    if out and experiment and _calls(cell, SECTIONS["How it was done"]):
+    """Sample images above the declaration of the sets that they come from; what is declared, where it was not executed."""
+    if out and experiment and _calls(cell, ("experiments.declare(",)):
         path = out / "_figures" / f"{page.file}-samples.png"
         alternative, hidden = pictures.samples(experiment, path)
-        text = [_figure(path, out, alternative)] if alternative else []
+        text = [pictures.directive(path, alternative)] if alternative else []
         if hidden:
             text.append(f"Images of {', '.join(hidden)} do not come with the code and are not shown.")
+        if not page.shown:
+            text.append(f"```{{raw}} html\n{frames.laid_out(experiment.frame().to_html(index=False))}\n```")
         if text:
             yield _text("samples", "\n\n".join(text))
 
 
-def _shown(page: Page, cell: NotebookNode, found: Found | None) -> NotebookNode:
-    """The cell with its frames laid out, its code folded and its figures described."""
+def _shown(page: Page, cell: NotebookNode) -> NotebookNode:
+    """The cell with its frames laid out, its figures described and its code folded, where there is anything else."""
     pictured = False
     for output in cell.get("outputs", []):
         if "text/html" in output.get("data", {}):
@@ -114,50 +114,42 @@ def _shown(page: Page, cell: NotebookNode, found: Found | None) -> NotebookNode:
         pictured = pictured or any(kind.startswith("image/") for kind in output.get("data", {}))
     if pictured:
         kind = next((kind for kind in findings.SHOWS if _calls(cell, (f"report.{kind}(",))), "figure")
-        alternative = findings.alternative(found, kind=kind) if found else f"A figure of {page.name}."
+        alternative = findings.alternative(page.found, kind=kind) if page.found else f"A figure of {page.name}."
         cell.metadata["mystnb"] = {"image": {"alt": alternative}}
-    if "parameters" not in cell.metadata.get("tags", []):
+    if page.shown and "parameters" not in cell.metadata.get("tags", []):
         cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
     return cell
 
 
-def _after(page: Page, cell: NotebookNode, found: Found | None, out: Path | None, *, first: bool) -> Iterator[NotebookNode]:
+def _after(page: Page, cell: NotebookNode, out: Path | None, *, first: bool) -> Iterator[NotebookNode]:
     """Provenance below what shows results, and learning curves below the `first` figure."""
-    shows = [call for name, calls in SECTIONS.items() if name != "How it was done" for call in calls]
-    if found and page.record and cell.get("outputs") and _calls(cell, (*shows, "report.")):
-        yield _text(f"provenance-{cell.get('id', abs(hash(cell.source)))}", provenance(page, found))
-    if found and out and first:
+    if page.found and page.record and cell.get("outputs") and _calls(cell, ("report.",)):
+        yield _text(f"provenance-{cell.get('id', abs(hash(cell.source)))}", provenance(page))
+    if page.found and out and first:
         path = out / "_figures" / f"{page.file}-curves.png"
-        if alternative := pictures.learning_curves(found, path):
-            yield _text("curves", f"### Learning curves\n\nMeans over seeds.\n\n{_figure(path, out, alternative)}")
+        if alternative := pictures.learning_curves(page.found, path):
+            yield _text("curves", f"### Learning curves\n\nMeans over seeds.\n\n{pictures.directive(path, alternative)}")
 
 
-def provenance(page: Page, found: Found) -> str:
-    """What stands behind a table or a figure, folded: runs, seeds, device, commit, time; the command, the CSV, the runs'
-    keys."""
-    record = page.record
+def provenance(page: Page) -> str:
+    """What stands behind a table or a figure, folded: runs, seeds, device, commit, time; command, CSV, the runs' keys."""
+    found, record = page.found, page.record
     keys = list(dict.fromkeys(found.results["key"]))
-    summary = f"{len(keys)} runs · {record.seeds} seeds · {', '.join(record.devices) or 'device unknown'} · "
-    summary += f"commit {', '.join(record.commits) or 'unknown'} · {record.minutes}"
-    seeds = f" SEEDS={record.seeds}" if record.seeds != len(found.declared.seeds) else ""
+    seeds, devices, _, minutes, _, commits = record.as_row()
+    summary = f"{len(keys)} runs · {seeds} seeds · {devices} · commit {commits} · {minutes}"
     return "\n".join(
         [
             f"::::{{dropdown}} {summary}",
             ":class-container: provenance",
             "```{code-block} console",
-            f"$ {page.command}{seeds}",
+            f"$ {found.again}",
             "```",
-            f"Every measurement: {{download}}`{page.file}.csv <_results/{page.file}.csv>`. The runs, as they are called in "
-            f"the store:",
+            f"Every measurement: {{download}}`{page.file}.csv <_results/{page.file}.csv>`. The runs' keys in the store:",
             "",
             f'<p class="keys">{" ".join(keys)}</p>',
             "::::",
         ]
     )
-
-
-def _figure(path: Path, out: Path, alternative: str) -> str:
-    return f"```{{figure}} {path.relative_to(out)}\n:alt: {alternative}\n:class: drawn\n```"
 
 
 def _calls(cell: NotebookNode, names: tuple[str, ...]) -> bool:

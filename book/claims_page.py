@@ -1,5 +1,4 @@
-"""The page of all claims: a forest plot, a table to sort and to filter, and what cannot be tested. Made from the results that
-tell something (`results.telling`)."""
+"""Makes the page of all claims: a forest plot, a table to sort and to filter, and what cannot be tested."""
 
 from __future__ import annotations
 
@@ -8,18 +7,17 @@ import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import findings
+import pandas as pd
 import pictures
 import synthesis
 from results import Found
 
-from sarlib import experiments
 from sarlib.experiments import claims
 from sarlib.experiments.claims import Claim, ClaimTest
 from sarlib.report.judgement import CONTRADICTED, SUPPORTED, UNTESTABLE, VERDICTS, Judgement, decisive, judge
-from sarlib.report.notation import number
+from sarlib.report.notation import bounds
 from sarlib.report.statistics import Interval
 from sarlib.tasks import metrics
 
@@ -96,39 +94,31 @@ def _summary(tested: Sequence[Line]) -> str:
     stays = sum(p < 0.05 for p in decided)
     ids = {line.claim.id for line in tested}
     return (
-        f"{len(ids)} of the {len(claims.load())} claims are judged here, {len(tested)} times in all: {listed}. "
-        f"Of the {len(decided)} that are supported or contradicted, {stays} stay so after Holm's correction for all of them "
-        f"together."
+        f"{len(ids)} of the {len(claims.load())} claims are judged here, {len(tested)} times in all: {listed}. Of the "
+        f"{len(decided)} that are supported or contradicted, {stays} stay so after Holm's correction for all of them together."
     )
 
 
 def _forest(tested: Sequence[Line], out: Path) -> str:
-    drawn: list[dict[str, Any]] = []
+    drawn = []
     for line in tested:
-        intervals = line.sets or {"": line.judgement.intervals[line.judgement.carrying]}
         known = metrics.metric(line.metric)
         unit = "points of " + line.metric if known.unit == "%" else f"{line.metric} ({known.unit})"
-        for dataset, interval in intervals.items():
-            if not math.isnan(interval.low):
-                drawn.append(
-                    {"id": line.claim.id, "dataset": dataset, "unit": unit, "verdict": line.judgement.verdict}
-                    | {
-                        "mean": interval.mean,
-                        "low": interval.low,
-                        "high": interval.high,
-                        "real": dataset in line.found.declared.real,
-                    }
-                )
-    if not drawn:
+        for dataset, interval in (line.sets or {"": line.judgement.intervals[line.judgement.carrying]}).items():
+            one = {"id": line.claim.id, "dataset": dataset, "unit": unit, "verdict": line.judgement.verdict}
+            one |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
+            drawn.append(one | {"real": dataset in line.found.declared.real})
+    shown = pd.DataFrame(drawn).dropna() if drawn else pd.DataFrame()
+    if shown.empty:
         return "Nothing to draw yet."
-    drawn.sort(key=lambda one: one["unit"])
     path = out / "_figures" / "forest.png"
-    alternative = pictures.forest(drawn, path)
-    return f"```{{figure}} _figures/forest.png\n:alt: {alternative}\n:class: drawn\n```"
+    return pictures.directive(path, pictures.forest(shown, path))
 
 
 def _table(tested: Sequence[Line], pages: Sequence[str]) -> str:
     """As HTML: numbers carry what they are sorted by."""
+    if not tested:
+        return "Nothing to list yet."
     corrected = synthesis.holm([line.p for line in tested])
     head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
     body = "".join(_row(line, p, pages) for line, p in zip(tested, corrected, strict=True))
@@ -151,13 +141,10 @@ def _row(line: Line, corrected: float, pages: Sequence[str]) -> str:
     over = synthesis.random_effects(list(line.sets.values()))
     dose = f" ({line.test.dose})" if line.test.dose else ""
     what = html.escape(claim.claim + (f", against {claim.reference}" if claim.reference else "") + dose)
-    link = f'<a href="{found.page}.html#{found.page}-verdicts">{what}</a>' if found.page in pages else what
+    link = f'<a href="{found.file}.html#{found.file}-verdicts">{what}</a>' if found.file in pages else what
     verdict = line.judgement.verdict
-    signs = (
-        sum(each.low > 0 for each in line.sets.values()),
-        sum(each.high < 0 for each in line.sets.values()),
-        sum(each.contains(0) for each in line.sets.values()),
-    )
+    signs = [sum(side(each) for each in line.sets.values()) for side in (lambda one: one.low > 0, lambda one: one.high < 0)]
+    signs.append(sum(each.contains(0) for each in line.sets.values()))
     cells = [
         (claim.where, claim.where),
         (f'<span class="verdict" data-verdict="{verdict}" title="{html.escape(line.note)}">{verdict}</span>', verdict),
@@ -166,10 +153,10 @@ def _row(line: Line, corrected: float, pages: Sequence[str]) -> str:
         (", ".join(map(str, signs)) if line.sets else "–", signs[0] - signs[1]),
         (_p(line.p), line.p),
         (_p(corrected), corrected),
-        (_over(over.mean, over.low, over.high, line.metric) if over else "–", over.mean if over else -1e9),
-        (_over(None, over.new_low, over.new_high, line.metric) if over else "–", over.new_low if over else -1e9),
+        (findings.difference(over, line.metric) if over else "–", over.mean if over else -1e9),
+        (bounds(over.new, line.metric) if over else "–", over.new_low if over else -1e9),
         (f"{found.whose}, {found.preset}", found.whose),
-        (f"<code>{found.command}</code>", found.command),
+        (f"<code>{found.again}</code>", found.again),
     ]
     shown = "".join(f'<td data-sort="{html.escape(str(key))}">{text}</td>' for text, key in cells)
     return f'<tr data-verdict="{verdict}"><th scope="row">{link}</th>{shown}</tr>'
@@ -179,20 +166,14 @@ def _p(value: float) -> str:
     return "–" if math.isnan(value) else "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _over(mean: float | None, low: float, high: float, metric: str) -> str:
-    interval = f"[{number(low, metric, '+')}, {number(high, metric, '+')}]"
-    return interval if mean is None else f"{number(mean, metric, '+')} {interval}"
-
-
 def _untestable(made: Sequence[Line], earlier: Container[str]) -> str:
     """Claims that no results here judge, each with its reason."""
     judged = {line.claim.id for line in made if line.judgement.verdict != UNTESTABLE}
     reasons: dict[str, list[str]] = {}
     for line in made:
         if line.judgement.verdict == UNTESTABLE and line.claim.id not in judged:
-            reasons.setdefault(line.claim.id, []).append(
-                f"{line.found.whose} results at {line.found.preset}: {line.judgement.reason}"
-            )
+            why = f"{line.found.whose} results at {line.found.preset}: {line.judgement.reason}"
+            reasons.setdefault(line.claim.id, []).append(why)
     said = []
     for claim in claims.load().values():
         if claim.id not in judged:
@@ -202,12 +183,7 @@ def _untestable(made: Sequence[Line], earlier: Container[str]) -> str:
 
 
 def _no_results(claim: Claim, earlier: Container[str]) -> str:
-    name = claim.where.lower().replace(" ", "").rstrip("abcdef")
-    if name in experiments.TABLES:
-        return f"{'results of an earlier declaration only' if name in earlier else 'no results yet'}: `make {name}`"
     if claim.metric == "training time":
         return "measured by `make bench`, see {doc}`speed`"
-    if name.startswith(("table", "figure")):
-        return f"{claim.where} is not declared here"
-    testing = [table for table in experiments.TABLES if table in ("self_supervised", "multilabel")]
-    return f"no results yet: {', '.join(f'`make {table}`' for table in testing)}" if testing else "not declared here"
+    name = claim.where.lower().replace(" ", "").rstrip("abcdef")
+    return f"{'results of an earlier declaration only' if name in earlier else 'no results yet'}: `make {name}`"

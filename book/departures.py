@@ -1,5 +1,4 @@
-"""The page of what the text says, what the released code does, and what is done here: from departures.yml, with measured
-effects."""
+"""Makes the page of what the text says, what the released code does, and what is done here: from departures.yml and results."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ import yaml
 from results import Found
 
 from sarlib.experiments.claims import difference
-from sarlib.report.statistics import mean_interval, paired_values
 
 SOURCE = Path(__file__).with_name("departures.yml")
 
@@ -28,10 +26,8 @@ def section(everything: Sequence[Found], *, repository: str = "") -> str:
         here = entry["here"]
         lines = [f"the text\n: {entry['text']['says']} ({entry['text']['source']})"]
         lines.append(f"the released code\n: {entry['code']['says']} ({entry['code']['source']})")
-        where = (
-            f" In {_link(here['where'], repository)}; tested by {_link(here['test'], repository)}." if "where" in here else ""
-        )
-        lines.append(f"here\n: {here['does']}.{where}")
+        where, test = (_link(here.get(name, ""), repository) for name in ("where", "test"))
+        lines.append(f"here\n: {here['does']}." + (f" In {where}; tested by {test}." if "where" in here else ""))
         if effect := entry.get("effect"):
             lines.append(f"measured\n: {_effect(effect, everything)}")
         parts.append("\n\n".join([f"## {entry['subject'][0].upper()}{entry['subject'][1:]}", *lines]))
@@ -50,10 +46,10 @@ def _effect(effect: dict[str, str], everything: Sequence[Found]) -> str:
             measured = []
             for dataset in dict.fromkeys(found.results.loc[found.results["table"] == effect["part"], "dataset"]):
                 contrast = difference(effect["row"], effect["than"], table=effect["part"], dataset=dataset)
-                interval = mean_interval(paired_values(found.results, contrast.terms, metric=effect["metric"]))
+                interval = found.interval(contrast, effect["metric"])
                 if interval.n > 1:
                     measured.append(f"{findings.difference(interval, effect['metric'])} on {dataset}, {interval.n} seeds")
             if measured:
                 label = f"{effect['row']} − {effect['than']}, {findings.NAMES.get(effect['metric'], effect['metric'])}"
-                return f"{label}: {'; '.join(measured)} ([{found.name}]({found.page}))"
+                return f"{label}: {'; '.join(measured)} ({found.link})"
     return f"not yet: `make {effect['table']}`"

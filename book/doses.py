@@ -1,4 +1,4 @@
-"""Write `sarlib/experiments/doses.yml` from the committed results of the table `dose`: `python book/doses.py`.
+"""Writes `sarlib/experiments/doses.yml` from the committed results of the table `dose`: `python book/doses.py`.
 
 The searches see the entropies and the training losses of the table and nothing else; a test holds file and results together.
 """
@@ -19,7 +19,7 @@ from sarlib.experiments import doses
 from sarlib.experiments.doses import NO_LOSS
 from sarlib.experiments.results import read_csv
 
-#: The change of the entropy, as a share of it, that is asked of a dose; and the training loss, in nats, that may be lost.
+#: The change of the entropy, as a share of it, that a matched dose makes; and the training loss, in nats, that may be lost.
 LOWERED, HARMLESS = -0.25, 0.05
 #: What a search is given, and nothing else: `value` is the entropy, or the training loss.
 INPUT = ("dataset", "row", "seed", "value")
@@ -65,13 +65,10 @@ def _by_weight(means: dict[str, float]) -> list[tuple[str, float]]:
 
 def _means(found: pd.DataFrame) -> list[tuple[str, dict[str, float]]]:
     """(data set, {row: mean over the seeds that all of its rows have}). `ConfigError` for other columns than `INPUT`."""
-    require(
-        tuple(found.columns) == INPUT, f"a search sees the columns {', '.join(INPUT)} of one metric, got {[*found.columns]}"
-    )
-    wide = [
-        (name, own.pivot(index="seed", columns="row", values="value")) for name, own in found.groupby("dataset", sort=False)
-    ]
-    return [(name, own.dropna().mean().to_dict()) for name, own in wide]
+    seen = [*found.columns]
+    require(tuple(seen) == INPUT, f"a search sees the columns {', '.join(INPUT)} of one metric, got {seen}")
+    sets = found.set_index(["dataset", "seed", "row"])["value"].groupby("dataset", sort=False)
+    return [(name, own.droplevel(0).unstack().dropna().mean().to_dict()) for name, own in sets]
 
 
 def searched(reference: Path) -> dict[str, dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Run a notebook of the book: `python book/execute.py table2 --preset tiny` writes runs/tiny/table2.ipynb and prints the table.
+"""Runs a notebook: `python book/execute.py table2 --preset tiny` writes runs/tiny/table2.ipynb and prints the table.
 
 Takes the arguments of `python -m sarlib`. The notebook is executed in a scratch folder and kept only when every code cell was
 executed, so that a run that was stopped or failed is never mistaken for a result. Progress reaches the terminal while it runs.
@@ -133,19 +133,15 @@ def main(arguments: list[str]) -> int:
             print(f"sarlib: {error.evalue}", file=sys.stderr)
             return 2
         message = (error.evalue or "no message").splitlines()[0]
-        print(f"sarlib: {name} failed with {error.ename}: {message} (see {_from_here(failed(target))})", file=sys.stderr)
+        print(f"sarlib: {name} failed with {error.ename}: {message} (see {os.path.relpath(failed(target))})", file=sys.stderr)
         return 1
     except (Stopped, KeyboardInterrupt) as stop:
         why = f" ({stop})" if str(stop) else ""
         print(f"sarlib: {name} was stopped{why}; finished runs are kept and the others resume", file=sys.stderr)
         return 130
     command_line.main([*arguments, "--show"])
-    print(f"wrote {_from_here(target)} and {target.with_suffix('.csv').name}")
+    print(f"wrote {os.path.relpath(target)} and {target.with_suffix('.csv').name}")
     return 0
-
-
-def _from_here(path: Path) -> str:
-    return os.path.relpath(path)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,16 @@
-"""What a table found, in sentences: made from results, so that other results make other sentences."""
+"""Makes the sentences on what a table found: from results, so that other results make other sentences."""
 
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Iterable
 
-import pandas as pd
 from results import Found
 
-from sarlib.experiments import claims
-from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell
 from sarlib.report.judgement import VERDICTS, verdicts
 from sarlib.report.notation import bounds, number
-from sarlib.report.statistics import Interval, from_baselines, groups, leading, mean_interval, paired_values
+from sarlib.report.statistics import Interval, from_baselines, groups, leading
 from sarlib.tasks import metrics
 
 NAMES = {"top1": "top-1 accuracy", "jaccard": "Jaccard index of the attention masks", "entropy": "entropy of the maps"}
@@ -33,35 +29,51 @@ def sentences(found: Found) -> tuple[str, ...]:
         last = max((cell.epoch or 0 for cell in cells), default=0)
         cells = [cell for cell in cells if (cell.epoch or 0) == last]
         leads = leading(found.results, found.experiment, cells) if cells else []
-        chosen = [name for name in leads if metrics.metric(name).better][:1] + [name for name in leads if name == TARGET]
-        where = f"{table.replace('table', 'Table ')}: " if len(parts) > 1 else ""
-        said += [where + line for name in chosen if (line := _by_row(found.results, cells, name))]
+        quality = [name for name in leads if metrics.metric(name).better][:1]
+        chosen = [name for name in leads if name in (*quality, TARGET)]
+        where = f"{title(table)}: " if len(parts) > 1 else ""
+        said += [where + line for name in chosen if (line := _by_row(found, cells, name))]
     return tuple(said)
 
 
-def _by_row(results: pd.DataFrame, cells: list[Cell], metric: str) -> str:
+def title(name: str) -> str:
+    """Of a table or a part of one, as a reader calls it: "Table 1a", "Appendix, losses", "Future work"."""
+    words = name.replace("table", "Table ").replace("figure", "Figure ").replace("_", " ").replace("-", ", ")
+    return words[0].upper() + words[1:]
+
+
+def weights(label: str) -> str:
+    """The label of a difference; where its rows are weights of the loss, it says so."""
+    return f"λ {label}" if label[0].isdigit() else label
+
+
+def _by_row(found: Found, cells: list[Cell], metric: str) -> str:
     """One sentence a row: each difference where there are few, else on how many data sets it is above 0, below, or neither."""
     rows: dict[str, list[tuple[str, Interval]]] = {}
     for (_, dataset), own in groups(cells).items():
         for contrast in from_baselines(own):
-            interval = _interval(results, contrast, metric)
+            interval = found.interval(contrast, metric)
             if interval.n >= 2:
-                rows.setdefault(contrast.label, []).append((dataset, interval))
+                rows.setdefault(weights(contrast.label), []).append((dataset, interval))
     if not rows:
         return ""
     points = "points of " if metrics.metric(metric).unit == "%" else ""
-    title = f"{points}{NAMES.get(metric, metric)}"
+    what = f"{points}{NAMES.get(metric, metric)}"
     datasets = dict.fromkeys(dataset for own in rows.values() for dataset, _ in own)
     where = f" on {next(iter(datasets))}" if len(datasets) == 1 else f" on {len(datasets)} data sets"
-    title = f"**{title[0].upper()}{title[1:]}**{where}, {_seeds(each for own in rows.values() for _, each in own)}: "
+    start = f"**{what[0].upper()}{what[1:]}**{where}, {_seeds(each for own in rows.values() for _, each in own)}: "
     if len(datasets) > 1:
-        return title + "; ".join(f"{label} is {_over_sets(own, metric)}" for label, own in rows.items()) + "."
+        same: dict[str, list[str]] = {}
+        for label, own in rows.items():
+            same.setdefault(_over_sets(own, metric), []).append(label)
+        parts = [f"{', '.join(labels)} {'is' if len(labels) == 1 else 'are each'} {where}" for where, labels in same.items()]
+        return start + "; ".join(parts) + "."
     single = {label: own[0][1] for label, own in rows.items()}
     shown = single if len(single) <= FEW else {label: each for label, each in single.items() if not each.contains(0)}
     parts = [f"{label} = {difference(each, metric)}" for label, each in shown.items()]
     if hidden := len(single) - len(shown):
         parts.append(f"of the other {hidden} differences the interval includes 0")
-    return title + "; ".join(parts) + "."
+    return start + "; ".join(parts) + "."
 
 
 def _over_sets(own: list[tuple[str, Interval]], metric: str) -> str:
@@ -88,26 +100,17 @@ def difference(interval: Interval, metric: str) -> str:
     return f"{number(interval.mean, metric, '+')} {bounds(interval, metric)}"
 
 
-def _interval(results: pd.DataFrame, contrast: Contrast, metric: str) -> Interval:
-    return mean_interval(paired_values(results, contrast.terms, metric=metric))
-
-
 def verdict_sentence(found: Found) -> str:
-    """How many of the paper's claims met which verdict, and which; empty where the table tests none."""
-    judged = verdicts(found.results, found.declared)
-    if not len(judged):
+    """Which claims of the paper met which verdict; empty where the table tests none."""
+    if not found.declared.tests:
         return ""
-    counts, parts = Counter(judged["verdict"]), []
-    for verdict in [name for name in VERDICTS if counts[name]]:
-        own = judged[judged["verdict"] == verdict]
-        parts.append(f"**{verdict}**: " + "; ".join(_claim(name) for name in own.index))
-    total = f"The {len(judged)} claims of the paper" if len(judged) > 1 else "The claim of the paper"
-    return f"{total} that these results can speak to: " + ". ".join(parts) + "."
-
-
-def _claim(name: str) -> str:
-    claim = claims.load()[name]
-    return f"{claim.claim} ({claim.where}" + (f", against {claim.reference})" if claim.reference else ")")
+    met: dict[str, list[str]] = {}
+    for test, verdict in zip(found.declared.tests, verdicts(found.results, found.declared)["verdict"], strict=True):
+        against = f"against {test.claim.reference}" if test.claim.reference else ""
+        about = ", ".join(filter(None, (test.claim.where, against, test.dose)))
+        met.setdefault(verdict, []).append(f"{test.claim.claim} ({about})")
+    parts = [f"**{verdict}**: {'; '.join(met[verdict])}" for verdict in VERDICTS if verdict in met]
+    return f"What becomes of the paper's claims: {'. '.join(parts)}."
 
 
 def meaning(found: Found) -> list[str]:
@@ -119,17 +122,13 @@ def meaning(found: Found) -> list[str]:
     said = []
     if drawn and real:
         said.append(f"Photographs: {'; '.join(real)}. Drawn by the code or digits: {'; '.join(drawn)}.")
-        said.append("Where the two kinds disagree, the photographs are nearer to what the paper claims.")
+        said.append("The verdicts are about the photographs, which are nearer to what the paper claims.")
     elif drawn:
         said.append(f"All images here are drawn by the code or digits ({'; '.join(drawn)}); photographs may answer otherwise.")
     else:
         said.append(f"All images here are photographs ({'; '.join(real)}).")
-    said.append(
-        "A verdict is about the direction of a difference at this size. "
-        "{doc}`small_machine` says what that can show of the paper's experiments, and {doc}`claims` puts all verdicts side by "
-        "side."
-    )
-    return said
+    beyond = "{doc}`small_machine` says what that can show of the paper's experiments, and {doc}`claims` has all verdicts."
+    return [*said, f"A verdict is about the direction of a difference at this size. {beyond}"]
 
 
 #: What the figures of `sarlib.report` show; those in PICTURES show images, and no sentence about numbers says it better.
@@ -150,10 +149,9 @@ SHOWS = {
 PICTURES = ("maps", "heads", "masks", "blobs", "boxes", "segments")
 
 
-def alternative(found: Found, *, kind: str, table: str | None = None) -> str:
+def alternative(found: Found, *, kind: str) -> str:
     """What a figure of these results shows, in words, for those who do not see it."""
-    cells = [cell for cell in found.experiment.cells if table in (None, cell.table)]
-    sets, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("dataset", "row"))
+    sets, rows = (list(dict.fromkeys(getattr(cell, name) for cell in found.experiment.cells)) for name in ("dataset", "row"))
     where = sets[0] if len(sets) == 1 else f"{len(sets)} data sets"
     what = SHOWS[kind].format(lead=found.experiment.leads[0])
     said = [] if kind in PICTURES else [line.replace("**", "") for line in sentences(found)[:1]]

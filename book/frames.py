@@ -1,6 +1,5 @@
-"""Frames of an executed notebook, laid out for a page: what all lines share above them, data sets as headings, and the row's
-name
-in place while the numbers scroll beside it. Cells keep their text."""
+"""Lays the frames of an executed notebook out for a page: what all lines share above them, data sets as headings, and the row's
+name in place while the numbers scroll beside it. Cells keep their text."""
 
 from __future__ import annotations
 
@@ -10,11 +9,10 @@ import re
 from bs4 import BeautifulSoup, Tag
 
 #: A line's name, by the first of these columns that the frame has.
-NAMES = ("row", "contrast", "claim", "id")
+NAMES = ("row", "contrast", "claim", "id", "dataset")
 #: What groups lines, from the outside in.
 GROUPS = ("table", "dataset")
-#: Columns with sentences, which wrap; numbers stay in one piece.
-LONGEST = 28
+LONGEST = 28  # characters of a cell; longer ones are sentences, which wrap
 FEWEST_LINES = 3  # fewer share everything by chance
 
 
@@ -63,7 +61,7 @@ def _written(head: list[str], lines: list[list[str]]) -> str:
     shared = {}
     if len(lines) >= FEWEST_LINES:
         shared = {column: own[0] for column, own in columns.items() if column != name and len(set(own)) == 1 and own[0]}
-    grouped = [column for column in GROUPS if column in head and column not in shared]
+    grouped = [column for column in GROUPS if column in head and column not in (name, *shared)]
     shown = [column for column in head if column not in (name, *shared, *grouped)]
     body, last = [], None
     for index in range(len(lines)):

@@ -1,4 +1,4 @@
-"""The data of the book's interactions, as scripts that set one variable: a page opened from disk can load nothing else."""
+"""Writes the data of the book's interactions, as scripts that set one variable: a page from disk can load nothing else."""
 
 from __future__ import annotations
 
@@ -17,19 +17,14 @@ from sarlib.report.statistics import paired_values
 
 
 def write(folder: Path, *, attention: dict[str, Any] | None, everything: Sequence[Found]) -> None:
-    _script(folder / "attention-data.js", "SAR_ATTENTION", attention)
-    _script(folder / "seeds-data.js", "SAR_SEEDS", seeds(everything))
-
-
-def _script(path: Path, name: str, content: Any) -> None:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    path.write_text(f"window.{name} = {text};\n", encoding="utf-8")
+    for name, content in (("attention", attention), ("seeds", seeds(everything))):
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        (folder / f"{name}-data.js").write_text(f"window.SAR_{name.upper()} = {text};\n", encoding="utf-8")
 
 
 def seeds(everything: Sequence[Found]) -> dict[str, Any] | None:
     """Each claim of the first table with the most seeds: its contrasts by seed, and the verdict of its first n seeds."""
-    usable = [found for found in everything if found.declared.tests]
-    usable = [found for found in usable if found.results["seed"].nunique() > FEWEST_SEEDS]
+    usable = [one for one in everything if one.declared.tests and one.results["seed"].nunique() > FEWEST_SEEDS]
     if not usable:
         return None
     found = max(usable, key=lambda one: one.results["seed"].nunique())  # the first of them: the headline where it is there

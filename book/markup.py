@@ -1,4 +1,4 @@
-"""Tables in Markdown, for the chapters and the README."""
+"""Writes tables in Markdown, for the chapters and the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print the book: `python book/pdf.py` writes book/_build/spatial-entropy.pdf, all chapters in one, with a Chromium.
+"""Prints the book: `python book/pdf.py` writes book/_build/spatial-entropy.pdf, all chapters in one, with a Chromium.
 
 The chapters are built as one page, which the browser prints with the style sheet for paper: without what can be touched, its
 figures and tables in place of it.

@@ -1,4 +1,4 @@
-"""Write the README's tables and its picture from the committed reference results: `python book/readme.py`.
+"""Writes the README's tables and its picture from the committed reference results: `python book/readme.py`.
 
 What stands between `<!-- NAME -->` and `<!-- /NAME -->` is made here, so that no figure of the README is typed by hand; a test
 holds the two together.
@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import attention
+import findings
 import front
 import markup
 import pictures
@@ -30,31 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 REFERENCE = ROOT / "runs" / "reference"
 PICTURE = REFERENCE / "explained.png"
-PRESET = "laptop"
+PRESET = tables.MAIN_PRESET
 
-#: What the paper shows where, in its order; other tables are called by their own titles.
-PLACES = {
-    "table1": "ablations: weight of the loss, epochs, components of SAR",
-    "table2": "training from scratch on small and medium data sets",
-    "table3": "shares of IN-100, and DRLoc",
-    "table4": "ImageNet-1K",
-    "table5": "detection, VOC 2007",
-    "table6": "segmentation, VOC",
-    "table7": "fine-tuning on four sets",
-    "table8": "ImageNet-A and ImageNet-C",
-    "table9": "T2T, PVT and CvT on IN-100",
-    "table10": "T2T, PVT and CvT on ImageNet-1K",
-    "table11": "attention masks against objects",
-    "figure1": "thresholded attention of four trainings",
-    "figure2": "how the entropy is computed",
-    "figure3": "accuracy against epochs",
-    "figure4": "the heads' attention maps",
-    "dose": "the weight at which the loss lowers the entropy",
-    "headline": "SAR's block and its loss on few real photographs, registered first",
-    "appendix": "other regularisers, and a collapse",
-}
-
-#: Of a place whose runs the paper's text claims nothing about.
+#: Of a table about which the paper's text claims nothing.
 NO_CLAIM = "differences with intervals; the text claims nothing that can be tested here"
 
 
@@ -68,21 +47,12 @@ def reference() -> tuple[Found, ...]:
 
 
 def state() -> str:
-    """One line for each place: its command, and the verdicts of the reference results."""
-    rows = []
-    for name in tables.ordered(tuple(dict.fromkeys((*PLACES, *experiments.TABLES)))):
-        title = name.replace("table", "Table ").replace("figure", "Figure ").replace("_", " ")
-        about = PLACES.get(name) or experiments.declare(name, preset="tiny").title
-        found = _verdicts(name) if name in experiments.TABLES else "not there yet"
-        rows.append((title[0].upper() + title[1:], about, _command(name), found))
+    """One line for each table: its command, and the verdicts of the reference results."""
+    rows = [
+        (findings.title(name), experiments.declare(name, preset="tiny").title, f"`make {name}`", _verdicts(name))
+        for name in tables.ordered(experiments.TABLES)
+    ]
     return markup.table(("", "what it is about", "command", f"verdicts at `{PRESET}`"), rows)
-
-
-def _command(name: str) -> str:
-    """A table without a notebook is run without one."""
-    if (ROOT / "book" / "notebooks" / f"{name}.ipynb").exists():
-        return f"`make {name}`"
-    return f"`python -m sarlib {name}`" if name in experiments.TABLES else "–"
 
 
 def _verdicts(name: str) -> str:

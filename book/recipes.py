@@ -1,4 +1,4 @@
-"""What the chapter on baselines shows of the training protocols: `sarlib.trainer.recipes` as Markdown."""
+"""Makes the table of the training protocols in the chapter on baselines, from `sarlib.trainer.recipes`."""
 
 from __future__ import annotations
 

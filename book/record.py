@@ -1,4 +1,4 @@
-"""What stands behind an executed notebook: seeds, device, versions, time and commit of the runs whose results it shows."""
+"""Reads what stands behind an executed notebook: seeds, device, versions, time and commit of the runs that it shows."""
 
 from __future__ import annotations
 
@@ -29,22 +29,20 @@ class Record:
 
     def in_words(self) -> str:
         """As the continuation of a sentence."""
-        devices, commits = self._joined(self.devices), self._joined(self.commits)
-        return f", {self.seeds} seeds, trained on {devices}, commit {commits}; executed on {self.executed}"
+        seeds, devices, _, _, day, commits = self.as_row()
+        return f", {seeds} seeds, trained on {devices}, commit {commits}; executed on {day}"
 
     def as_row(self) -> tuple[str, ...]:
         """seeds, device, torch, training time, day, commit: the cells of the status chapter."""
-        joined = (self._joined(values) for values in (self.devices, self.torch))
-        return (str(self.seeds), *joined, _duration(self.seconds), self.executed, self._joined(self.commits))
+        devices, torch, commits = (", ".join(each) or "unknown" for each in (self.devices, self.torch, self.commits))
+        return str(self.seeds), devices, torch, self.minutes, self.executed, commits
 
     @property
     def minutes(self) -> str:
         """The training time of all runs together."""
-        return _duration(self.seconds)
-
-    @staticmethod
-    def _joined(values: tuple[str, ...]) -> str:
-        return ", ".join(values) or "unknown"
+        minutes, seconds = divmod(round(self.seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
 def read_record(executed: NotebookNode, results: Path, *, store: Path) -> Record | None:
@@ -73,9 +71,3 @@ def _commit(provenance: dict[str, Any]) -> str:
     if not provenance["commit"]:
         return "unknown"
     return provenance["commit"][:7] + (" with changes" if provenance["dirty"] else "")
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

@@ -1,5 +1,4 @@
-"""Every table of results below a folder of runs, the reader's own and the committed ones, with the declaration to read it
-by."""
+"""Reads every table of results below a folder of runs, the reader's own and the committed ones, with its declaration."""
 
 from __future__ import annotations
 
@@ -13,21 +12,43 @@ import pandas as pd
 
 from sarlib import experiments, report
 from sarlib.config import ConfigError
+from sarlib.experiments.claims import Contrast
 from sarlib.experiments.declaration import Cell, Experiment
 from sarlib.experiments.results import read_csv
+from sarlib.report.statistics import Interval, mean_interval, paired_values
 from sarlib.run import Run
 from sarlib.runner.store import Store
 
 YOURS, REFERENCE = "yours", "reference"
+MAIN_PRESET = "laptop"  # the one that a notebook's own page shows; other presets with results get a page below it
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """The results of one table at one preset: `whose`, and the declaration with the seeds and the data sets that they have."""
+class Place:
+    """A table at a preset, and whose results of it are meant."""
 
     name: str
     preset: str
     whose: str
+
+    @property
+    def file(self) -> str:
+        """Its page, without ending."""
+        return self.name if self.preset == MAIN_PRESET else f"{self.name}-{self.preset}"
+
+    @property
+    def link(self) -> str:
+        return f"[{self.name}]({self.file})"
+
+    @property
+    def command(self) -> str:
+        return f"make {self.name}" + ("" if self.preset == MAIN_PRESET else f" PRESET={self.preset}")
+
+
+@dataclass(frozen=True, eq=False)
+class Found(Place):
+    """The results of one table at one preset, and the declaration with the seeds and the data sets that they have."""
+
     path: Path
     results: pd.DataFrame
     declared: Experiment  # as it is declared today: the paper's claims are tested on this
@@ -35,30 +56,24 @@ class Found:
     earlier: str = ""  # in what the results are of another declaration than today's
 
     @property
+    def again(self) -> str:
+        """The command that makes these results again."""
+        seeds = self.results["seed"].nunique()
+        own = "" if seeds == experiments.PRESETS[self.preset].seeds else f" SEEDS={seeds}"
+        return self.command + own + (" DATA=folder" if self.declared.real else "")
+
+    @property
     def store(self) -> Path:
         return self.path.parent.parent / "store"
 
-    @property
-    def command(self) -> str:
-        return f"make {self.name}" + ("" if self.preset == "laptop" else f" PRESET={self.preset}")
+    def interval(self, contrast: Contrast, metric: str) -> Interval:
+        """Of a difference, over the seeds that it can be paired by."""
+        return mean_interval(paired_values(self.results, contrast.terms, metric=metric))
 
-    @property
-    def page(self) -> str:
-        return self.name if self.preset == "laptop" else f"{self.name}-{self.preset}"
-
-
-def collect(runs: Path) -> tuple[list[Found], list[str]]:
-    """All that is there, in the order of the tables and with the reader's own before the reference, and what cannot be read."""
-    found, refused = [], []
-    for name in ordered(experiments.TABLES):
-        for whose, folder in ((YOURS, runs), (REFERENCE, runs / "reference")):
-            for path in sorted(folder.glob(f"*/{name}.csv")):
-                if path.parent.name in experiments.PRESETS:
-                    try:
-                        found.append(read(path, whose))
-                    except ConfigError as error:
-                        refused.append(f"{whose} {path.parent.name}/{path.name}: {_from_runs(str(error), runs)}")
-    return found, refused
+    def course(self, key: str) -> pd.DataFrame | None:
+        """epoch, split, metric and value of a run over its training; None where the store lacks it."""
+        path = self.store / key / "metrics.csv"
+        return pd.read_csv(path) if path.exists() else None
 
 
 def telling(everything: Iterable[Found]) -> list[Found]:
@@ -67,8 +82,18 @@ def telling(everything: Iterable[Found]) -> list[Found]:
     return [found for found in everything if found.preset != "tiny" and not found.earlier]
 
 
-def _from_runs(message: str, runs: Path) -> str:
-    return message.replace(f"{runs}/", "")
+def collect(runs: Path, names: tuple[str, ...] = experiments.TABLES) -> tuple[list[Found], list[str]]:
+    """All that is there, in the order of the tables and with the reader's own before the reference, and what cannot be read."""
+    found, refused = [], []
+    for name in ordered(names):
+        for whose, folder in ((YOURS, runs), (REFERENCE, runs / "reference")):
+            for path in sorted(folder.glob(f"*/{name}.csv")):
+                if path.parent.name in experiments.PRESETS:
+                    try:
+                        found.append(read(path, whose))
+                    except ConfigError as error:
+                        refused.append(f"{whose} {path.parent.name}/{path.name}: {str(error).replace(f'{runs}/', '')}")
+    return found, refused
 
 
 def read(path: Path, whose: str) -> Found:

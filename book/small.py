@@ -1,101 +1,69 @@
-"""What the chapter on small machines shows: how far each training went, and whether the loss did anything to its target."""
+"""Makes the chapter on small machines: how far trainings went, whether the loss did anything, and how many seeds it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import findings
-import front
 import markup
-import pandas as pd
 from results import Found
 
-from sarlib.report.statistics import from_baselines, groups, mean_interval, paired_values
-
-#: White noise on 8 x 8 and 14 x 14 tokens: the entropy of maps that show nothing.
-NOISE = {8: 0.387, 14: 0.410}
+from sarlib import report
+from sarlib.experiments.declaration import Cell
+from sarlib.report.statistics import from_baselines, groups, mean_interval, paired_values, seeds_needed
 
 
 def learned(everything: Sequence[Found]) -> str:
-    """Of every data set and table: steps, what the baseline's loss fell to and its floor, and its accuracy."""
-    rows = []
+    """Of every baseline, where it is first shown: steps, what its loss fell to, and its accuracy."""
+    rows, shown = [], set()
     for found in everything:
         for (table, dataset), cells in groups(found.experiment.cells).items():
-            rows += _row(found, table, dataset, cells[0])
+            own = found.results[(found.results["table"] == table) & (found.results["dataset"] == dataset)]
+            own = own[(own["row"] == cells[0].row) & (own["metric"] == "top1")]
+            if len(own) and own["key"].iloc[0] not in shown and cells[0].measurement is None and cells[0].epoch is None:
+                rows.append((dataset, found.link, _steps(cells[0]), _course(found, own["key"]), f"{own['value'].mean():.1f}"))
+                rows[-1] += (own["seed"].nunique(),)
+            shown |= set(own["key"])
     head = ("data set", "table", "optimizer steps", "training loss: first, last", "top-1 of the baseline, %", "seeds")
-    return markup.table(head, dict.fromkeys(rows)) if rows else "No results yet."
-
-
-def _row(found: Found, table: str, dataset: str, cell) -> list[tuple]:
-    own = found.results[(found.results["table"] == table) & (found.results["dataset"] == dataset)]
-    own = own[(own["row"] == cell.row) & (own["metric"] == "top1")]
-    size, recipe = cell.run.data.train_size, cell.run.recipe
-    if own.empty or cell.measurement is not None or cell.epoch is not None:
-        return []
-    steps = f"{-(-size // recipe.batch_size) * recipe.epochs:,}" if size else "–"
-    losses = [_loss(found, key) for key in own["key"]]
-    losses = [each for each in losses if each]
-    course = "–"
-    if losses:
-        course = " → ".join(f"{sum(each[end] for each in losses) / len(losses):.2f}" for end in (0, 1))
-    return [(dataset, f"[{found.name}]({found.page})", steps, course, f"{own['value'].mean():.1f}", own["seed"].nunique())]
-
-
-def _loss(found: Found, key: str) -> tuple[float, float] | None:
-    path = found.store / key / "metrics.csv"
-    if not path.exists():
-        return None
-    course = pd.read_csv(path)
-    course = course[(course["split"] == "train") & (course["metric"] == "loss")]
-    return (float(course["value"].iloc[0]), float(course["value"].iloc[-1])) if len(course) else None
-
-
-def manipulation(everything: Sequence[Found]) -> str:
-    """Whether the loss lowers the entropy: each row with SAR's loss minus the row with the same block without it."""
-    rows = []
-    for found in everything:
-        for (table, dataset), cells in groups(found.experiment.cells).items():
-            block = front._row(cells, "C", regularized=False)
-            for cell in cells:
-                regularizers = tuple(one.name for one in cell.run.regularizers)
-                if (
-                    block
-                    and cell.run.model.variant == "C"
-                    and regularizers == ("spatial_entropy",)
-                    and cell.measurement is None
-                ):
-                    terms = ((1.0, table, cell.row, dataset), (-1.0, table, block.row, dataset))
-                    interval = mean_interval(paired_values(found.results, terms, metric="entropy"))
-                    if interval.n > 1:
-                        verdict = "lower" if interval.high < 0 else "higher" if interval.low > 0 else "no difference shown"
-                        weight = f"{cell.run.regularizers[0].weight:g}"
-                        value = findings.difference(interval, "entropy")
-                        rows.append((dataset, f"[{found.name}]({found.page})", cell.row, weight, value, interval.n, verdict))
-    head = ("data set", "table", "row", "λ", "entropy, with the loss − without, nats", "seeds", "with the loss it is")
-    return markup.table(head, rows) if rows else "No results yet that tell the loss from the block."
-
-
-def spread(everything: Sequence[Found]) -> str:
-    """How many seeds a difference of one point would need: from the spread of the paired differences in top-1."""
-    rows = []
-    for found in everything:
-        if found.name not in ("headline", "table2"):
-            continue
-        for (_, dataset), cells in groups(found.experiment.cells).items():
-            for contrast in from_baselines(cells):
-                values = paired_values(found.results, contrast.terms, metric="top1")
-                if len(values) > 2:
-                    deviation = float(values.std(ddof=1))
-                    rows.append((dataset, contrast.label, f"{deviation:.1f}", seeds_for(deviation)))
-    head = ("data set", "difference", "standard deviation over seeds, points", "seeds for ± 1 point")
     return markup.table(head, rows) if rows else "No results yet."
 
 
-def seeds_for(deviation: float, half_width: float = 1.0) -> int:
-    """The fewest seeds whose 95 % t interval is expected to reach no further than `half_width` to either side."""
-    from scipy import special
+def _steps(cell: Cell) -> str:
+    size, recipe = cell.run.data.train_size, cell.run.recipe
+    return f"{-(-size // recipe.batch_size) * recipe.epochs:,}" if size else "–"
 
-    n = 3
-    while special.stdtrit(n - 1, 0.975) * deviation / n**0.5 > half_width and n < 10_000:
-        n += 1
-    return n
+
+def _course(found: Found, keys: Sequence[str]) -> str:
+    """The training loss after the first epoch and after the last, as means over the runs that the store has."""
+    courses = [course for key in keys if (course := found.course(key)) is not None]
+    losses = [one.loc[(one["split"] == "train") & (one["metric"] == "loss"), "value"] for one in courses]
+    losses = [one for one in losses if len(one)]
+    return " → ".join(f"{sum(one.iloc[end] for one in losses) / len(losses):.2f}" for end in (0, -1)) if losses else "–"
+
+
+def manipulation(everything: Sequence[Found]) -> str:
+    """Whether the loss lowers the entropy: of every table what `report.manipulation` finds, each difference once."""
+    rows: dict[tuple[str, ...], str] = {}
+    for found in everything:
+        for (_, dataset, row), line in report.manipulation(found.results, found.experiment).iterrows():
+            if line["n"] > 1:
+                numbers = (line["entropy"], line["difference in entropy"], line["n"], line["lowers it"])
+                label = findings.weights(f"{row} − {line['without the loss']}")
+                rows.setdefault((dataset, *numbers), f"{found.link}: {label}")
+    lines = [(dataset, what, *numbers) for (dataset, *numbers), what in rows.items()]
+    head = ("data set", "rows", "entropy without the loss → with it, nats", "difference", "seeds", "lower")
+    return markup.table(head, lines) if lines else "No results yet that tell the loss from the block."
+
+
+def spread(everything: Sequence[Found]) -> str:
+    """How many seeds find a difference of one point, by the spread of the paired differences in top-1."""
+    rows = []
+    for found in (found for found in everything if found.name in ("headline", "table2")):
+        for (_, dataset), cells in groups(found.experiment.cells).items():
+            for contrast in from_baselines(cells):
+                values = paired_values(found.results, contrast.terms, metric="top1")
+                interval = mean_interval(values)
+                if interval.n > 2 and not interval.degenerate:
+                    rows.append((dataset, contrast.label, f"{values.std():.1f}", seeds_needed(interval, 1.0)))
+    head = ("data set", "difference", "standard deviation over seeds, points", "seeds that find 1 point")
+    return markup.table(head, rows) if rows else "No results yet."

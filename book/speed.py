@@ -1,4 +1,4 @@
-"""What the chapter on speed shows: the benchmark's reports as Markdown, the reader's before those that came with the code."""
+"""Makes the chapter on speed: the benchmark's reports as Markdown, the reader's before those that came with the code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pandas as pd
 from bench import overhead, report
 
 from sarlib.experiments import claims
+from sarlib.report.judgement import CONTRADICTED, SUPPORTED, UNDECIDED
+from sarlib.report.statistics import Interval
 
 YOURS, REFERENCE = "Your own", "Reference"
 NOT_MEASURED = "Not measured yet: there is no report. `make bench` puts your own here."
@@ -56,7 +58,36 @@ def overheads(outcome: report.Report) -> str:
     for side, over in [(ratio["side"], ratio["over"]) for ratio in ratios]:
         stated = claims.load()["overhead"].stated if (side, over) == (overhead.SAR, overhead.NONE) else ""
         rows.append((side, over, *(_percent(measurement, side, over) for measurement in measured), stated))
-    return f"{report.in_words(shared)} ({' to '.join(map(str, rounds))} rounds):\n\n{markup.table(head, rows)}"
+    settings = f"{report.in_words(shared)} ({' to '.join(map(str, rounds))} rounds):"
+    return "\n\n".join([settings, markup.table(head, rows), _judged(outcome)])
+
+
+def mean_overhead(outcome: report.Report) -> tuple[Interval, str] | None:
+    """What SAR adds to a step in percent, as a mean over the architectures, and the verdict on the claim of section 5.2.
+
+    The claim is read as "no more than that": supported where the interval lies below the paper's figure plus the smallest
+    effect of interest, contradicted where it lies above. It is the interval of a mean of independent measurements. None where
+    nothing was measured.
+    """
+    ratios = [ratio for each in outcome["measurements"] if each["name"] == overhead.NAME for ratio in each["ratios"]]
+    found = [ratio for ratio in ratios if (ratio["side"], ratio["over"]) == (overhead.SAR, overhead.NONE)]
+    if not found:
+        return None
+    mean = 100 * (sum(ratio["value"] for ratio in found) / len(found) - 1)
+    half = 50 * math.hypot(*(ratio["high"] - ratio["low"] for ratio in found)) / len(found)
+    claim = claims.load()["overhead"]
+    most = float(str(claim.value).strip("+ %")) + claim.smallest
+    verdict = SUPPORTED if mean + half < most else CONTRADICTED if mean - half > most else UNDECIDED
+    return Interval(mean=mean, low=mean - half, high=mean + half, n=len(found), p=math.nan), verdict
+
+
+def _judged(outcome: report.Report) -> str:
+    claim, (mean, verdict) = claims.load()["overhead"], mean_overhead(outcome)
+    return (
+        f"SAR over none, the mean over {mean.n} architectures: {mean.mean:+.1f} % [{mean.low:+.1f}, {mean.high:+.1f}]. The "
+        f"paper's {claim.stated} ({claim.where}), read as no more than that up to the smallest effect of interest "
+        f"({claim.smallest:g} {claim.unit}): **{verdict}**."
+    )
 
 
 def _median(measurement: dict[str, Any], side: str) -> str:
@@ -84,8 +115,7 @@ def _section(whose: str, outcome: report.Report) -> str:
             parts += [f"### {name.capitalize()}", _comparison(frame)]
     if outcome["facts"]:
         facts = [
-            (fact["name"], report.in_words(fact["settings"]), f"{fact['value']:.4g} {fact['unit']}")
-            for fact in outcome["facts"]
+            (one["name"], report.in_words(one["settings"]), f"{one['value']:.4g} {one['unit']}") for one in outcome["facts"]
         ]
         parts += ["### Counts and shares", markup.table(("", "settings", "value"), facts)]
     parts += [f"Left out: {reason}." for reason in outcome["skipped"]]

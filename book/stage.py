@@ -1,8 +1,8 @@
-"""Collect what the book is built from: the chapters, and for every source notebook what was really executed of it.
+"""Collects what the book is built from: the chapters, and for every source notebook what was really executed of it.
 
 The reader's own executed notebooks come first, the reference ones stand in for them, and every page says which it shows. A
-notebook that was not executed, whose last run failed, or whose source or results have changed since carries a warning on its
-page and in the status chapter.
+notebook that was not executed, whose last run failed, or whose code or results have changed since carries a warning on its page
+and in the status chapter.
 """
 
 from __future__ import annotations
@@ -28,15 +28,13 @@ import results
 import small
 import speed
 import yaml
-from chapter import MAIN_PRESET, compose
+from chapter import compose
 from execute import NOTEBOOKS, ROOT, digest, failed
 from nbformat import NotebookNode
 from record import Record, read_record
-from results import REFERENCE, YOURS, Found
+from results import MAIN_PRESET, REFERENCE, YOURS, Found, Place
 
 from sarlib import report
-from sarlib.config import ConfigError
-from sarlib.report.judgement import VERDICTS as JUDGED
 
 BOOK = ROOT / "book"
 #: Folders whose files chapters quote, and where these find them.
@@ -47,29 +45,19 @@ NO_MAPS = "No maps of trained networks have been kept: `python book/attention.py
 ADDED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
 
 
-@dataclass(frozen=True)
-class Page:
-    """A notebook at a preset: whose execution is shown (`shown`, a path or None) and the warnings it must carry."""
+@dataclass(frozen=True, eq=False)
+class Page(Place):
+    """A notebook at a preset: which execution is shown (`shown`, a path or None), and the warnings it must carry."""
 
-    name: str
-    preset: str
-    whose: str
     shown: Path | None
     warnings: tuple[str, ...]
-    record: Record | None
-    earlier: str = ""  # in what these results are of another declaration than today's
+    record: Record | None = None
+    found: Found | None = None  # its results, where they can be read
 
     @property
-    def file(self) -> str:
-        return self.name if self.preset == MAIN_PRESET else f"{self.name}-{self.preset}"
-
-    @property
-    def command(self) -> str:
-        return f"make {self.name}" + ("" if self.preset == MAIN_PRESET else f" PRESET={self.preset}")
-
-    def shows(self, found: Found) -> bool:
-        """Whether these are the results of this page."""
-        return (found.name, found.preset, found.whose) == (self.name, self.preset, self.whose)
+    def earlier(self) -> str:
+        """In what these results are of another declaration than today's."""
+        return self.found.earlier if self.found else ""
 
 
 def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS, repository: str | None = None) -> list[Page]:
@@ -91,15 +79,14 @@ def stage(out: Path, *, runs: Path, notebooks: Path = NOTEBOOKS, repository: str
     _vendor_mathjax(out / "_assets" / "mathjax")
 
     everything, refused = results.collect(runs)
-    pages = [page for source in _in_order(notebooks) for page in find_pages(source, runs=runs)]
+    pages = [page for source in _in_order(notebooks) for page in find_pages(source, runs=runs, everything=everything)]
+    (out / "_results").mkdir()
     for page in pages:
-        found = next((one for one in everything if page.shows(one)), None)
-        if found:
-            (out / "_results").mkdir(exist_ok=True)
-            shutil.copy(found.path, out / "_results" / f"{page.file}.csv")
-        nbformat.write(compose(page, notebooks / f"{page.name}.ipynb", found=found, out=out), out / f"{page.file}.ipynb")
-    _write(out / "_toc.yml", _table_of_contents(pages))
-    _write(out / "_config.yml", _configuration(repository))
+        if page.found:
+            shutil.copy(page.found.path, out / "_results" / f"{page.file}.csv")
+        nbformat.write(compose(page, notebooks / f"{page.name}.ipynb", out=out), out / f"{page.file}.ipynb")
+    for name, content in (("_toc.yml", _table_of_contents(pages)), ("_config.yml", _configuration(repository))):
+        (out / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     _chapters(out, runs, pages, everything, refused, repository)
     return pages
 
@@ -108,17 +95,18 @@ def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found],
     """Fill the marks of the chapters that are made from results, and write the data of their interactions."""
     earlier, everything = {found.name for found in everything if found.earlier}, results.telling(everything)
     kept = attention.kept(runs)
-    picture = pictures.explained(kept, out / "_figures" / "explained.png") if kept else ""
-    heads = pictures.heads(kept, out / "_figures" / "heads.png") if kept else ""
-    explained = _drawn("explained", picture, front.caption(kept)) if kept else ""
+    drawn = {"explained": "", "heads": NO_MAPS}
+    for name, draw, what in (("explained", pictures.explained, front.STEPS), ("heads", pictures.heads, front.HEADS)):
+        if kept:
+            path = out / "_figures" / f"{name}.png"
+            drawn[name] = pictures.directive(path, draw(kept, path), front.caption(what, kept))
     interactions.write(out / "_assets", attention=kept, everything=everything)
-    _fill(out / "intro.md", picture=explained, figure=front.figure(everything, out), headline=front.headline(everything),
-          where=front.where(everything, repository=repository), verdicts=front.explained_verdicts(JUDGED))  # fmt: skip
-    _fill(out / "attention.md", attention=_drawn("heads", heads, front.caption(kept)) if kept else NO_MAPS)
-    _fill(
-        out / "claims.md",
-        **claims_page.page(everything, refused, out=out, pages=[page.file for page in pages], earlier=earlier),
-    )
+    _fill(out / "intro.md", picture=drawn["explained"], headline=front.headline(everything),
+          figure=front.figure(everything, out), where=front.where(everything, repository=repository),
+          verdicts=front.explained_verdicts())  # fmt: skip
+    _fill(out / "attention.md", attention=drawn["heads"])
+    judged = claims_page.page(everything, refused, out=out, pages=[page.file for page in pages], earlier=earlier)
+    _fill(out / "claims.md", **judged)
     _fill(out / "small_machine.md", learned=small.learned(everything), manipulation=small.manipulation(everything),
           spread=small.spread(everything), seeds=interactions.as_table(everything))  # fmt: skip
     _fill(out / "departures.md", departures=departures.section(everything, repository=repository))
@@ -138,15 +126,6 @@ def _fill(chapter: Path, **made: str) -> None:
     chapter.write_text(text, encoding="utf-8")
 
 
-def _drawn(name: str, alternative: str, caption: str) -> str:
-    """A figure of this build; it says what an interaction beside it says, where there are no scripts."""
-    return f"```{{figure}} _figures/{name}.png\n:alt: {alternative}\n:class: drawn\n\n{caption}\n```"
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
-
 def _configuration(repository: str) -> dict[str, Any]:
     """`book/_config.yml`; with buttons that open a notebook elsewhere and links to the sources where the address is known."""
     configuration = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
@@ -161,23 +140,24 @@ def _configuration(repository: str) -> dict[str, Any]:
     return configuration
 
 
-def find_pages(source: Path, *, runs: Path) -> list[Page]:
-    """The page of the main preset, executed or not, and one for every other preset at which the notebook was run."""
+def find_pages(source: Path, *, runs: Path, everything: list[Found] | None = None) -> list[Page]:
+    """The page of the main preset, executed or not, and one for every other preset at which the notebook was run.
+
+    `everything`: the results below `runs`, where they have been read.
+    """
+    if everything is None:
+        everything, _ = results.collect(runs, (source.stem,))
     elsewhere = {path.parent.name for folder in (runs, runs / "reference") for path in folder.glob(f"*/{source.stem}.*ipynb")}
     presets = [MAIN_PRESET, *sorted(elsewhere - {MAIN_PRESET})]
-    return [_find_page(source, preset, runs=runs) for preset in presets]
+    return [_find_page(source, preset, runs, everything) for preset in presets]
 
 
-def _find_page(source: Path, preset: str, *, runs: Path) -> Page:
-    mine = runs / preset / source.name
-    candidates = (
-        (YOURS, mine, runs / "store"),
-        (REFERENCE, runs / "reference" / preset / source.name, runs / "reference" / "store"),
-    )
+def _find_page(source: Path, preset: str, runs: Path, everything: list[Found]) -> Page:
     warnings = []
-    if failed(mine).exists():
-        warnings.append(f"The last run failed with {_error(failed(mine))}.")
-    for whose, path, store in candidates:
+    if (unfinished := failed(runs / preset / source.name)).exists():
+        warnings.append(f"The last run failed with {_error(unfinished)}.")
+    for whose, folder in ((YOURS, runs), (REFERENCE, runs / "reference")):
+        path = folder / preset / source.name
         if path.exists():
             executed = nbformat.read(path, 4)
             if not is_whole(executed):
@@ -190,20 +170,13 @@ def _find_page(source: Path, preset: str, *, runs: Path) -> Page:
             if whose == YOURS and has_newer_results(path, executed):
                 written = path.with_suffix(".csv").name
                 warnings.append(f"`{written}` was written anew since, with other results than those on this page.")
-            record = read_record(executed, path.with_suffix(".csv"), store=store)
-            earlier = _earlier(path.with_suffix(".csv"), whose)
-            if earlier:
-                warnings.append(f"These results are {earlier}.")
-            return Page(source.stem, preset, whose, path, tuple(warnings), record, earlier)
-    return Page(source.stem, preset, NOBODY, None, (*warnings, "There are no results yet."), None)
-
-
-def _earlier(path: Path, whose: str) -> str:
-    """In what the results are of another declaration than today's; "" where they are not, or cannot be read."""
-    try:
-        return results.read(path, whose).earlier
-    except ConfigError:
-        return ""
+            record = read_record(executed, path.with_suffix(".csv"), store=folder / "store")
+            place = (source.stem, preset, whose)
+            found = next((one for one in everything if (one.name, one.preset, one.whose) == place), None)
+            if found and found.earlier:
+                warnings.append(f"These results are {found.earlier}.")
+            return Page(*place, path, tuple(warnings), record, found)
+    return Page(source.stem, preset, NOBODY, None, (*warnings, "There are no results yet."))
 
 
 def is_whole(executed: NotebookNode) -> bool:
@@ -213,9 +186,10 @@ def is_whole(executed: NotebookNode) -> bool:
 
 
 def is_stale(executed: NotebookNode, source: NotebookNode) -> bool:
-    """Whether the source is another than the one that was executed."""
+    """Whether the code is another than what was executed; the text of a page is the source's, always."""
     kept = [cell for cell in executed.cells if not ADDED_TAGS & set(cell.metadata.get("tags", []))]
-    return [(cell.cell_type, cell.source) for cell in kept] != [(cell.cell_type, cell.source) for cell in source.cells]
+    before, now = ([cell.source for cell in cells if cell.cell_type == "code"] for cells in (kept, source.cells))
+    return before != now
 
 
 def has_newer_results(path: Path, executed: NotebookNode) -> bool:
@@ -224,10 +198,10 @@ def has_newer_results(path: Path, executed: NotebookNode) -> bool:
     A table that was run again from JupyterLab or by `python -m sarlib` writes its CSV alone. Where the notebook carries no
     digest of what it shows, the files' times tell: a CSV that `make` leaves is as old as its notebook, to a second.
     """
-    results = path.with_suffix(".csv")
+    written = path.with_suffix(".csv")
     if "results" in executed.metadata:
-        return digest(results) != executed.metadata["results"]
-    return results.exists() and results.stat().st_mtime > path.stat().st_mtime + 1
+        return digest(written) != executed.metadata["results"]
+    return written.exists() and written.stat().st_mtime > path.stat().st_mtime + 1
 
 
 def _error(notebook: Path) -> str:
@@ -243,16 +217,15 @@ def status_table(pages: list[Page]) -> str:
     """The status chapter's table, as Markdown."""
     rows = []
     for page in pages:
-        results = f"**{page.whose}**: {' '.join(page.warnings)}" if page.warnings else page.whose
-        record = page.record.as_row() if page.record else ("—",) * 6
-        rows.append((f"[{page.name}]({page.file})", results, page.preset, *record))
+        shown = f"**{page.whose}**: {' '.join(page.warnings)}" if page.warnings else page.whose
+        rows.append((page.link, shown, page.preset, *(page.record.as_row() if page.record else ("—",) * 6)))
     return markup.table(("page", "results", "preset", "seeds", "device", "torch", "training", "executed", "commit"), rows)
 
 
 def _in_order(notebooks: Path) -> list[Path]:
     """Source notebooks in the order of the book: the headline, tables, figures, the appendix, all others."""
-    names = [path.stem for path in sorted(notebooks.glob("*.ipynb"))]
-    return [notebooks / f"{name}.ipynb" for name in results.ordered(tuple(names))]
+    names = tuple(path.stem for path in sorted(notebooks.glob("*.ipynb")))
+    return [notebooks / f"{name}.ipynb" for name in results.ordered(names)]
 
 
 def _table_of_contents(pages: list[Page]) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""What all claims of the book say together: correction for their number, and the mean effect over data sets.
+"""Calculates what all claims of the book say together: correction for their number, and the mean effect over data sets.
 
 holm            p values of many claims, corrected so that the chance of one false decision among all stays 5 % (Holm 1979).
 random_effects  the mean of an effect that differs between data sets, and where that of a new set is expected: DerSimonian and
                 Laird's variance between sets (1986), Hartung and Knapp's interval of the mean (2001), and the prediction
-                interval
-                of Higgins, Thompson and Spiegelhalter (2009).
+                interval of Higgins, Thompson and Spiegelhalter (2009).
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ FEWEST_SETS = 3
 
 @dataclass(frozen=True)
 class Effects:
-    """Over `n` data sets: the mean with its 95 % interval, the standard deviation between sets, and for a new set the
-    interval."""
+    """Over `n` data sets: the mean with its 95 % interval, the standard deviation between sets, and a new set's interval."""
 
     n: int
     mean: float
@@ -35,6 +33,10 @@ class Effects:
     between: float
     new_low: float
     new_high: float
+
+    @property
+    def new(self) -> Interval:
+        return Interval(mean=self.mean, low=self.new_low, high=self.new_high, n=self.n, p=math.nan)
 
 
 def random_effects(intervals: Sequence[Interval]) -> Effects | None:
@@ -68,8 +70,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def p_value(intervals: Sequence[Interval], verdict: str, *, rule: str) -> float:
-    """Two-sided p of the verdict's direction by the rules of `sarlib.report.judgement`, of the likelier one where none is
-    decided.
+    """Two-sided p of the verdict's direction by the rules of `sarlib.report.judgement`, of the likelier one without a verdict.
 
     NaN where a contrast has no interval. Of m contrasts, a conjunction needs the largest p, a choice m times the smallest.
     """

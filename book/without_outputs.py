@@ -1,5 +1,4 @@
-"""A notebook from stdin to stdout without outputs and execution counts, byte for byte as it is committed: a clean filter for
-git.
+"""Copies a notebook from stdin to stdout without outputs and execution counts, as it is committed: a clean filter for git.
 
 `git config filter.outputs.clean "python3 book/without_outputs.py"` turns it on. Needs nothing but Python.
 """

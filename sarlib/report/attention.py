@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import resources
@@ -70,7 +70,11 @@ def heads(experiment: Experiment | None = None, *, store: Store | None = None) -
     """Figure 4: of each image one line a row, and in it softmax(S) of every head over the image: bright where it is large, and
     a line around the tokens above the map's mean. Without a table, of the maps that come with the package, those of a ViT-S/14
     that was fine-tuned for saliency. `ConfigError` where the maps are not in the store."""
-    stored = _stored(experiment, store)
+    return draw_heads(_stored(experiment, store))
+
+
+def draw_heads(stored: Sequence[Maps]) -> Figure:
+    """`heads` of these rows, which are of the same images."""
     images, across = len(stored[0].pictures), stored[0].similarity.shape[1]
     with _grid(images * len(stored), 1 + across) as (whole, grid):
         for image in range(images):
@@ -108,7 +112,11 @@ def blobs(experiment: Experiment | None = None, *, store: Store | None = None, i
     """Figure 2: an image; S of one head; B, what exceeds its mean; the 8-connected components of B with the share P of the
     excess that each of them holds, and -P log P; these add up to the spatial entropy. Of the first row of a table, or, without
     one, of the maps that come with the package. `ConfigError` where the maps are not in the store."""
-    maps = _stored(experiment, store)[0]
+    return draw_blobs(_stored(experiment, store)[0], image=image, head=head)
+
+
+def draw_blobs(maps: Maps, *, image: int, head: int) -> Figure:
+    """`blobs` of one of these maps."""
     similarity = maps.similarity[image, head]
     steps = Blobs.of(similarity)
     numbers = range(1, len(steps.shares) + 1)

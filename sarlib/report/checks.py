@@ -65,8 +65,8 @@ def manipulation(results: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     for (table, dataset), cells in groups([cell for cell in experiment.cells if cell.shows_training]).items():
         by_run = {cell.run: cell for cell in reversed(cells)}
         for cell in cells:
-            than = by_run.get(_without_loss(cell.run), cell)
-            if than is cell:
+            than = by_run.get(_without_loss(cell.run))
+            if than is None or than.run == cell.run:
                 continue
             noise = white_noise(cell.run.grid)
             contrast = difference(cell.row, than.row, table=table, dataset=dataset, metric="entropy")

@@ -1,6 +1,6 @@
 """Headless Chromium through its debugging protocol: opens pages from disk, with every other machine out of reach.
 
-Needs websocket-client, which comes with Jupyter's server.
+Needs websocket-client, of the extra `test`.
 """
 
 from __future__ import annotations

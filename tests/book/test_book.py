@@ -209,6 +209,23 @@ def test_a_failure_is_told_beside_the_results_that_there_are(tmp_path: Path, sou
     assert page.warnings == ("The last run failed with `ZeroDivisionError: division by zero`.",)
 
 
+def test_a_page_without_results_shows_what_is_declared_and_no_empty_section(tmp_path: Path, source: Path) -> None:
+    [page] = stage.find_pages(source, runs=tmp_path)
+    texts = [cell.source for cell in stage.compose(page, source, out=tmp_path).cells if cell.cell_type == "markdown"]
+    assert [text for text in texts if text.startswith("## ")] == ["## How it is done"]
+    assert any("shapes-sketch, 500 images" in text and "ViT + SAR" in text for text in texts)
+
+
+def test_text_that_was_edited_is_shown_above_the_results_that_there_are(tmp_path: Path, source: Path) -> None:
+    write_results(tmp_path / "laptop", tmp_path / "store", executed(source))
+    edited = nbformat.read(source, 4)
+    edited.cells[0].source = "# Another text"
+    nbformat.write(edited, tmp_path / source.name)
+    [page] = stage.find_pages(tmp_path / source.name, runs=tmp_path)
+    assert (page.whose, page.warnings) == (stage.YOURS, ())
+    assert stage.compose(page, tmp_path / source.name).cells[0].source == "# Another text"
+
+
 def test_results_without_records_of_their_runs_are_shown_all_the_same(tmp_path: Path, source: Path) -> None:
     write_results(tmp_path / "laptop", tmp_path / "store", executed(source))
     (tmp_path / "store" / "00ff" / "result.json").unlink()

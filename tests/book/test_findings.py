@@ -3,6 +3,7 @@ the rules of their sources."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -51,6 +52,13 @@ def test_a_changed_csv_changes_what_every_page_says(found: tables.Found, tmp_pat
     assert "contradicted" in after["table"] and 'href="table9.html#table9-verdicts"' in after["table"]
     one, two = (float(re.search(r" = ([-+][\d.]+)", findings.sentences(each)[0])[1]) for each in (found, other))
     assert one - two == pytest.approx(60)
+
+
+def test_the_command_makes_the_same_results_again(found: tables.Found) -> None:
+    """Which have more seeds than the preset."""
+    assert found.results["seed"].nunique() == 8 and not found.declared.real and found.again == "make table9 SEEDS=8"
+    fewer = dataclasses.replace(found, results=found.results[found.results["seed"] < 3])
+    assert fewer.again == "make table9"
 
 
 def test_after_all_seeds_the_slider_is_at_the_verdict(tmp_path: Path) -> None:

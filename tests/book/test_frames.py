@@ -27,6 +27,13 @@ def test_what_all_lines_share_stands_above_and_data_sets_are_headings() -> None:
     assert page.select_one(".scrolls[tabindex='0'] table") and not page.select("style")
 
 
+def test_a_frame_of_data_sets_has_these_as_its_lines() -> None:
+    frame = pd.DataFrame({"dataset": ["one", "two"], "top1": ["1.0", "2.0"]}).set_index("dataset")
+    page = BeautifulSoup(frames.laid_out(frame._repr_html_()), "html.parser")
+    assert [one.text for one in page.select("thead th")] == ["dataset", "top1"]
+    assert [one.text for one in page.select("tbody th[scope=row]")] == ["one", "two"] and not page.select("th.group")
+
+
 def test_sentences_wrap_and_markup_stays_text() -> None:
     frame = FRAME.assign(note="<b> is shown as it is, and this is a sentence", **{"top1 (%)": list("abcd")}).head(2)
     page = BeautifulSoup(frames.laid_out(frame._repr_html_()), "html.parser")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import speed
 
 from sarlib.report.judgement import CONTRADICTED, SUPPORTED, UNDECIDED
 
-ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = ROOT / "runs" / "reference" / "bench"
-sys.path.insert(0, str(ROOT / "book"))
-from overhead import overhead  # noqa: E402  (a script of the book, not a package)
+REFERENCE = Path(__file__).resolve().parents[2] / "runs" / "reference" / "bench"
 
 
-def write(folder: Path, *ratios: tuple[float, float, float]) -> None:
+def outcome(*ratios: tuple[float, float, float]) -> dict[str, Any]:
     measured = [
         {
             "name": "training step with each regulariser",
@@ -28,7 +26,7 @@ def write(folder: Path, *ratios: tuple[float, float, float]) -> None:
         for ratio in ratios
     ]
     other = {"name": "training step", "ratios": [{"side": "SAR", "over": "none", "value": 9.0, "low": 9.0, "high": 9.0}]}
-    (folder / "cpu.json").write_text(json.dumps({"device": "CPU of a test", "measurements": [other, *measured]}))
+    return {"measurements": [other, *measured]}
 
 
 @pytest.mark.parametrize(
@@ -39,21 +37,18 @@ def write(folder: Path, *ratios: tuple[float, float, float]) -> None:
         ([(1.08, 1.07, 1.09), (1.05, 1.04, 1.06)], CONTRADICTED),
     ],
 )
-def test_the_mean_overhead_is_judged_by_its_interval(
-    ratios: list[tuple[float, float, float]], verdict: str, tmp_path: Path
-) -> None:
-    write(tmp_path, *ratios)
-    line = overhead(tmp_path).loc["overhead"]
-    assert (line["verdict"], line["n"], line["judged on"]) == (verdict, len(ratios), "CPU of a test")
+def test_the_mean_overhead_is_judged_by_its_interval(ratios: list[tuple[float, float, float]], verdict: str) -> None:
+    mean, judged = speed.mean_overhead(outcome(*ratios))
+    assert (judged, mean.n) == (verdict, len(ratios))
 
 
-def test_the_interval_is_of_a_mean_of_independent_measurements(tmp_path: Path) -> None:
-    write(tmp_path, (1.06, 1.03, 1.09), (1.02, 0.98, 1.06))
-    line = overhead(tmp_path).loc["overhead"]
-    assert (line["ours"], line["interval"]) == ("+4.0 %", "[+1.5, +6.5]")  # half of the root of 3^2 + 4^2
+def test_the_interval_is_of_a_mean_of_independent_measurements() -> None:
+    mean, _ = speed.mean_overhead(outcome((1.06, 1.03, 1.09), (1.02, 0.98, 1.06)))
+    assert (mean.mean, mean.low, mean.high) == pytest.approx((4.0, 1.5, 6.5))  # half of the root of 3^2 + 4^2
 
 
-def test_the_committed_benchmark_is_judged() -> None:
-    shown = overhead(REFERENCE)
-    assert len(shown) >= 1 and set(shown["n"]) == {4}
-    assert overhead(REFERENCE / "nowhere").empty
+def test_the_committed_benchmark_is_judged_and_shown() -> None:
+    committed = [json.loads(path.read_text(encoding="utf-8")) for path in REFERENCE.glob("*.json")]
+    assert committed and all(speed.mean_overhead(each)[0].n == 4 for each in committed)
+    assert all(f"**{speed.mean_overhead(each)[1]}**" in speed.overheads(each) for each in committed)
+    assert speed.mean_overhead(outcome()) is None

@@ -94,6 +94,15 @@ def test_the_manipulation_check_sets_each_row_beside_the_one_that_lacks_the_loss
     assert "noise" in found["entropy"].iloc[0] and set(found["lowers it"]) == {said}
 
 
+def test_a_row_without_the_loss_is_set_beside_none() -> None:
+    """Even where the same training stands in several rows, as in results of other epochs of it."""
+    table1 = experiments.declare("table1", preset="tiny", seeds=8)
+    again = [dataclasses.replace(cell, row=f"{cell.row} again") for cell in table1.cells]
+    doubled = dataclasses.replace(table1, cells=(*table1.cells, *again))
+    found = report.manipulation(with_entropies(doubled, -0.1), doubled)
+    assert len(found) == 2 * len(report.manipulation(with_entropies(table1, -0.1), table1))
+
+
 def test_white_noise_is_what_an_independent_count_finds() -> None:
     """By scipy's labels and Equation 7 written out, on the same maps."""
     from scipy.ndimage import label

@@ -60,8 +60,7 @@ def differences(results: pd.DataFrame, experiment: Experiment, metric: Metrics =
     """Each cell minus its baseline, paired by seed, for each `metric` (default: what the table leads with) that both have.
 
     Columns table, dataset, row, baseline, metric, n (seeds), and as text difference (mean ± half-width of its 95 % interval)
-    and
-    p (two-sided). `exact`: the numbers mean, low, high and p instead, and every seed's difference as text.
+    and p (two-sided). `exact`: the numbers mean, low, high and p instead, and every seed's difference as text.
     """
     compared = _compared(results, experiment, from_baselines(experiment.cells), metric)
     return compared[["table", "dataset", "row", "baseline", "metric", *_SHOWN[exact]]].rename(columns={"p_text": "p"})

@@ -1,6 +1,5 @@
-"""Every page in a browser, opened from disk with all other machines out of reach: nothing is asked for, nothing is cut off,
-and what
-can be touched can be used from the keyboard."""
+"""Every page in a browser, opened from disk with all other machines out of reach: nothing is asked for, nothing is cut off, and
+what can be touched can be used from the keyboard."""
 
 from __future__ import annotations
 

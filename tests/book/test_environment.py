@@ -70,6 +70,8 @@ def test_lower_bounds_are_what_is_tried_with_them() -> None:
     script = (ROOT / ".ci" / "oldest").read_text()
     assert "--resolution lowest-direct" in script and "pytest" in script
     assert set(re.search(r"-e '\.\[(.*)\]'", script)[1].split(",")) == PROJECT["optional-dependencies"].keys() - {"bench"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("_")}
+    assert folders - {"book", "gpu"} <= set(re.findall(r"tests/(\w+)", script))
     unbounded = [each.name for each in DECLARED if not any(bound.operator == ">=" for bound in each.specifier)]
     assert unbounded == []
 

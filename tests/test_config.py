@@ -166,6 +166,7 @@ def test_unknown_and_missing_fields_raise(smallest_run: Run) -> None:
         (lambda run: Recipe(epochs=0, batch_size=8, lr=1.0), "epochs and batch size must be positive"),
         (lambda run: Recipe(epochs=2, batch_size=8, lr=1.0, evaluations=3), "evaluations must be between 1 and 2"),
         (lambda run: Augmentation(crop="centre"), "unknown crop 'centre'"),
+        (lambda run: Augmentation(crop=None), "unknown crop None"),
         (lambda run: Augmentation(flip=1.5), "flip must be between 0 and 1"),
         (lambda run: Regularizer(name="magic", weight=1.0), "unknown regularizer 'magic'"),
         (lambda run: Regularizer(name="spatial_entropy"), "say name 'none' and weight 0"),

@@ -21,6 +21,6 @@ def require(condition: bool, message: str) -> None:
 
 def require_known(what: str, name: str, known: Collection[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name.lower().replace(" ", ""), known)
+        near = difflib.get_close_matches(str(name).lower().replace(" ", ""), known)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         raise ConfigError(f"unknown {what} {name!r}; choose from {', '.join(known)}{hint}")

@@ -105,8 +105,9 @@ def discover(root: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def read(root: Path, name: str) -> tuple[AnnotatedSplit, AnnotatedSplit]:
+def read(root: Path | None, name: str) -> tuple[AnnotatedSplit, AnnotatedSplit]:
     """The whole training and test set. `ConfigError` names what is missing, or does not fit its image."""
+    require(root is not None, f"the data set {name!r} is not embedded: say DATA=<folder that holds it>")
     base, _, own = name.rpartition("/")
     if own == PETS:
         folder = root / base / "oxford-iiit-pet"

@@ -88,6 +88,8 @@ def test_sets_are_found_here_and_one_folder_further_down_and_are_no_classificati
     assert len(data.load(Data(name=f"{root.name}/voc2012", image_size=8), seed=0, root=root.parent)[1]) == 2
     with pytest.raises(ConfigError, match="'voc2012' is not embedded: say DATA="):
         data.load(Data(name="voc2012", image_size=8), seed=0)
+    with pytest.raises(ConfigError, match="'voc2012' is not embedded: say DATA="):
+        voc.read(None, "voc2012")
     with pytest.raises(ConfigError, match="voc2012 is not below .*: expected .*VOCdevkit/VOC2012/JPEGImages"):
         data.load(Data(name="voc2012", image_size=8), seed=0, root=year)
 

@@ -108,6 +108,19 @@ def test_every_claim_of_the_paper_is_judged_or_has_its_reason(found: tables.Foun
         assert claim.id in judged or claim.claim in made["untestable"], claim.id
 
 
+def test_a_claim_without_results_names_the_table_that_tests_it(tmp_path: Path) -> None:
+    from sarlib import experiments
+    from sarlib.experiments import claims
+
+    tested: dict[str, set[str]] = {}
+    for name in experiments.TABLES:
+        for test in experiments.declare(name, preset="tiny", seeds=1).tests:
+            tested.setdefault(test.claim_id, set()).add(name)
+    said = page([], [], out=tmp_path, pages=[])["untestable"].splitlines()
+    for claim, line in zip(claims.load().values(), said, strict=True):
+        assert claim.claim in line and re.search(r"`make (\w+)`", line)[1] in tested.get(claim.id, {"bench"}), line
+
+
 def test_holms_correction_by_hand() -> None:
     assert synthesis.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
     assert synthesis.holm([0.9, 0.8]) == [1.0, 1.0]

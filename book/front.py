@@ -93,7 +93,7 @@ def where(everything: Sequence[Found], *, repository: str = "") -> str:
 STEPS = (
     "From an image to the entropy of one map, in a trained network. S: how well the key of each patch fits the class token's "
     "query. B: what exceeds the mean of S. B falls into connected components; P is the share of B that each of them holds. Of "
-    "all heads and images the map is shown whose component lies best on an object."
+    "the maps with two to four components the one is shown that lies best on the objects."
 )
 HEADS = "Bright is where the class token looks; a line runs around the patches above a map's mean, whose components count."
 

@@ -30,7 +30,7 @@ def learned(everything: Sequence[Found]) -> str:
 
 def _steps(cell: Cell) -> str:
     size, recipe = cell.run.data.train_size, cell.run.recipe
-    return f"{-(-size // recipe.batch_size) * recipe.epochs:,}" if size else "–"
+    return f"{max(1, size // recipe.batch_size) * recipe.epochs:,}" if size else "–"  # an epoch's rest is dropped
 
 
 def _course(found: Found, keys: Sequence[str]) -> str:

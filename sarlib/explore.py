@@ -41,8 +41,8 @@ def changed(
 ) -> Run:
     """The same run with another length, last block (a row of Table 1c), weight (0: no loss) or regularizer.
 
-    `regularizer` is one of `sarlib.config.REGULARIZERS` or your own, "module:function", a function of S (B, H, h, w). The run
-    is one with its file as it is now: with an edited one it is another run.
+    `regularizer` is one of `sarlib.config.REGULARIZERS` or your own, "module:function", a function of S (B, H, h, w). Its file
+    as it is now is part of the run: with an edited one it is another run.
     """
     recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs, evaluations=1)
     model = dataclasses.replace(run.model, variant=variant or run.model.variant)

@@ -1,7 +1,7 @@
 """The dose: at which weight the loss lowers the entropy of the maps on a small machine, chosen by the entropy alone.
 
-What a weight does adds up over steps and learning rates, of which the paper has 6 to 100 times as many as a laptop. So each
-kind of set is trained on SAR's block without the loss and with five weights of it, on seeds that no other table uses. The
+What a weight does adds up over steps and learning rates, of which the paper has six times as many as a laptop, or more. So
+each kind of set is trained on SAR's block without the loss and with five weights of it, on seeds that no other table uses. The
 matched dose is the smallest weight that lowers the entropy by a quarter; where none does, there is none. What may stand in the
 loss's place is trained at several weights too, of which the harmless ones are known by the training loss (`doses.py`).
 """

@@ -32,7 +32,7 @@ from sarlib.report.statistics import (
 from sarlib.run import Run
 from sarlib.runner.store import Store
 
-#: Of rows that are told apart: twenty looks, as the one number has no factor of the other.
+#: Looks of the rows of a panel, in turn: twenty different ones, as the two numbers have no factor in common.
 COLOURS, MARKS = (INK, BELOW, ACCENT, "#8a6fc4"), "osD^v"
 
 

@@ -47,19 +47,27 @@ def create(regularizer: config.Regularizer, *, dim: int, heads: int, grid: tuple
     return OfField(*FUNCTIONS[regularizer.name])
 
 
+#: The file's digest of each module with somebody's own function, as this process has it.
+_LOADED: dict[str, str] = {}
+
+
 def _imported(regularizer: config.Regularizer) -> Callable[[Tensor], Tensor]:
     """Somebody's own function of S (B, H, h, w), "module:function", importable where the run is trained: as its file is now,
     for a notebook may have edited it since it was first imported, and as it was declared."""
-    module, _, function = regularizer.name.partition(":")
+    (module, _, function), source = regularizer.name.partition(":"), source_of(regularizer.name)
     try:
         loaded = sys.modules.get(module)
-        found = getattr(importlib.reload(loaded) if loaded else importlib.import_module(module), function)
+        if loaded is None:
+            loaded = importlib.import_module(module)
+        elif _LOADED.get(module) != source:
+            loaded = importlib.reload(loaded)
+        _LOADED[module], found = source, getattr(loaded, function)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"the regularizer {regularizer.name!r} cannot be imported ({error}): put {module}.py where Python is started"
         ) from error
     edited = f"{module}.py was edited since the regularizer {regularizer.name!r} was declared: declare the run again"
-    config.require(regularizer.source == source_of(regularizer.name), edited)
+    config.require(regularizer.source == source, edited)
     return found
 
 

@@ -325,7 +325,7 @@ class Measured:
     def read_measured(self, run: Run, measurement: Measurement) -> dict[str, dict] | None:
         if measurement != self.measurement or run.key not in self.maps:
             return None
-        return {"metrics": {}, "arrays": {"maps": self.maps[run.key].round(4).tolist()}}
+        return {"metrics": {}, "arrays": {"attention": self.maps[run.key].round(4).tolist()}}
 
 
 @pytest.fixture

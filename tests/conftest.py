@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from sarlib.run import Run
 from sarlib.runner.store import Store
 
 torch.set_num_threads(1)
+# A suite that was started in the background ignores interruptions, and so would the programs that it starts to interrupt them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Where tests marked `gpu` run. A rehearsal runs them on the CPU, to see that the tests themselves work.
 GPU = torch.device("cpu" if os.environ.get("SAR_REHEARSE") else "cuda")

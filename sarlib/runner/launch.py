@@ -38,13 +38,13 @@ def side_by_side(
     context = multiprocessing.get_context("spawn")
     errors = context.SimpleQueue()
     processes = [context.Process(target=_body, args=(work, each, errors)) for each in arguments]
-    with listening() as request:
+    with listening() as request, _interruptions() as interruptions:
         try:
             with _without_interruption():
                 for process in processes:
                     process.start()
             running, passed_on = {process.sentinel for process in processes}, False
-            while running and not (joined and any(process.exitcode for process in processes)):
+            while running and not interruptions and not (joined and any(process.exitcode for process in processes)):
                 for sentinel in wait(running, timeout=POLL_SECONDS):
                     running.remove(sentinel)
                 if request.number and not passed_on:
@@ -80,6 +80,23 @@ def _body(work: Callable[..., object], arguments: tuple, errors: Any) -> None:
     except (ConfigError, TrainingError, Interrupted) as error:
         errors.put(error)
         sys.exit(1)
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Ctrl-C, however often, is noted in what is yielded and takes effect after the body, which can end its processes first."""
+    noted: list[int] = []
+    earlier = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or earlier is signal.SIG_IGN:
+        yield noted
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -185,7 +185,7 @@ def test_an_interruption_while_workers_start_is_one_line(tmp_path: Path) -> None
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, start_new_session=True, timeout=900)
     lines = [line for line in done.stderr.splitlines() if "images/s" not in line and line.strip()]
     *before, last = lines
-    assert last == "interrupted: 0 of 3 runs are finished; run it again to go on from there"
+    assert last == "interrupted: 0 of 3 runs are finished; run it again to go on from there", done.stderr
     assert all(line.startswith("training: ") for line in before)  # the estimate
     assert done.returncode == 0
 

@@ -23,7 +23,7 @@ FEW = 6
 @functools.lru_cache(maxsize=64)
 def sentences(found: Found) -> tuple[str, ...]:
     """The accuracy of each row beside its baseline, then what happened to the loss's own target; empty without differences."""
-    said, parts = [], dict.fromkeys(cell.table for cell in found.experiment.cells)
+    said, parts = [], dict.fromkeys(cell.table for cell in found.experiment.cells if cell.measurement is None)
     for table in parts:
         cells = [cell for cell in found.experiment.cells if cell.table == table and cell.measurement is None]
         last = max((cell.epoch or 0 for cell in cells), default=0)

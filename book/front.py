@@ -33,7 +33,7 @@ def headline(everything: Sequence[Found]) -> str:
     if not stand_in:
         return missing
     said = [*findings.sentences(stand_in), *(parts(block) if (block := chosen(everything, "table1")) else ())]
-    first = f"{missing} The table `{stand_in.name}` has these, at the preset `{stand_in.preset}`:"
+    first = f"{missing} {findings.title(stand_in.name)} has these, at the preset `{stand_in.preset}`:"
     return "\n".join([first, "", *(f"- {line}" for line in said)])
 
 

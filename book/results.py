@@ -110,7 +110,8 @@ def with_rows_of(results: pd.DataFrame, experiment: Experiment, store: Path) -> 
     declared = {(cell.table, cell.dataset, cell.row): cell for cell in experiment.cells}
     baselines = {(cell.table, cell.row): cell.baseline for cell in experiment.cells}
     cells, firsts = [], {}
-    places = results.drop_duplicates(["table", "dataset", "row"])[["table", "dataset", "row", "key"]]
+    rows = results[~results["table"].isin([cell.table for cell in experiment.floors])]  # which are shown apart
+    places = rows.drop_duplicates(["table", "dataset", "row"])[["table", "dataset", "row", "key"]]
     for table, dataset, row, key in places.itertuples(index=False):
         first = firsts.setdefault((table, dataset), row)
         cell, run = declared.get((table, dataset, row)), _stored(store, key)

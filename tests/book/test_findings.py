@@ -71,6 +71,13 @@ def test_after_all_seeds_the_slider_is_at_the_verdict(tmp_path: Path) -> None:
     assert moved and set(moved) <= set(judged)
 
 
+def test_what_cheap_methods_reach_is_no_part_of_the_table(tmp_path: Path) -> None:
+    staged_book.copy_reference(tmp_path, ("table2",))
+    [found], _ = tables.collect(tmp_path)
+    assert set(found.results["table"]) == {"table2", "table2-floors"}
+    assert {cell.table for cell in found.experiment.cells} == {"table2"}
+
+
 def test_the_first_page_leads_with_the_headline_once_it_is_there(found: tables.Found) -> None:
     missing = front.headline([found])
     assert "has no committed results yet" in missing

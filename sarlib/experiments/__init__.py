@@ -22,8 +22,7 @@ from sarlib.experiments.declaration import Experiment
 from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.settings import Sets
 from sarlib.runner.machine import check
-from sarlib.runner.measure import measure_all
-from sarlib.runner.schedule import execute_all
+from sarlib.runner.measure import train_and_measure
 from sarlib.runner.store import Store
 from sarlib.trainer.distributed import leads
 
@@ -98,10 +97,8 @@ def run(experiment: Experiment, **machine: Any) -> pd.DataFrame:
     from sarlib.experiments.results import tidy, write_csv  # with pandas, a second that --help can do without
 
     store = open_store()
-    where = {"store": store, "root": experiment.data_root, "machine": check(**machine)}
-    # A run whose weights are gone is trained again to be measured: its record is read after that.
-    measured = measure_all(experiment.measurements(), runs=experiment.runs(), **where, title=experiment.name)
-    records = execute_all(experiment.runs(), **where, title=experiment.name)
+    where = {"store": store, "root": experiment.data_root, "machine": check(**machine), "title": experiment.name}
+    records, measured = train_and_measure(experiment.runs(), experiment.measurements(), **where)
     results = tidy(experiment, records, measured, store=store)
     if leads():
         write_csv(results, csv_path(experiment))

@@ -1,4 +1,5 @@
-"""Measurements of finished runs: answered from the store without torch, or taken by `sarlib.measures`."""
+"""Runs and what is measured of them, in one job: answered from the store without torch, or trained, and taken by
+`sarlib.measures`."""
 
 from __future__ import annotations
 
@@ -10,26 +11,36 @@ from sarlib.run import Measurement, Run
 from sarlib.runner.execute import Job, Work
 from sarlib.runner.machine import Machine
 from sarlib.runner.schedule import complete
-from sarlib.runner.store import Store
+from sarlib.runner.store import Record, Store
 
 
-def measure_all(
+def train_and_measure(
+    runs: Iterable[Run],
     pairs: Iterable[tuple[Run, Measurement]],
     *,
     store: Store,
     root: Path | None,
     machine: Machine,
     title: str = "",
-    runs: Iterable[Run] = (),
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """{"metrics": {name: number}, "arrays": {name: nested list}} by the keys of run and measurement, each taken once.
+) -> tuple[dict[str, Record], dict[tuple[str, str], dict[str, Any]]]:
+    """`execute_all` of all runs and `measure_all` of the pairs, in one job: processes that train together join only once.
 
-    Runs are trained where they or their weights are missing, and so are these `runs`, in one go. Errors as from `execute_all`
-    and `sarlib.measures.take`.
+    A run whose weights are gone is trained again to be measured; the record is the one that it has then.
     """
     wanted = {run.key: Work(run) for run in runs}
     for run, measurement in pairs:
         earlier = wanted[run.key].measurements if run.key in wanted else ()
         wanted[run.key] = Work(run, tuple(dict.fromkeys((*earlier, measurement))))
     answers = complete(Job(store, root, machine, tuple(wanted.values()), title))
-    return {(key, own): found for key, (_, measured) in answers.items() for own, found in measured.items()}
+    measured = {(key, own): found for key, (_, each) in answers.items() for own, found in each.items()}
+    return {key: record for key, (record, _) in answers.items()}, measured
+
+
+def measure_all(pairs: Iterable[tuple[Run, Measurement]], **where: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    """{"metrics": {name: number}, "arrays": {name: nested list}} by the keys of run and measurement, each taken once.
+
+    Runs are trained where they or their weights are missing. `where`: store, root, machine and title as of `execute_all`, whose
+    errors, and those of `sarlib.measures.take`, are raised.
+    """
+    _, measured = train_and_measure((), pairs, **where)
+    return measured

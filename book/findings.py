@@ -121,12 +121,12 @@ def meaning(found: Found) -> list[str]:
     drawn = [name for name in datasets if name not in found.experiment.real]
     said = []
     if drawn and real:
-        said.append(f"Photographs: {'; '.join(real)}. Drawn by the code or digits: {'; '.join(drawn)}.")
-        said.append("The verdicts are about the photographs, which are nearer to what the paper claims.")
+        said.append(f"Real images: {'; '.join(real)}. Drawn by the code or digits: {'; '.join(drawn)}.")
+        said.append("The verdicts are about the real images, which are nearer to what the paper claims.")
     elif drawn:
         said.append(f"All images here are drawn by the code or digits ({'; '.join(drawn)}); photographs may answer otherwise.")
     else:
-        said.append(f"All images here are photographs ({'; '.join(real)}).")
+        said.append(f"All images here are real ({'; '.join(real)}).")
     beyond = "{doc}`small_machine` says what that can show of the paper's experiments, and {doc}`claims` has all verdicts."
     return [*said, f"A verdict is about the direction of a difference at this size. {beyond}"]
 

@@ -81,7 +81,7 @@ def where(everything: Sequence[Found], *, repository: str = "") -> str:
     keys = {key for found in everything for key in found.results["key"].unique()}
     said = [f"These pages rest on {len(keys)} trainings: {', '.join(names)}." if keys else "Nothing has been run yet."]
     if keys:
-        said.append(f"Photographs: {', '.join(real) or 'none'}. Drawn by the code, or digits: {', '.join(drawn) or 'none'}.")
+        said.append(f"Real images: {', '.join(real) or 'none'}. Drawn by the code, or digits: {', '.join(drawn) or 'none'}.")
         sizes = ", ".join(dict.fromkeys(found.preset for found in everything))
         said.append(f"Sizes: {sizes}. " + ("" if "paper" in sizes else "Nothing was trained at the paper's own size."))
     own = f" · [this repository]({repository})" if repository else ""

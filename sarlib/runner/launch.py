@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sarlib.config import ConfigError, TrainingError
-from sarlib.trainer.interruption import Interrupted, listening
+from sarlib.trainer.interruption import Interrupted, listening, noting
 
 POLL_SECONDS = 1.0
 RESTARTS = 1000  # of a job at its time limit
@@ -85,16 +85,11 @@ def _body(work: Callable[..., object], arguments: tuple, errors: Any) -> None:
 @contextmanager
 def _interruptions() -> Iterator[list[int]]:
     """Ctrl-C, however often, is noted in what is yielded and takes effect after the body, which can end its processes first."""
-    noted: list[int] = []
-    earlier = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or earlier is signal.SIG_IGN:
-        yield noted
-        return
-    signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    heard, noted = [] if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else [signal.SIGINT], []
     try:
-        yield noted
+        with noting(*heard) as noted:
+            yield noted
     finally:
-        signal.signal(signal.SIGINT, earlier)
         if noted:
             signal.raise_signal(signal.SIGINT)
 

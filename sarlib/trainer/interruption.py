@@ -18,7 +18,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: SIGUSR1 and SIGUSR2 are POSIX only.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
@@ -39,11 +39,16 @@ class Interrupted(Exception):
         return f"stopped by {self.signal}; what is done is saved, and the next start goes on from there"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Request:
-    """Whether to stop: `number` is that of the first signal that came, 0 if none did."""
+    """Whether to stop: the signals that came, in their order."""
 
-    number: int = 0
+    noted: list[int] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """That of the first signal, 0 if none came."""
+        return self.noted[0] if self.noted else 0
 
     @property
     def requested(self) -> bool:
@@ -54,11 +59,28 @@ _outer: Request | None = None  # of the outermost `listening`
 
 
 @contextmanager
-def listening() -> Iterator[Request]:
-    """Within the body, the signals of the protocol do not end the process but are noted in what is yielded.
+def noting(*signals: signal.Signals) -> Iterator[list[int]]:
+    """Within the body these signals do nothing but join the list that is yielded. Handlers are put back at the end.
 
-    Handlers are put back at the end; a `listening` within another shares its request. Python delivers signals to the main
-    thread only: elsewhere nothing is ever requested, and the handlers stay as they are.
+    Python delivers signals to the main thread only: elsewhere nothing is ever noted, and the handlers stay as they are.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    earlier = {number: signal.signal(number, lambda number, frame: noted.append(number)) for number in signals}
+    try:
+        yield noted
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # None: it was not set from Python
+
+
+@contextmanager
+def listening() -> Iterator[Request]:
+    """Within the body, the signals of the protocol do not end the process but are noted in what is yielded (`noting`).
+
+    A `listening` within another shares its request.
     """
     global _outer
     if threading.current_thread() is not threading.main_thread():
@@ -67,15 +89,9 @@ def listening() -> Iterator[Request]:
     if _outer is not None:
         yield _outer
         return
-    request = _outer = Request()
-
-    def note(number: int, frame: object) -> None:
-        request.number = request.number or number
-
-    earlier = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
-        yield request
-    finally:
-        _outer = None
-        for number, handler in earlier.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # None: it was not set from Python
+    with noting(*SIGNALS) as noted:
+        request = _outer = Request(noted)
+        try:
+            yield request
+        finally:
+            _outer = None

@@ -23,9 +23,12 @@ def train_and_measure(
     machine: Machine,
     title: str = "",
 ) -> tuple[dict[str, Record], dict[tuple[str, str], dict[str, Any]]]:
-    """`execute_all` of all runs and `measure_all` of the pairs, in one job: processes that train together join only once.
+    """Records of all `runs` and of those in `pairs`, by key, and what is measured: {"metrics": {name: number}, "arrays": {name:
+    nested list}} by the keys of run and measurement.
 
-    A run whose weights are gone is trained again to be measured; the record is the one that it has then.
+    Each is trained and taken once, in one job: processes that train together join only once. A run whose weights are gone is
+    trained again to be measured; the record is the one that it has then. Errors as from `execute_all` and
+    `sarlib.measures.take`.
     """
     wanted = {run.key: Work(run) for run in runs}
     for run, measurement in pairs:
@@ -34,13 +37,3 @@ def train_and_measure(
     answers = complete(Job(store, root, machine, tuple(wanted.values()), title))
     measured = {(key, own): found for key, (_, each) in answers.items() for own, found in each.items()}
     return {key: record for key, (record, _) in answers.items()}, measured
-
-
-def measure_all(pairs: Iterable[tuple[Run, Measurement]], **where: Any) -> dict[tuple[str, str], dict[str, Any]]:
-    """{"metrics": {name: number}, "arrays": {name: nested list}} by the keys of run and measurement, each taken once.
-
-    Runs are trained where they or their weights are missing. `where`: store, root, machine and title as of `execute_all`, whose
-    errors, and those of `sarlib.measures.take`, are raised.
-    """
-    _, measured = train_and_measure((), pairs, **where)
-    return measured

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from measured import measure_all
 from PIL import Image
 from torch import nn
 from untrained import keep
@@ -21,7 +22,6 @@ from sarlib.measures import shifted, take
 from sarlib.measures.finished import Finished
 from sarlib.run import Measurement, Run
 from sarlib.runner.machine import Machine
-from sarlib.runner.measure import measure_all
 from sarlib.runner.store import Store
 from sarlib.tasks.classification import Classification
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from measured import measure_all
 from untrained import keep
 
 from sarlib import measures
@@ -21,7 +22,6 @@ from sarlib.config import TrainingError
 from sarlib.measures.finished import Finished
 from sarlib.run import Measurement, Run
 from sarlib.runner.machine import Machine
-from sarlib.runner.measure import measure_all
 from sarlib.runner.store import Store
 
 ONE = Machine("cpu", workers=1, threads=1)
@@ -53,7 +53,7 @@ from pathlib import Path
 from sarlib.config import Data
 from sarlib.run import Measurement, Run
 from sarlib.runner import machine
-from sarlib.runner.measure import measure_all
+from sarlib.runner.measure import train_and_measure
 from sarlib.runner.schedule import execute_all
 from sarlib.runner.store import Store
 root, key, measured = sys.argv[1:]
@@ -63,7 +63,7 @@ asked = json.loads(measured)
 measurement = Measurement(**{**asked, "data": Data(**asked["data"])})
 chosen = machine.check(device="auto")
 execute_all([run], store=store, root=None, machine=chosen)
-found = measure_all([(run, measurement)], store=store, root=None, machine=chosen)
+_, found = train_and_measure((), [(run, measurement)], store=store, root=None, machine=chosen)
 heavy = [name for name in ("torch", "timm", "torchvision", "safetensors.torch") if name in sys.modules]
 print(json.dumps({"heavy": heavy, "found": found[run.key, measurement.key]}))
 """

@@ -11,6 +11,7 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from measured import measure_all
 from safetensors.torch import save_file
 
 from sarlib import models
@@ -19,7 +20,6 @@ from sarlib.measures.finished import first_images, similarity
 from sarlib.run import Measurement, Run
 from sarlib.runner import published
 from sarlib.runner.machine import Machine
-from sarlib.runner.measure import measure_all
 from sarlib.runner.schedule import execute_all
 from sarlib.runner.store import Store
 from sarlib.trainer import loop as training

@@ -77,7 +77,7 @@ def where(everything: Sequence[Found], *, repository: str = "") -> str:
     """What was run and what not, and the addresses that are known."""
     names = dict.fromkeys(findings.title(found.name) for found in everything)
     sets = {cell.data: cell.dataset in found.experiment.real for found in everything for cell in found.experiment.cells}
-    real, drawn = ([name for name, photographs in sets.items() if photographs is kind] for kind in (True, False))
+    real, drawn = ([name for name, is_real in sets.items() if is_real is kind] for kind in (True, False))
     keys = {key for found in everything for key in found.results["key"].unique()}
     said = [f"These pages rest on {len(keys)} trainings: {', '.join(names)}." if keys else "Nothing has been run yet."]
     if keys:

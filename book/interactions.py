@@ -16,8 +16,8 @@ from sarlib.report.judgement import FEWEST_SEEDS, UNTESTABLE, decisive, judge
 from sarlib.report.statistics import paired_values
 
 
-def write(folder: Path, *, attention: dict[str, Any] | None, everything: Sequence[Found]) -> None:
-    for name, content in (("attention", attention), ("seeds", seeds(everything))):
+def write(folder: Path, *, attention: dict[str, Any] | None, seeds: dict[str, Any] | None) -> None:
+    for name, content in (("attention", attention), ("seeds", seeds)):
         text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         (folder / f"{name}-data.js").write_text(f"window.SAR_{name.upper()} = {text};\n", encoding="utf-8")
 
@@ -55,9 +55,9 @@ def _claim(test: ClaimTest, found: Found, known: Sequence[int]) -> dict[str, Any
     return {"id": test.claim_id, "name": name, "claim": test.claim.claim, "contrasts": contrasts, "after": after}
 
 
-def as_table(everything: Sequence[Found]) -> str:
-    """The slider without moving it: the verdict of each claim after three seeds and after each further one."""
-    found = seeds(everything)
+def as_table(found: dict[str, Any] | None) -> str:
+    """The slider without moving it, from what `seeds` found: the verdict of each claim after three seeds and after each further
+    one."""
     if not found or not found["claims"]:
         return "There are no results yet with more seeds than three."
     counts = [found["fewest"] + step for step in range(len(found["claims"][0]["after"]))]

@@ -100,7 +100,8 @@ def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found],
         if kept:
             path = out / "_figures" / f"{name}.png"
             drawn[name] = pictures.directive(path, draw(kept, path), front.caption(what, kept))
-    interactions.write(out / "_assets", attention=kept, everything=everything)
+    moved = interactions.seeds(everything)
+    interactions.write(out / "_assets", attention=kept, seeds=moved)
     _fill(out / "intro.md", picture=drawn["explained"], headline=front.headline(everything),
           figure=front.figure(everything, out), where=front.where(everything, repository=repository),
           verdicts=front.explained_verdicts())  # fmt: skip
@@ -108,7 +109,7 @@ def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found],
     judged = claims_page.page(everything, refused, out=out, pages=[page.file for page in pages], earlier=earlier)
     _fill(out / "claims.md", **judged)
     _fill(out / "small_machine.md", learned=small.learned(everything), manipulation=small.manipulation(everything),
-          spread=small.spread(everything), seeds=interactions.as_table(everything))  # fmt: skip
+          spread=small.spread(everything), seeds=interactions.as_table(moved))  # fmt: skip
     _fill(out / "departures.md", departures=departures.section(everything, repository=repository))
     _fill(out / "api.md", api=api.section())
     _fill(out / "status.md", status=status_table(pages))

@@ -84,8 +84,8 @@ def _act(*, table: str, action: str, **options: Any) -> None:
     experiment = experiments.declare(table, **options)
     check(**machine)
     experiments.open_store().require_writable()
-    if experiment.data_root is not None and action in ("check", "run") and leads():
-        print(data.summary(experiment.data_root), file=sys.stdout if action == "check" else sys.stderr)
+    if experiment.found and action in ("check", "run") and leads():
+        print(data.summary(experiment.found), file=sys.stdout if action == "check" else sys.stderr)
     if action == "keep-as-reference":
         experiments.keep_as_reference(experiment)
         print(f"kept as reference: {experiments.reference_path(experiment)}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sarlib.config import ConfigError, Data, require
 from sarlib.data import cache, clips, folders, voc
-from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover, summary
+from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover
 
 if TYPE_CHECKING:
     from sarlib.data.images import Images
@@ -18,13 +21,22 @@ __all__ = [
     "EMBEDDED",
     "IN_FOLDERS",
     "SHAPES",
+    "Inspected",
     "discover",
-    "fingerprint",
     "inspect",
     "load",
     "summary",
-    "with_masks",
 ]
+
+
+class Inspected(NamedTuple):
+    """What a set below the data folder holds."""
+
+    train: int  # images
+    test: int
+    fingerprint: str  # `Data.fingerprint`: a digest of all of it
+    classes: int = 0
+    ignored: tuple[str, ...] = ()  # names of the files beside the images
 
 
 def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Images]:
@@ -62,26 +74,26 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     return train, cache.decoded_if_small(test, spec.image_size)
 
 
-def with_masks(root: Path | None) -> tuple[str, ...]:
-    """Names of the sets below `root` of which every image has object masks (see `sarlib.data.voc`)."""
-    found = () if root is None else voc.discover(root)
-    return tuple(name for name in found if name.rpartition("/")[2] in voc.WITH_MASKS)
-
-
 def is_embedded(name: str) -> bool:
     """Whether the images of a set are part of this package, with cues in conflict or without."""
     return name.removesuffix(CONFLICT) in EMBEDDED
 
 
-def fingerprint(name: str, *, root: Path | None = None) -> str:
-    """`Data.fingerprint` of a set: "" for an embedded one, else a digest of what lies below `root`. Raises as `load` does."""
-    return "" if is_embedded(name) else cache.digest(*_whole(name, root))
-
-
-def inspect(name: str, *, root: Path) -> tuple[int, int, str]:
-    """Number of training and of test images, and the fingerprint, of a set below `root`. Raises as `load` does."""
+def inspect(name: str, *, root: Path | None) -> Inspected:
+    """What the set `name` below `root` holds. Raises as `load` does."""
     train, test = _whole(name, root)
-    return len(train), len(test), cache.digest(train, test)
+    return Inspected(len(train), len(test), cache.digest(train, test), len(train.classes), (*train.ignored, *test.ignored))
+
+
+def summary(found: Mapping[str, Inspected]) -> str:
+    """One line: sets by name, their classes and images, and how many files beside these are ignored."""
+    lines = []
+    for name, each in sorted(found.items()):
+        endings = Counter(os.path.splitext(file)[1].lower() or "without ending" for file in each.ignored)
+        ignored = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items())) or "none"
+        counts = f"{each.classes} classes, {each.train} training and {each.test} test images"
+        lines.append(f"{name}: {counts}, files ignored: {ignored}")
+    return "; ".join(lines)
 
 
 def _whole(name: str, root: Path | None) -> tuple[folders.Split, folders.Split]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -77,39 +76,33 @@ def expected_layout(name: str) -> str:
 
 
 def discover(root: Path) -> tuple[str, ...]:
-    """Names of the ImageFolder sets in the folder `root`, sorted; `root` may also be one such tree itself.
+    """Names of the image sets in the folder `root`, sorted: ImageFolder trees, of which `root` may be one itself, and what lies
+    there as torchvision or DomainNet's authors lay it out.
 
     `ConfigError` for a folder without any image set, and for names that a table cannot have.
     """
-    names, reserved = trees(root), ", ".join(EMBEDDED)
+    names, reserved = tuple(sorted({*trees(root), *_laid_out(root)})), ", ".join(EMBEDDED)
     for name in names:
         sayable = ";" not in name and name.isprintable() and name not in EMBEDDED
         require(sayable, f"rename the image set {name!a} in {root}: names are UTF-8, without ';', and not {reserved}")
-    others = [layout.split("/")[1] for layout in TORCHVISION.values()]
-    others += [f"{base}{name}_train.txt" for name in DOMAINNET for base in ("", "domainnet/")]
     devkits = [*root.glob("VOCdevkit"), *root.glob("*/VOCdevkit")]  # sets with objects, see `sarlib.data.voc`
-    nothing = not names and not devkits and not any((root / other).exists() for other in others)
-    require(not nothing, f"no image set in {root}, which holds {_holds(root)}: expected {expected_layout('<set>')}")
+    require(names or devkits, f"no image set in {root}, which holds {_holds(root)}: expected {expected_layout('<set>')}")
     return names
 
 
 def trees(root: Path) -> tuple[str, ...]:
-    """As `discover`, whatever the names are, and if there are none."""
+    """The ImageFolder trees alone, whatever their names are, and if there are none."""
     require(root.is_dir(), f"the data folder {root} does not exist: say DATA=<folder that holds the image sets>")
     names = {"imagenette" if name == IMAGENETTE else name for name in next(_walk(root))[1] if _splits(root / name)}
     return tuple(sorted(names | ({root.resolve().name} if _splits(root) else set())))
 
 
-def summary(root: Path) -> str:
-    """One line: the sets that `discover` finds, their classes and images, and the files that are ignored. Raises as `read`."""
-    found = []
-    for name in discover(root):
-        train, test = read(root, name)
-        endings = Counter(os.path.splitext(file)[1].lower() or "without ending" for file in (*train.ignored, *test.ignored))
-        ignored = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items())) or "none"
-        counts = f"{len(train.classes)} classes, {len(train)} training and {len(test)} test images"
-        found.append(f"{name}: {counts}, files ignored: {ignored}")
-    return "; ".join(found) or f"no ImageFolder tree in {root}"
+def _laid_out(root: Path) -> set[str]:
+    """Names of the sets that lie there in torchvision's layout, whose folder is no tree, and of domains with their lists."""
+    folders = {name: root / layout.split("/")[1] for name, layout in TORCHVISION.items()}
+    lists = {name: base / f"{name}_train.txt" for name in DOMAINNET for base in (root, root / "domainnet")}
+    there = {name for name, folder in folders.items() if folder.is_dir() and _splits(folder) is None}
+    return there | {name for name, file in lists.items() if file.is_file()}
 
 
 def read(root: Path, name: str) -> tuple[Split, Split] | None:

@@ -94,7 +94,7 @@ def known(name: str) -> bool:
 
 
 def discover(root: Path) -> tuple[str, ...]:
-    """Names of the sets with objects in the folder `root` and in the folders therein: those whose lists are there."""
+    """Names of the sets with objects in the folder `root` and in the folders therein, sorted: those whose lists are there."""
     found = []
     for base in ("", *(f"{name}/" for name in next(_walk(root))[1])):
         for name, (kind, train, test) in SETS.items():
@@ -102,7 +102,7 @@ def discover(root: Path) -> tuple[str, ...]:
                 found.append(base + name)
         if (root / base / "oxford-iiit-pet" / "annotations" / "trimaps").is_dir():
             found.append(base + PETS)
-    return tuple(found)
+    return tuple(sorted(found))
 
 
 def read(root: Path | None, name: str) -> tuple[AnnotatedSplit, AnnotatedSplit]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -17,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sarlib.config import require, require_known
-from sarlib.data import is_embedded
 from sarlib.experiments.declaration import Experiment
 from sarlib.experiments.presets import PRESETS
-from sarlib.experiments.settings import Sets
+from sarlib.experiments.settings import Sets, recorded
 from sarlib.runner.machine import check
 from sarlib.runner.measure import train_and_measure
 from sarlib.runner.store import Store
@@ -69,20 +67,14 @@ def declare(
 def _declared(name: str, sets: Sets, *, seeds: int) -> Experiment:
     table = importlib.import_module(f"sarlib.experiments.{name}").declare(sets)
     chosen = tuple(range(table.first_seed, table.first_seed + seeds))
-    return Experiment(name=name, preset=sets.preset.name, seeds=chosen, data_root=sets.root, **vars(table))
+    found = {} if sets.root is None else sets.known
+    return Experiment(name=name, preset=sets.preset.name, seeds=chosen, data_root=sets.root, found=found, **vars(table))
 
 
 def declare_again(name: str, results: pd.DataFrame, *, preset: str, store: Store) -> Experiment:
     """The table as it is declared today on the data sets and seeds of tidy `results`, whose images need not be there: what a
     declaration must know of real sets is in the records of their runs in the `store`."""
-    known: dict[str, tuple[int, int, str]] = {}
-    for key in results["key"].unique():
-        if (config := store.root / key / "config.json").exists():
-            data = json.loads(config.read_text())["data"]
-            if not is_embedded(data["name"]):
-                size = max(data["train_size"] or 0, *known.get(data["name"], (0,))[:1])
-                tested = 1 + (data["test_size"] or -1)  # fewer are only taken of sets with more
-                known[data["name"]] = size, tested, data["fingerprint"]
+    known = recorded(results["key"].unique(), store)
     experiment = _declared(name, Sets(PRESETS[preset], None, known), seeds=1)
     there = {cell.dataset for cell in experiment.cells}.intersection(results["dataset"])
     experiment = experiment.only(there) if there else experiment

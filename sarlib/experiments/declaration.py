@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sarlib.config import Data, Model, Recipe, Regularizer, require
-from sarlib.data import is_embedded
+from sarlib.data import Inspected, is_embedded
 from sarlib.experiments.claims import MATCHED, ClaimTest, Contrast
 from sarlib.run import Measurement, Run
 from sarlib.tasks.metrics import MAIN_METRICS
@@ -177,6 +177,7 @@ class Experiment(Table):
     preset: str
     seeds: tuple[int, ...]
     data_root: Path | None = None
+    found: Mapping[str, Inspected] = field(default_factory=dict, compare=False)  # by name, what its sets below that hold
 
     def runs(self) -> Iterator[Run]:
         """Every run of the table, after those that it starts from. Cells may share runs; the store trains a shared one once."""

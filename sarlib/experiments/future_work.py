@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from sarlib import data as datasets
 from sarlib.config import Data
 from sarlib.data.clips import DAVIS
 from sarlib.experiments.claims import Contrast, difference
@@ -78,9 +77,9 @@ def _video(setting: Setting, *, weight: float) -> list[Cell]:
 
 def _davis(sets: Sets, settings: list[Setting]) -> list[Cell]:
     """Measured at the size that a network was trained with."""
-    if sets.root is None or not (sets.root / DAVIS).is_dir():
+    if not (sets.root / DAVIS).is_dir() if sets.root else DAVIS not in sets.known:
         return []
-    fingerprint, frames = datasets.fingerprint(DAVIS, root=sets.root), sets.preset.clips.data.frames
+    fingerprint, frames = sets.fingerprint(DAVIS), sets.preset.clips.data.frames
     cells = []
     for each in settings:
         data = Data(name=DAVIS, image_size=each.baseline.data.image_size, fingerprint=fingerprint, frames=frames)

@@ -51,6 +51,9 @@ def _rows(parent: Setting, child: Setting) -> dict[str, Run]:
 
 
 def _several(sets: Sets, child: Setting) -> bool:
-    """Whether images of the set show different classes. (Where all show the same one, every guess is right.)"""
+    """Whether images of the set show different classes. (Where all show the same one, every guess is right.) So do those that
+    were trained on."""
     name = child.baseline.data.name
-    return is_embedded(name) or len({label for one in voc.read(sets.root, name)[0].annotations for label in one.labels}) > 1
+    if is_embedded(name) or sets.root is None:
+        return True
+    return len({label for one in voc.read(sets.root, name)[0].annotations for label in one.labels}) > 1

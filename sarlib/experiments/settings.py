@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sarlib import data as datasets
 from sarlib.config import Augmentation, Data
+from sarlib.data import Inspected, clips, voc
 from sarlib.experiments import doses
 from sarlib.experiments.declaration import Setting
 from sarlib.experiments.presets import Preset, Training
 from sarlib.run import Run
 from sarlib.runner import published
+from sarlib.runner.store import Store
 
 #: Images of these sets are this small: a larger model input would only be an enlargement.
 NATIVE_SIZE = {"cifar10": 32, "cifar100": 32}
@@ -22,12 +25,21 @@ NATIVE_SIZE = {"cifar10": 32, "cifar100": 32}
 
 @dataclass(frozen=True)
 class Sets:
-    """The data sets of a preset, and those below the folder `root`, if there is one, or those that are `known`."""
+    """The data sets of a preset, and those below the folder `root`; without one those that are `known`, as by `recorded`."""
 
     preset: Preset
     root: Path | None
-    #: Of sets whose images are not there: as `data.inspect` would give it, by name.
-    known: Mapping[str, tuple[int, int, str]] = field(default_factory=dict)
+    known: dict[str, Inspected] = field(default_factory=dict)  # and, of those below `root`, what has been inspected
+
+    def inspect(self, name: str) -> Inspected:
+        """What a set holds that is not embedded; of each set the images are listed once. `ConfigError` if it is absent."""
+        if name not in self.known:
+            self.known[name] = datasets.inspect(name, root=self.root)
+        return self.known[name]
+
+    def fingerprint(self, name: str) -> str:
+        """`Data.fingerprint` of any set."""
+        return "" if datasets.is_embedded(name) else self.inspect(name).fingerprint
 
     def setting(self, chosen: Training) -> Setting:
         """The baseline's run on the set, and SAR's loss and DRLoc for it.
@@ -41,8 +53,7 @@ class Sets:
         if chosen.warmup_epochs is not None:
             recipe = dataclasses.replace(recipe, warmup_epochs=chosen.warmup_epochs)
             losses = {name: dataclasses.replace(loss, warmup_epochs=chosen.warmup_epochs) for name, loss in losses.items()}
-        *_, known = self.known.get(data.name, ("",))
-        fingerprint = data.fingerprint or known or datasets.fingerprint(data.name, root=self.root)
+        fingerprint = data.fingerprint or self.fingerprint(data.name)
         baseline = Run(
             data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=preset.test_crop, crop_from=preset.crop_from),
             model=dataclasses.replace(
@@ -63,14 +74,21 @@ class Sets:
     def real(self) -> list[list[Setting]]:
         """For every set below `root`, in alphabetical order, a setting for each of the preset's subsets that it can fill, the
         smallest first; for a set smaller than all of them, one for all of it. Empty at presets whose data are all real."""
-        if self.preset.real is None or not (self.known or self.root):
+        if self.preset.real is None:
             return []
-        names = sorted(self.known) or datasets.discover(self.root)
+        known = [name for name in sorted(self.known) if not (voc.known(name) or name in clips.LAYOUTS)]
+        names = datasets.discover(self.root) if self.root else known
         return [[self.setting(subset) for subset in self._subsets(name)] for name in names]
+
+    def with_objects(self) -> tuple[str, ...]:
+        """Names of the sets below `root` whose images have boxes or masks; empty at presets whose data are all real."""
+        if self.preset.real is None:
+            return ()
+        return voc.discover(self.root) if self.root else tuple(filter(voc.known, sorted(self.known)))
 
     def _subsets(self, name: str) -> list[Training]:
         real = self.preset.real
-        available, tested, fingerprint = self.known.get(name) or datasets.inspect(name, root=self.root)
+        available, tested, fingerprint, *_ = self.inspect(name)
         test_size = None if real.test_images is None or real.test_images >= tested else real.test_images
         # The smallest input not below the images' own size, with patches of a power of two, which every architecture can take.
         patch = 2 ** math.ceil(math.log2(NATIVE_SIZE.get(name, real.pixels) / real.tokens))
@@ -80,6 +98,33 @@ class Sets:
             Training(data=dataclasses.replace(data, train_size=size), patch_size=patch, epochs=epochs, warmup_epochs=warmup)
             for size, epochs, warmup in fitting
         ]
+
+
+def recorded(keys: Iterable[str], store: Store) -> dict[str, Inspected]:
+    """Of the real sets that these runs were trained and measured on, and those that they start from: what their records in the
+    `store` tell a declaration, the images gone or not."""
+    known: dict[str, Inspected] = {}
+    for key in keys:
+        folder = store.root / key
+        if not (folder / "config.json").exists():
+            continue
+        run = Run.from_dict(json.loads((folder / "config.json").read_text()))
+        for each, place in ((run, folder), *((parent, store.folder(parent)) for parent in run.lineage()[:-1])):
+            result = place / "result.json"
+            seen = json.loads(result.read_text())["provenance"].get("images") if result.exists() else None
+            _note(known, each.data, *(seen or (0, 0)))
+        for file in folder.glob("measured/*.json"):
+            data = Data(**json.loads(file.read_text())["measurement"]["data"])
+            _note(known, dataclasses.replace(data, train_size=None, test_size=None))  # which may be a part of it, or all
+    return known
+
+
+def _note(known: dict[str, Inspected], data: Data, train: int = 0, test: int = 0) -> None:
+    """A set has at least as many images as were taken of it, and more test images where some of them were chosen."""
+    if not datasets.is_embedded(data.name):
+        before = known.get(data.name, Inspected(0, 0, data.fingerprint))
+        test = test if data.test_size is None else data.test_size + 1
+        known[data.name] = Inspected(max(before.train, data.train_size or train), max(before.test, test), data.fingerprint)
 
 
 def _of_clips(augmentation: Augmentation) -> Augmentation:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 
-from sarlib import data as datasets
 from sarlib.config import Data, require
+from sarlib.data import voc
 from sarlib.experiments.claims import ClaimTest, Contrast, differences
 from sarlib.experiments.declaration import Cell, Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
@@ -23,7 +23,7 @@ def declare(sets: Sets) -> Table:
     photographs with masks below DATA. The images that are measured on are the same for every run and seed."""
     first, *real = settings(sets)
     seen = [(first, _identified(data, sets), data.name) for data in sets.preset.with_masks]
-    for name in datasets.with_masks(sets.root) if sets.preset.real else ():
+    for name in (name for name in sets.with_objects() if name.rpartition("/")[2] in voc.WITH_MASKS):
         setting = next((each for each in real if each.baseline.data.name == PHOTOGRAPHS), None)
         lacking = f"{name} is shown to networks that were trained on {PHOTOGRAPHS}, which is not below {sets.root}"
         require(setting is not None, lacking)
@@ -49,7 +49,7 @@ def _cells(sets: Sets, setting: Setting, data: Data, label: str) -> list[Cell]:
 
 
 def _identified(data: Data, sets: Sets) -> Data:
-    return dataclasses.replace(data, fingerprint=datasets.fingerprint(data.name, root=sets.root))
+    return dataclasses.replace(data, fingerprint=sets.fingerprint(data.name))
 
 
 def _larger(run: Run) -> int:

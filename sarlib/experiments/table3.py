@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from sarlib import data as datasets
 from sarlib.experiments.claims import ClaimTest, Contrast, difference
 from sarlib.experiments.declaration import Setting, Table, trained
 from sarlib.experiments.settings import Sets
@@ -52,7 +51,7 @@ def declare(sets: Sets) -> Table:
 def _share(sets: Sets, whole: Setting, share: int) -> Setting:
     """The setting on `share` per cent of its images; all of them are the same run as in other tables."""
     data = whole.baseline.data
-    images = data.train_size or datasets.inspect(data.name, root=sets.root)[0]
+    images = data.train_size or sets.inspect(data.name).train
     size = round(images * share / 100)
     smaller = whole if share == 100 else whole.with_parts(data=dataclasses.replace(data, train_size=size))
     if sets.preset.same_steps:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from sarlib import data as datasets
 from sarlib.data import voc
 from sarlib.experiments import table4
 from sarlib.experiments.claims import ClaimTest, Contrast, difference, differences
@@ -82,7 +81,7 @@ def _protocols(sets: Sets, child: Setting) -> list[Setting]:
     if not named + same:
         return [child]
     found = f"{len({*named, *same})} test images ({len(named)} by name, {len(same)} by content)"
-    mark = datasets.fingerprint(own.name + voc.LITERAL, root=sets.root)
+    mark = sets.fingerprint(own.name + voc.LITERAL)
     literal = child.with_parts(data=dataclasses.replace(own, name=own.name + voc.LITERAL, fingerprint=mark))
     return [
         dataclasses.replace(child, dataset=f"{child.dataset}, without {found}"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from sarlib import data as datasets
 from sarlib.config import Data
 from sarlib.data import CONFLICT, SHAPES, released
 from sarlib.experiments import table4
@@ -53,7 +52,10 @@ def _test_set(sets: Sets, setting: Setting, other: Data | None) -> Data:
     """The run's own test images, of each class equally many, at most as many as the preset looks at; or the released set that
     it names instead, with its fingerprint. `ConfigError` if that is not there."""
     if other is not None:
-        return dataclasses.replace(other, fingerprint=released.fingerprint(other.name, root=sets.root))
+        known = sets.known.get(other.name)
+        return dataclasses.replace(
+            other, fingerprint=known.fingerprint if known else released.fingerprint(other.name, root=sets.root)
+        )
     data, most = setting.baseline.data, sets.preset.shifted_images
-    tested = data.test_size or (sets.known.get(data.name) or datasets.inspect(data.name, root=sets.root))[1] or most
+    tested = data.test_size or sets.inspect(data.name).test or most
     return dataclasses.replace(data, test_size=min(most or tested, tested))

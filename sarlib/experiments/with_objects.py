@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 
-from sarlib import data as datasets
 from sarlib.config import Data, require
-from sarlib.data import voc
 from sarlib.experiments import table4
 from sarlib.experiments.declaration import Setting
 from sarlib.experiments.presets import Training
@@ -38,7 +36,7 @@ def settings(
 def _there(sets: Sets, wanted: tuple[str, ...]) -> list[str]:
     """For every folder at or below DATA the first of the `wanted` sets that is there."""
     found: dict[str, list[str]] = defaultdict(list)
-    for name in () if sets.root is None or sets.preset.real is None else voc.discover(sets.root):
+    for name in sets.with_objects():
         place, slash, own = name.rpartition("/")
         found[place + slash].append(own)
     chosen = {place: next((each for each in wanted if each in own), None) for place, own in found.items()}
@@ -46,7 +44,7 @@ def _there(sets: Sets, wanted: tuple[str, ...]) -> list[str]:
 
 
 def _as_long(sets: Sets, training: Training, name: str, parent: Setting, larger: int) -> Setting:
-    available, _, fingerprint = datasets.inspect(name, root=sets.root)
+    available, _, fingerprint, *_ = sets.inspect(name)
     run = parent.baseline
     data = Data(name=name, image_size=larger * run.data.image_size, fingerprint=fingerprint)
     own = dataclasses.replace(training, data=data, label=f"{name}, {available} images", patch_size=run.model.patch_size)

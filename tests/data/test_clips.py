@@ -133,10 +133,10 @@ def test_sequences_are_cut_into_clips_with_a_mask_in_every_frame(davis: Path) ->
         for frame in range(3):
             left = 2 * (first + frame)  # squashed: half as wide
             assert clips.boxes[clip, frame].tolist() == [left, 5, left + 4, 15]
-    whole = data.fingerprint("davis2016-val", root=davis)
+    whole = data.inspect("davis2016-val", root=davis).fingerprint
     assert len(whole) == 16 and load(Data(**{**vars(spec), "fingerprint": whole}), seed=0, root=davis)
     (davis / "davis2016-val/JPEGImages/cow/00004.jpg").unlink()
-    assert data.fingerprint("davis2016-val", root=davis) != whole
+    assert data.inspect("davis2016-val", root=davis).fingerprint != whole
 
 
 def test_what_is_missing_is_named(davis: Path) -> None:
@@ -187,7 +187,7 @@ class Decoder:
 def test_videos_are_sampled_evenly_in_the_order_of_the_lists(ucf101: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", types.SimpleNamespace(VideoDecoder=Decoder))
-    spec = Data(name="ucf101", image_size=8, frames=2, fingerprint=data.fingerprint("ucf101", root=ucf101))
+    spec = Data(name="ucf101", image_size=8, frames=2, fingerprint=data.inspect("ucf101", root=ucf101).fingerprint)
     train, test = load(spec, seed=0, root=ucf101)
     assert train.classes == ("Archery", "Biking")
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 0], [1, 0])

@@ -15,7 +15,7 @@ from torchvision import datasets
 
 from sarlib import data
 from sarlib.config import Augmentation, ConfigError, Data
-from sarlib.data import cache, discover, fingerprint, folders, load
+from sarlib.data import cache, discover, folders, inspect, load
 from sarlib.data.images import central_view, to_bytes
 from sarlib.data.loader import TrainBatches
 
@@ -256,7 +256,7 @@ def test_a_file_that_vanished_is_named(tmp_path):
     for split in ("train", "test"):
         save(tmp_path / "sketch" / "owl" / f"{split}.png")
         (tmp_path / f"sketch_{split}.txt").write_text(f"sketch/owl/{split}.png 0\nsketch/owl/lost.png 0\n")
-    for call in (lambda: load(spec("sketch"), seed=0, root=tmp_path), lambda: fingerprint("sketch", root=tmp_path)):
+    for call in (lambda: load(spec("sketch"), seed=0, root=tmp_path), lambda: inspect("sketch", root=tmp_path).fingerprint):
         with pytest.raises(ConfigError, match="lost.png"):
             call()
 
@@ -321,14 +321,13 @@ def test_pets_and_cars_as_torchvision_lists_them(tmp_path):
 def test_a_fingerprint_tells_data_apart_wherever_they_lie(tmp_path):
     one = tree(tmp_path / "a")
     moved = tree(tmp_path / "b")
-    mark = fingerprint("cifar10", root=one)
-    assert mark == fingerprint("cifar10", root=moved) and len(mark) == 16
-    assert fingerprint("shapes-sketch") == fingerprint("digits", root=one) == ""
+    mark = inspect("cifar10", root=one).fingerprint
+    assert mark == inspect("cifar10", root=moved).fingerprint and len(mark) == 16
     load(spec(fingerprint=mark), seed=0, root=moved)
     (moved / "cifar10" / "test" / "ant" / "0.png").rename(moved / "cifar10" / "test" / "ant" / "9.png")
-    renamed = fingerprint("cifar10", root=moved)
+    renamed = inspect("cifar10", root=moved).fingerprint
     save(moved / "cifar10" / "train" / "ant" / "0.png", size=(99, 99))
-    assert len({mark, renamed, fingerprint("cifar10", root=moved)}) == 3
+    assert len({mark, renamed, inspect("cifar10", root=moved).fingerprint}) == 3
 
 
 @pytest.mark.skipif("SAR_TEST_DATA" not in os.environ, reason="SAR_TEST_DATA does not name a folder with the real cifar10 tree")
@@ -344,12 +343,12 @@ def test_sets_are_found_and_identified_without_torch(tmp_path):
     tree(tmp_path, "mine")
     program = (
         "import pathlib, sys; from sarlib import data; root = pathlib.Path(sys.argv[1]);"
-        "print(data.fingerprint('digits'), *data.discover(root), *data.inspect('mine', root=root),"
+        "print(*data.discover(root), *data.inspect('mine', root=root)[:3],"
         "*{'torch', 'torchvision', 'timm', 'PIL', 'scipy'} & set(sys.modules))"
     )
     here = os.environ | {"PYTHONPATH": str(Path(data.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True, env=here)
-    assert done.stdout.split() == ["mine", "18", "12", fingerprint("mine", root=tmp_path)]
+    assert done.stdout.split() == ["mine", "18", "12", inspect("mine", root=tmp_path).fingerprint]
 
 
 def test_imagenette_as_torchvision_leaves_it_is_imagenette(tmp_path, monkeypatch):
@@ -369,9 +368,9 @@ def test_imagenette_as_torchvision_leaves_it_is_imagenette(tmp_path, monkeypatch
     assert discover(tmp_path) == ("imagenette",)
     load(spec("imagenette"), seed=0, root=tmp_path)
     assert len(fetched) == 1
-    mark = fingerprint("imagenette", root=tmp_path)
+    mark = inspect("imagenette", root=tmp_path).fingerprint
     (tmp_path / "imagenette2-160").rename(tmp_path / "imagenette")
-    assert discover(tmp_path) == ("imagenette",) and fingerprint("imagenette", root=tmp_path) == mark
+    assert discover(tmp_path) == ("imagenette",) and inspect("imagenette", root=tmp_path).fingerprint == mark
 
 
 def test_a_domain_of_pacs_that_is_not_there_says_how_it_must_lie(tmp_path):

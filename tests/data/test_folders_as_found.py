@@ -12,7 +12,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as V
 
 from sarlib.config import ConfigError, Data
-from sarlib.data import cache, discover, fingerprint, folders, inspect, load, summary
+from sarlib.data import cache, discover, folders, inspect, load, summary
 from sarlib.data.images import decode, to_bytes
 
 
@@ -73,8 +73,16 @@ def test_the_test_folder_wins_over_one_for_validation_and_small_letters_over_cap
 def test_a_folder_without_any_set_is_refused_with_what_it_holds(tmp_path, inner):
     save(tmp_path / inner)
     refused(lambda: discover(tmp_path), inner.split("/")[0], "train/<class>", "test/<class>")
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    assert discover(tmp_path) == ()  # torchvision's own layout, which the paper's tables read
+
+
+def test_sets_as_torchvision_and_domainnet_lay_them_out_are_found(tmp_path):
+    """Each under its own name, once, whatever its folder is called; a tree of images in such a folder is a set of that name."""
+    for folder in ("cifar-10-batches-py", "flowers-102", "oxford-iiit-pet", "domainnet"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "domainnet" / "clipart_train.txt").write_text("")
+    tree(tmp_path, "cifar10")
+    tree(tmp_path, "stanford_cars")
+    assert discover(tmp_path) == ("cifar10", "clipart", "flowers102", "oxford-iiit-pet", "stanford_cars")
 
 
 def test_a_misplaced_set_is_refused_with_what_it_holds(tmp_path):
@@ -91,7 +99,7 @@ def test_images_in_folders_inside_a_class_are_that_classes(tmp_path):
 
 def test_what_systems_and_editors_leave_behind_is_passed_over(tmp_path):
     tree(tmp_path)
-    before, counts = fingerprint("mine", root=tmp_path), inspect("mine", root=tmp_path)
+    before, counts = inspect("mine", root=tmp_path).fingerprint, inspect("mine", root=tmp_path)
     for split in ("train", "test"):
         for place in (tmp_path / "mine" / split / "ant", tmp_path / "mine" / split, tmp_path / "mine", tmp_path):
             for name in ("._0.png", ".DS_Store", "Thumbs.db", "desktop.ini"):
@@ -103,9 +111,9 @@ def test_what_systems_and_editors_leave_behind_is_passed_over(tmp_path):
     shutil.copytree(tmp_path / "mine" / "test", tmp_path / "__MACOSX" / "test")
     (tmp_path / "lost+found").mkdir()
     assert discover(tmp_path) == ("mine",)
-    assert fingerprint("mine", root=tmp_path) == before and inspect("mine", root=tmp_path) == counts
+    assert inspect("mine", root=tmp_path).fingerprint == before and inspect("mine", root=tmp_path) == counts
     assert [len(images) for images in read(tmp_path)] == [6, 4]
-    assert summary(tmp_path).endswith("files ignored: none")
+    assert counts.ignored == ()
 
 
 def test_other_files_are_counted_and_said(tmp_path):
@@ -115,7 +123,7 @@ def test_other_files_are_counted_and_said(tmp_path):
     save(tmp_path / "mine" / "train" / "nobody.png")
     (tmp_path / "mine" / "test" / "bee" / "README").write_text("")
     assert same_as_torchvision(tmp_path) == 4
-    assert summary(tmp_path) == (
+    assert summary({name: inspect(name, root=tmp_path) for name in ("others", "mine")}) == (
         "mine: 2 classes, 6 training and 4 test images, files ignored: 2 .gif, 1 .png, 1 without ending; "
         "others: 3 classes, 9 training and 6 test images, files ignored: none"
     )
@@ -129,11 +137,11 @@ def test_image_names_end_as_torchvisions_do():
 
 def test_names_that_are_not_utf8(tmp_path):
     tree(tmp_path)
-    before = fingerprint("mine", root=tmp_path)
+    before = inspect("mine", root=tmp_path).fingerprint
     for split in ("train", "test"):
         os.rename(tmp_path / "mine" / split / "ant", os.fsencode(tmp_path / "mine" / split) + b"/ant\xff")
         save(os.fsdecode(os.fsencode(tmp_path / "mine" / split) + b"/bee/caf\xe9.png"), value=77)
-    assert same_as_torchvision(tmp_path) == 5 and fingerprint("mine", root=tmp_path) != before
+    assert same_as_torchvision(tmp_path) == 5 and inspect("mine", root=tmp_path).fingerprint != before
     os.rename(tmp_path / "mine", os.fsencode(tmp_path) + b"/m\xfcnster")
     refused(lambda: discover(tmp_path), "rename", "m\\udcfcnster")
 

@@ -96,7 +96,7 @@ def test_sets_are_found_here_and_one_folder_further_down_and_are_no_classificati
 
 def test_the_fingerprint_follows_boxes_and_masks(year: Path) -> None:
     def fingerprint() -> str:
-        return data.fingerprint("voc2012-masks", root=year.parents[1])
+        return data.inspect("voc2012-masks", root=year.parents[1]).fingerprint
 
     first = fingerprint()
     palette(year / "SegmentationClass/a.png", np.random.default_rng(0).integers(0, 21, (4, 6)))

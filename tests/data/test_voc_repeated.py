@@ -46,7 +46,7 @@ def test_test_images_are_found_by_name_and_by_content_and_left_out(root: Path) -
 
 
 def test_the_two_protocols_are_two_sets(root: Path) -> None:
-    one, other = (data.fingerprint(name, root=root) for name in (NAME, NAME + voc.LITERAL))
+    one, other = (data.inspect(name, root=root).fingerprint for name in (NAME, NAME + voc.LITERAL))
     assert one != other
     assert NAME in voc.discover(root) and NAME + voc.LITERAL not in voc.discover(root)
     assert voc.known(NAME + voc.LITERAL) and not voc.known("voc2007-masks" + voc.LITERAL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from voc_layout import write_year
+from voc_layout import add_image, write_year
 
 from sarlib import data
 from sarlib.data import released
@@ -39,6 +39,20 @@ def paper_sets(imagenet: Path) -> Path:
         (imagenet / "UCF-101" / kind).mkdir(parents=True)
         (imagenet / "UCF-101" / kind / "v_1.avi").touch()
     return imagenet
+
+
+@pytest.fixture
+def photographs(image_folder: Path) -> Path:
+    """DATA with the tree `imagenette`, and two folders of sets with objects: `old` has VOC 2007 and 2012, `new` the latter
+    and `people`, which shows nothing else."""
+    (image_folder / "pets").rename(image_folder / "imagenette")
+    write_year(image_folder / "old" / "VOCdevkit" / "VOC2007", colour=(10, 10, 200))
+    alone = write_year(image_folder / "people" / "VOCdevkit" / "VOC2012") / "Annotations" / "a.xml"
+    alone.write_text(alone.read_text().replace("dog", "person"))
+    for place in ("old", "new"):
+        year = write_year(image_folder / place / "VOCdevkit" / "VOC2012")
+        add_image(year, "2007_a", (1, 200, 3), "trainval")  # a test image of VOC2007, by its name
+    return image_folder
 
 
 def _tree(root: Path, name: str, classes: list[str]) -> Path:

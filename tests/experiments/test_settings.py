@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sarlib import data, experiments
 from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.settings import Sets
+from sarlib.runner.store import Store
 
 
 def test_real_sets_join_with_their_own_keys(image_folder: Path, runs_folder: Path) -> None:
@@ -53,3 +58,47 @@ def test_few_test_images_at_tiny_and_no_real_sets_where_all_are_real(tmp_path: P
         ((setting,),) = Sets(PRESETS["tiny"], tmp_path).real()
         assert setting.baseline.data.test_size == expected
     assert Sets(PRESETS["paper"], tmp_path).real() == Sets(PRESETS["tiny"], None).real() == []
+
+
+TABLES = [name for name in experiments.TABLES if name not in ("headline", "dose")]  # whose real sets are named
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_records_tell_of_real_sets_declares_a_table_again(name: str, photographs: Path, store: Store) -> None:
+    """Their images may be gone: those of the runs, of what they start from, and of what is measured on."""
+    shutil.rmtree(photographs / "old")  # in which two sets share images
+    shutil.copytree(photographs / "imagenette", photographs / "davis2016-val" / "JPEGImages" / "bear", dirs_exist_ok=True)
+    experiment = experiments.declare(name, preset="tiny", data=photographs, seeds=2)
+    again = experiments.declare_again(name, as_trained(experiment, store), preset="tiny", store=store)
+    assert again == dataclasses.replace(experiment, data_root=None)
+
+
+@pytest.mark.parametrize("name", ["table1", "table3", "table8", "table11"])
+def test_so_do_they_where_all_sets_are_real(name: str, paper_sets: Path, store: Store) -> None:
+    experiment = experiments.declare(name, preset="paper", data=paper_sets)
+    again = experiments.declare_again(name, as_trained(experiment, store), preset="paper", store=store)
+    assert again == dataclasses.replace(experiment, data_root=None)
+
+
+def as_trained(experiment: experiments.Experiment, store: Store) -> pd.DataFrame:
+    """What a declaration reads of the results, and the records behind them in the `store`."""
+    for run in experiment.runs():
+        found = experiment.found.get(run.data.name)
+        images = found and (run.data.train_size or found.train, run.data.test_size or found.test)
+        store.folder(run).mkdir(parents=True, exist_ok=True)
+        (store.folder(run) / "config.json").write_text(json.dumps(run.to_dict()))
+        (store.folder(run) / "result.json").write_text(json.dumps({"metrics": {}, "provenance": {"images": images}}))
+    for run, measurement in experiment.measurements():
+        with store.lock(run):
+            store.write_measured(run, measurement, {"metrics": {}, "arrays": {}})
+    places = [(cell.dataset, seed, cell.with_seed(seed).key) for cell in experiment.cells for seed in experiment.seeds]
+    return pd.DataFrame(places, columns=["dataset", "seed", "key"])
+
+
+def test_the_images_of_a_set_are_listed_once(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many settings a table has of it; what was found there is said by the declaration."""
+    asked, inspect = [], data.inspect
+    monkeypatch.setattr(data, "inspect", lambda name, *, root: asked.append(name) or inspect(name, root=root))
+    experiment = experiments.declare("table8", preset="tiny", data=image_folder)
+    assert asked == ["pets"] == list(experiment.found)
+    assert data.summary(experiment.found) == "pets: 2 classes, 12 training and 8 test images, files ignored: none"

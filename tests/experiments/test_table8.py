@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from sarlib import data, experiments
 from sarlib.__main__ import main
 from sarlib.experiments import doses
-from sarlib.runner.store import Store
 from sarlib.tasks.metrics import METRICS
 
 
@@ -36,22 +33,6 @@ def test_photographs_are_corrupted_and_have_no_cues_to_set_in_conflict(image_fol
     _, test = data.load(measurement.data, seed=0, root=image_folder)
     assert test.labels.bincount().tolist() == [4, 4]
     assert [len(test.contrasts) for test in experiment.tests] == [1, 2]
-
-
-@pytest.mark.parametrize("name", ["table7", "table8"])
-def test_results_on_real_sets_are_judged_where_their_images_are_not(name: str, image_folder: Path, store: Store) -> None:
-    """By the same claims on the same sets, from the declarations in the store."""
-    experiment = experiments.declare(name, preset="tiny", data=image_folder, seeds=2)
-    lines = []
-    for cell, seed in ((cell, seed) for cell in experiment.cells for seed in experiment.seeds):
-        run = cell.with_seed(seed)
-        store.folder(run).mkdir(parents=True, exist_ok=True)
-        (store.folder(run) / "config.json").write_text(json.dumps(run.to_dict()))
-        lines.append((cell.dataset, seed, run.key))
-    results = pd.DataFrame(lines, columns=["dataset", "seed", "key"])
-    again = experiments.declare_again(name, results, preset="tiny", store=store)
-    assert again.tests == experiment.tests and again.seeds == experiment.seeds and again.data_root is None
-    assert again.real == experiment.real == {cell.dataset for cell in experiment.cells if cell.run.data.name == "pets"}
 
 
 def test_at_paper_the_released_sets_are_looked_at(paper_sets: Path) -> None:

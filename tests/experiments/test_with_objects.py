@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from declared import key
-from voc_layout import add_image, write_year
+from voc_layout import add_image
 
 from sarlib import data, experiments, report
 from sarlib.config import ConfigError
@@ -56,20 +56,6 @@ def test_several_labels_are_learned_in_rows_of_table_1() -> None:
     rows = runs(experiments.declare("multilabel", preset="laptop"))
     found = [(run.model.variant, len(run.regularizers), run.pretrained, run.task.name) for run in rows.values()]
     assert found == [("A", 0, None, "multilabel"), ("C", 0, None, "multilabel"), ("C", 1, None, "multilabel")]
-
-
-@pytest.fixture
-def photographs(image_folder: Path) -> Path:
-    """DATA with the tree `imagenette`, and two folders of sets with objects: `old` has VOC 2007 and 2012, `new` the latter
-    and `people`, which shows nothing else."""
-    (image_folder / "pets").rename(image_folder / "imagenette")
-    write_year(image_folder / "old" / "VOCdevkit" / "VOC2007", colour=(10, 10, 200))
-    alone = write_year(image_folder / "people" / "VOCdevkit" / "VOC2012") / "Annotations" / "a.xml"
-    alone.write_text(alone.read_text().replace("dog", "person"))
-    for place in ("old", "new"):
-        year = write_year(image_folder / place / "VOCdevkit" / "VOC2012")
-        add_image(year, "2007_a", (1, 200, 3), "trainval")  # a test image of VOC2007, by its name
-    return image_folder
 
 
 def test_real_sets_join_and_start_from_photographs(photographs: Path) -> None:

@@ -110,5 +110,5 @@ def _whole(name: str, root: Path | None) -> tuple[folders.Split, folders.Split]:
         own, advice = folders.trees(root), f"as folders it would be {folders.expected_layout(name)}"
         if (found := folders.read(root, name)) is not None:
             return found
-    known = ", ".join(dict.fromkeys((*EMBEDDED, *IN_FOLDERS, *voc.SETS, voc.PETS, *clips.LAYOUTS, *own)))
+    known = ", ".join(dict.fromkeys((*EMBEDDED, *IN_FOLDERS, *voc.SETS, voc.PETS, voc.HEADS, *clips.LAYOUTS, *own)))
     raise ConfigError(f"unknown data set {name!r}; known: {known}; {advice}")

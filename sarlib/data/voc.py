@@ -1,4 +1,4 @@
-"""Images with objects: sets in the layout of Pascal VOC, with boxes and masks, and the Oxford-IIIT pets with their trimaps.
+"""Images with objects: sets in the layout of Pascal VOC, with boxes and masks, and the Oxford-IIIT pets' trimaps and heads.
 
 VOCdevkit/VOC2007 and VOCdevkit/VOC2012 hold JPEGImages, Annotations, ImageSets/Main and, for masks, ImageSets/Segmentation,
 SegmentationClass and SegmentationObject. They lie in the data folder or in a folder therein, whose name then stands before the
@@ -38,6 +38,7 @@ SETS = {
 #: unless the name of the set ends in `LITERAL`.
 LEAKY, LITERAL = "voc12-07-masks", "-literal"
 PETS = "oxford-iiit-pet-masks"
+HEADS = "oxford-iiit-pet-heads"  # the pets whose head has a box, as a cat's or a dog's
 WITH_MASKS = ("voc2007-masks", "voc2012-masks", PETS)  # by themselves, to measure on
 
 
@@ -90,7 +91,7 @@ def instances(classes: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.
 
 def known(name: str) -> bool:
     """Whether `name` is that of a set with objects, wherever it lies."""
-    return name.rpartition("/")[2] in (*SETS, LEAKY + LITERAL, PETS)
+    return name.rpartition("/")[2] in (*SETS, LEAKY + LITERAL, PETS, HEADS)
 
 
 def discover(root: Path) -> tuple[str, ...]:
@@ -100,8 +101,9 @@ def discover(root: Path) -> tuple[str, ...]:
         for name, (kind, train, test) in SETS.items():
             if all(_list(root / base / "VOCdevkit", kind, each).is_file() for each in (*train, test)):
                 found.append(base + name)
-        if (root / base / "oxford-iiit-pet" / "annotations" / "trimaps").is_dir():
-            found.append(base + PETS)
+        for name, folder in ((PETS, "trimaps"), (HEADS, "xmls")):
+            if (root / base / "oxford-iiit-pet" / "annotations" / folder).is_dir():
+                found.append(base + name)
     return tuple(sorted(found))
 
 
@@ -109,9 +111,9 @@ def read(root: Path | None, name: str) -> tuple[AnnotatedSplit, AnnotatedSplit]:
     """The whole training and test set. `ConfigError` names what is missing, or does not fit its image."""
     require(root is not None, f"the data set {name!r} is not embedded: say DATA=<folder that holds it>")
     base, _, own = name.rpartition("/")
-    if own == PETS:
-        folder = root / base / "oxford-iiit-pet"
-        return _read_pets(folder, "trainval"), _read_pets(folder, "test")
+    if own in (PETS, HEADS):
+        folder, read_split = root / base / "oxford-iiit-pet", _read_pets if own == PETS else _read_heads
+        return read_split(folder, "trainval"), read_split(folder, "test")
     kind, train, test = SETS[own.removesuffix(LITERAL)]
     devkit = root / base / "VOCdevkit"
     require(devkit.is_dir(), f"{name} is not below {root}: expected {devkit}/VOC{test[:4]}/JPEGImages, Annotations, ImageSets")
@@ -158,7 +160,9 @@ def _read_voc(devkit: Path, kind: str, places: tuple[str, ...]) -> AnnotatedSpli
         require(not masks or (year / "SegmentationClass").is_dir(), lacks)
         for name, *_ in _lines(_list(devkit, kind, place)):
             files.append(year / "JPEGImages" / f"{name}.jpg")
-            annotations.append(_annotation(year, name, files[-1], masks=masks))
+            folders = [year / each for each in ("SegmentationClass", "SegmentationObject") if masks and (year / each).is_dir()]
+            there = [folder / f"{name}.png" for folder in folders]
+            annotations.append(_annotation(year / "Annotations" / f"{name}.xml", files[-1], *there))
     return _split(CLASSES, files, annotations, [each.labels[0] if each.labels else 0 for each in annotations])
 
 
@@ -166,8 +170,8 @@ def _split(classes: tuple[str, ...], files: list[Path], annotations: list[Annota
     return AnnotatedSplit(classes, np.array(labels, dtype=np.int64), files=tuple(files), annotations=tuple(annotations))
 
 
-def _annotation(year: Path, name: str, image: Path, *, masks: bool) -> Annotation:
-    size, xml = _size(image), year / "Annotations" / f"{name}.xml"
+def _annotation(xml: Path, image: Path, *masks: Path) -> Annotation:
+    size = _size(image)
     try:
         tree = ElementTree.parse(xml).getroot()
         stated = tuple(int(tree.findtext(f"size/{side}", str(own))) for side, own in zip(("width", "height"), size))
@@ -178,10 +182,9 @@ def _annotation(year: Path, name: str, image: Path, *, masks: bool) -> Annotatio
     except (OSError, ElementTree.ParseError, ValueError) as error:
         raise ConfigError(f"cannot read the annotation {xml}: {error}") from error
     boxes = tuple(zip(*found, strict=True)) or ((), (), ())
-    there = [year / kind for kind in ("SegmentationClass", "SegmentationObject") if masks and (year / kind).is_dir()]
-    for folder in there:
-        _require_size(folder / f"{name}.png", size, image)
-    return Annotation(size, *boxes, *(folder / f"{name}.png" for folder in there))
+    for mask in masks:
+        _require_size(mask, size, image)
+    return Annotation(size, *boxes, *masks)
 
 
 def _boxes(xml: Path, tree: ElementTree.Element, size: tuple[int, int]) -> Iterator[tuple[int, tuple, bool]]:
@@ -212,6 +215,16 @@ def _read_pets(folder: Path, split: str) -> AnnotatedSplit:
         annotations.append(one)
     classes = tuple(breeds.get(number, "") for number in range(1, max(breeds) + 1))
     return _split(classes, files, annotations, [each.trimap_of for each in annotations])
+
+
+def _read_heads(folder: Path, split: str) -> AnnotatedSplit:
+    """Those of a list whose head has a box."""
+    boxes = folder / "annotations" / "xmls"
+    names = [name for name, *_ in _lines(folder / "annotations" / f"{split}.txt") if (boxes / f"{name}.xml").is_file()]
+    require(names != [], f"{boxes} has no box for any image of {split}.txt: unpack the pets' annotations there")
+    files = [folder / "images" / f"{name}.jpg" for name in names]
+    annotations = [_annotation(boxes / f"{name}.xml", file) for name, file in zip(names, files, strict=True)]
+    return _split(CLASSES, files, annotations, [each.labels[0] if each.labels else 0 for each in annotations])
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
+from sarlib.data import voc
 from sarlib.experiments.claims import ClaimTest, differences
 from sarlib.experiments.declaration import Setting, Table
 from sarlib.experiments.presets import Dense
@@ -31,7 +32,7 @@ LARGER = 2
 
 def declare(sets: Sets) -> Table:
     dense = sets.preset.detection
-    (parent, child), *real = settings(sets, dense.training, WITH_BOXES, larger=LARGER)
+    (parent, child), *real = settings(sets, dense.training, WITH_BOXES, (voc.HEADS,), larger=LARGER)
     pairs = [(parent, _boxed(child, dense)), *((parent, _boxed(child, dense, larger=LARGER)) for parent, child in real)]
     names = [child.dataset for _, child in pairs]
     cells = [cell for parent, child in pairs for cell in child.cells("table5", rows(parent, child))]

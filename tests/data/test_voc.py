@@ -187,6 +187,19 @@ def test_a_trimap_is_one_object_and_its_border_is_void(pets: Path) -> None:
     assert len(data.load(Data(name=voc.PETS, image_size=8), seed=0, root=pets.parent)[1]) == 1
 
 
+def test_heads_of_pets_have_boxes_and_the_others_are_left_out(pets: Path) -> None:
+    (pets / "annotations" / "xmls").mkdir()
+    spec = Data(name=voc.HEADS, image_size=8)
+    with pytest.raises(ConfigError, match="no box for any image of trainval.txt"):
+        data.load(spec, seed=0, root=pets.parent)
+    (pets / "annotations" / "xmls" / "basset_hound_2.xml").write_text(xml([("dog", 2, 1, 4, 2, 0)], width=5, height=3))
+    images = data.load(spec, seed=0, root=pets.parent)[1]
+    assert len(images) == 1 and images.classes[images.labels[0]] == "dog"
+    one = images.objects(0, 10)
+    assert one.boxes.tolist() == [[2, 0, 8, pytest.approx(20 / 3)]] and one.masks is None
+    assert voc.discover(pets.parent) == (voc.HEADS, voc.PETS)
+
+
 REAL = Path(os.environ.get("SAR_TEST_DATA", ""))
 #: Where each archive is unpacked -> training images, test images, test images without an object (counted in the PNGs), classes.
 SAMPLES = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def wait_for_a_signal(folder: Path, number: int) -> None:
     with listening() as request:
         (folder / str(number)).touch()
-        while not request.requested:
+        while not request.number:
             time.sleep(0.01)
         raise Interrupted.by(request.number)
 
@@ -50,7 +50,7 @@ def train_until_preempted(job: Job) -> None:
             if next(steps) == 5 and not (folder / "preempted").exists():
                 with listening() as request:  # that of the training around it
                     (folder / f"training-{ranks.rank}").touch()
-                    while not request.requested:
+                    while not request.number:
                         time.sleep(0.05)
             on_step(images)
 

@@ -50,10 +50,6 @@ class Request:
         """That of the first signal, 0 if none came."""
         return self.noted[0] if self.noted else 0
 
-    @property
-    def requested(self) -> bool:
-        return self.number > 0
-
 
 _outer: Request | None = None  # of the outermost `listening`
 

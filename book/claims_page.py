@@ -24,8 +24,8 @@ from sarlib.tasks import metrics
 HEAD = ("claim", "where", "verdict", "difference, 95 %", "seeds", "sets: above 0, below, open", "p", "p after Holm")
 HEAD += ("mean over sets, 95 %", "a new set, 95 %", "results", "command")
 
-#: Of claims that the paper makes in its appendix, the tables that test them.
-APPENDIX = {"ssl": "self_supervised", "multilabel": "multilabel"}
+#: Of claims that the paper makes at none of its tables or figures, which of ours tests them.
+ELSEWHERE = {"ssl": "self_supervised", "multilabel": "multilabel", "few-labels": "headline"}
 
 
 @dataclass(frozen=True)
@@ -188,5 +188,5 @@ def _untestable(made: Sequence[Line], earlier: Container[str]) -> str:
 def _no_results(claim: Claim, earlier: Container[str]) -> str:
     if claim.metric == "training time":
         return "measured by `make bench`, see {doc}`speed`"
-    name = APPENDIX.get(claim.id) or claim.where.lower().replace(" ", "").rstrip("abcdef")
+    name = ELSEWHERE.get(claim.id) or claim.where.lower().replace(" ", "").rstrip("abcdef")
     return f"{'results of an earlier declaration only' if name in earlier else 'no results yet'}: `make {name}`"

@@ -145,5 +145,9 @@ def test_the_forest_has_every_declared_difference_once_in_each_metric() -> None:
     headline = experiments.declare("headline", preset="tiny", seeds=3)
     figure = report.forest(with_entropies(headline, 0.1), headline)
     assert [axes.get_xlabel() for axes in figure.axes] == ["top1 (points)", "entropy (nats)", "components (per map)"]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["SAR's block - ViT", "ViT + SAR - SAR's block"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "ViT + SAR - ViT",
+        "SAR's block - ViT",
+        "ViT + SAR - SAR's block",
+    ]
     assert report.forest(nothing(), headline).axes, "also before there are results"

@@ -18,7 +18,7 @@ import functools
 
 from sarlib.data import voc
 from sarlib.experiments.claims import ClaimTest, differences
-from sarlib.experiments.declaration import Setting, Table
+from sarlib.experiments.declaration import Setting, Table, at_both_doses
 from sarlib.experiments.presets import Dense
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.table6 import BASELINE, SAR, SCRATCH, drawn, rows, shown
@@ -40,7 +40,7 @@ def declare(sets: Sets) -> Table:
     return Table(
         title="Object detection",
         cells=tuple(cells),
-        tests=(ClaimTest("t5", better(SAR, BASELINE), requires=better(BASELINE, SCRATCH)),),
+        tests=at_both_doses([ClaimTest("t5", better(SAR, BASELINE), requires=better(BASELINE, SCRATCH))], cells),
         contrasts=shown("table5", names, metric="map07"),
         drawn=drawn("boxes", cells),
         leads=("map07", "map50", "map"),

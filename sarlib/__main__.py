@@ -17,7 +17,10 @@ _PRESETS = ". ".join(f"{name}: {preset.about}" for name, preset in experiments.P
 #: of `experiments.declare` (SIZE) or of `experiments.run` (MACHINE), and in capitals a variable of the Makefile.
 SIZE: dict[str, dict[str, Any]] = {
     "preset": {"default": "laptop", "help": f"its size (default: laptop). {_PRESETS}"},
-    "data": {"metavar": "DIR", "help": "folder of real image sets, DIR/<name>/{train,test}/<class>/*"},
+    "data": {
+        "metavar": "DIR",
+        "help": "folder of real image sets, DIR/<name>/{train,test}/<class>/* or torchvision's",
+    },
     "datasets": {"metavar": "A;B", "help": "only these data sets of the table"},
     "seeds": {"type": int, "metavar": "N", "help": "number of seeds (default: the preset's)"},
 }
@@ -28,7 +31,7 @@ MACHINE: dict[str, dict[str, Any]] = {
     "cluster": {"metavar": "FILE", "help": "make every run a job of the cluster that this YAML file describes"},
 }
 ACTIONS = {
-    "check": "only check the arguments, and say what lies below --data",
+    "check": "only check the arguments, and say what the table's sets below --data hold",
     "show": "print the results that are there; train nothing",
     "keep-as-reference": "copy the results to runs/reference/",
 }
@@ -84,8 +87,9 @@ def _act(*, table: str, action: str, **options: Any) -> None:
     experiment = experiments.declare(table, **options)
     check(**machine)
     experiments.open_store().require_writable()
-    if experiment.found and action in ("check", "run") and leads():
-        print(data.summary(experiment.found), file=sys.stdout if action == "check" else sys.stderr)
+    if experiment.data_root is not None and action in ("check", "run") and leads():
+        found = data.summary(experiment.found) or f"no set below {experiment.data_root} joins {table}"
+        print(found, file=sys.stdout if action == "check" else sys.stderr)
     if action == "keep-as-reference":
         experiments.keep_as_reference(experiment)
         print(f"kept as reference: {experiments.reference_path(experiment)}")

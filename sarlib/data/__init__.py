@@ -82,7 +82,8 @@ def is_embedded(name: str) -> bool:
 def inspect(name: str, *, root: Path | None) -> Inspected:
     """What the set `name` below `root` holds. Raises as `load` does."""
     train, test = _whole(name, root)
-    return Inspected(len(train), len(test), cache.digest(train, test), len(train.classes), (*train.ignored, *test.ignored))
+    ignored = train.ignored if train is test else (*train.ignored, *test.ignored)
+    return Inspected(len(train), len(test), cache.digest(train, test), len(train.classes), ignored)
 
 
 def summary(found: Mapping[str, Inspected]) -> str:

@@ -40,6 +40,14 @@ TORCHVISION = {
     "oxford-iiit-pet": "DATA/oxford-iiit-pet/{images/,annotations/}",
     "stanford-cars": "DATA/stanford_cars/{cars_train/,cars_test/,devkit/,cars_test_annos_withlabels.mat}",
 }
+#: What lies there once a set is unpacked, which those that nobody names are found by. (Imagenette is a tree.)
+_UNPACKED = {
+    "cifar10": "cifar-10-batches-py/batches.meta",
+    "cifar100": "cifar-100-python/meta",
+    "flowers102": "flowers-102/setid.mat",
+    "oxford-iiit-pet": "oxford-iiit-pet/annotations/trainval.txt",
+    "stanford-cars": "stanford_cars/cars_test_annos_withlabels.mat",
+}
 IN_FOLDERS = (*TORCHVISION, *DOMAINNET, *PACS, "imagenet", "imagenet100")
 
 #: How the names of images end, in small or capital letters: torchvision's list.
@@ -98,11 +106,10 @@ def trees(root: Path) -> tuple[str, ...]:
 
 
 def _laid_out(root: Path) -> set[str]:
-    """Names of the sets that lie there in torchvision's layout, whose folder is no tree, and of domains with their lists."""
-    folders = {name: root / layout.split("/")[1] for name, layout in TORCHVISION.items()}
-    lists = {name: base / f"{name}_train.txt" for name in DOMAINNET for base in (root, root / "domainnet")}
-    there = {name for name, folder in folders.items() if folder.is_dir() and _splits(folder) is None}
-    return there | {name for name, file in lists.items() if file.is_file()}
+    """Names of the sets that lie there whole in torchvision's layout, and of domains with their lists."""
+    files = [(name, root / file) for name, file in _UNPACKED.items()]
+    files += [(name, base / f"{name}_train.txt") for name in DOMAINNET for base in (root, root / "domainnet")]
+    return {name for name, file in files if file.is_file()}
 
 
 def read(root: Path, name: str) -> tuple[Split, Split] | None:
@@ -237,7 +244,7 @@ def _read_torchvision(root: Path, name: str) -> tuple[Split, Split]:
     """A set in torchvision's own layout, downloaded where it is missing and torchvision can."""
     try:
         return _as_torchvision_reads(root, name)
-    except (RuntimeError, OSError):
+    except (RuntimeError, OSError, ValueError):
         pass  # absent or incomplete: fetch it
     try:
         with FileLock(root / f".{name}.lock"):

@@ -51,8 +51,8 @@ def _rows(parent: Setting, child: Setting) -> dict[str, Run]:
 
 
 def _several(sets: Sets, child: Setting) -> bool:
-    """Whether images of the set show different classes. (Where all show the same one, every guess is right.) So do those that
-    were trained on."""
+    """Whether images of the set show different classes; where all show the same one, every guess is right. Sets known from
+    records alone were trained on, and therefore do."""
     name = child.baseline.data.name
     if is_embedded(name) or sets.root is None:
         return True

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sarlib import data as datasets
-from sarlib.config import Augmentation, Data
+from sarlib.config import Augmentation, ConfigError, Data
 from sarlib.data import Inspected, clips, voc
 from sarlib.experiments import doses
 from sarlib.experiments.declaration import Setting
@@ -32,7 +34,7 @@ class Sets:
     known: dict[str, Inspected] = field(default_factory=dict)  # and, of those below `root`, what has been inspected
 
     def inspect(self, name: str) -> Inspected:
-        """What a set holds that is not embedded; of each set the images are listed once. `ConfigError` if it is absent."""
+        """What a set holds that is not embedded, however often it is asked listed once. `ConfigError` if it is absent."""
         if name not in self.known:
             self.known[name] = datasets.inspect(name, root=self.root)
         return self.known[name]
@@ -102,29 +104,34 @@ class Sets:
 
 def recorded(keys: Iterable[str], store: Store) -> dict[str, Inspected]:
     """Of the real sets that these runs were trained and measured on, and those that they start from: what their records in the
-    `store` tell a declaration, the images gone or not."""
+    `store` tell a declaration, the images gone or not. Records that cannot be read tell nothing."""
     known: dict[str, Inspected] = {}
-    for key in keys:
-        folder = store.root / key
-        if not (folder / "config.json").exists():
-            continue
-        run = Run.from_dict(json.loads((folder / "config.json").read_text()))
-        for each, place in ((run, folder), *((parent, store.folder(parent)) for parent in run.lineage()[:-1])):
-            result = place / "result.json"
-            seen = json.loads(result.read_text())["provenance"].get("images") if result.exists() else None
-            _note(known, each.data, *(seen or (0, 0)))
-        for file in folder.glob("measured/*.json"):
-            data = Data(**json.loads(file.read_text())["measurement"]["data"])
-            _note(known, dataclasses.replace(data, train_size=None, test_size=None))  # which may be a part of it, or all
+    for folder in (store.root / key for key in keys):
+        for file in folder.glob("measured/*.json"):  # on a part of a set, or all of it
+            _note(known, _read(file).get("measurement", {}).get("data", {}) | {"train_size": None, "test_size": None})
+        config = _read(folder / "config.json")
+        while config.get("data"):
+            _note(known, config["data"], *_read(folder / "result.json").get("provenance", {}).get("images") or (0, 0))
+            config = config.get("pretrained") or {}
+            with contextlib.suppress(ConfigError):  # as it is in records of other versions
+                folder = store.folder(Run.from_dict(config))
     return known
 
 
-def _note(known: dict[str, Inspected], data: Data, train: int = 0, test: int = 0) -> None:
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _note(known: dict[str, Inspected], data: dict[str, Any], train: int = 0, test: int = 0) -> None:
     """A set has at least as many images as were taken of it, and more test images where some of them were chosen."""
-    if not datasets.is_embedded(data.name):
-        before = known.get(data.name, Inspected(0, 0, data.fingerprint))
-        test = test if data.test_size is None else data.test_size + 1
-        known[data.name] = Inspected(max(before.train, data.train_size or train), max(before.test, test), data.fingerprint)
+    name, mark = data.get("name", ""), data.get("fingerprint", "")
+    if name and not datasets.is_embedded(name):
+        before = known.get(name, Inspected(0, 0, mark))
+        test = test if data["test_size"] is None else data["test_size"] + 1
+        known[name] = Inspected(max(before.train, data["train_size"] or train), max(before.test, test), mark)
 
 
 def _of_clips(augmentation: Augmentation) -> Augmentation:

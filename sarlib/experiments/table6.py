@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 
 from sarlib.data import voc
 from sarlib.experiments import table4
@@ -36,11 +37,12 @@ def declare(sets: Sets) -> Table:
     names = [child.dataset for _, child in pairs]
     clean = [child.dataset for _, child in pairs if not child.baseline.data.name.endswith(voc.LITERAL)]
     better = functools.partial(differences, datasets=clean, table="table6", metric="miou")
+    note = _how_found(sets, (child.baseline.data.name for _, child in pairs))
     cells = [cell for parent, child in pairs for cell in child.cells("table6", rows(parent, child))]
     return Table(
         title="Semantic segmentation",
         cells=tuple(cells),
-        tests=at_both_doses([ClaimTest("t6", better(SAR, BASELINE), requires=better(BASELINE, SCRATCH))], cells),
+        tests=at_both_doses([ClaimTest("t6", better(SAR, BASELINE), requires=better(BASELINE, SCRATCH), note=note)], cells),
         contrasts=shown("table6", names, metric="miou"),
         drawn=drawn("segments", cells),
         leads=("miou", "pixel"),
@@ -77,13 +79,23 @@ def _protocols(sets: Sets, child: Setting) -> list[Setting]:
     own = child.baseline.data
     if not own.name.endswith(voc.LEAKY):
         return [child]
-    named, same = voc.repeated(*voc.read(sets.root, own.name + voc.LITERAL))
-    if not named + same:
+    literally = own.name + voc.LITERAL
+    if sets.root is None and literally not in sets.known:
         return [child]
-    found = f"{len({*named, *same})} test images ({len(named)} by name, {len(same)} by content)"
-    mark = sets.fingerprint(own.name + voc.LITERAL)
-    literal = child.with_parts(data=dataclasses.replace(own, name=own.name + voc.LITERAL, fingerprint=mark))
+    repeated = sets.inspect(literally).train - sets.inspect(own.name).train
+    if not repeated:
+        return [child]
+    literal = child.with_parts(data=dataclasses.replace(own, name=literally, fingerprint=sets.fingerprint(literally)))
     return [
-        dataclasses.replace(child, dataset=f"{child.dataset}, without {found}"),
-        dataclasses.replace(literal, dataset=f"{child.dataset}, literally: with {found}"),
+        dataclasses.replace(child, dataset=f"{child.dataset}, without {repeated} test images"),
+        dataclasses.replace(literal, dataset=f"{child.dataset}, literally: with {repeated} test images"),
     ]
+
+
+def _how_found(sets: Sets, names: Iterable[str]) -> str:
+    """By what test images are known among the training images of these sets, as far as the images are there."""
+    found = []
+    for name in dict.fromkeys(name for name in names if name.endswith(voc.LITERAL) and sets.root):
+        named, same = voc.repeated(*voc.read(sets.root, name))
+        found.append(f"test images in {name}: {len(named)} by name, {len(same)} by content")
+    return "; ".join(found)

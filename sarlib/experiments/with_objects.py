@@ -45,6 +45,7 @@ def _there(sets: Sets, wanted: tuple[str, ...]) -> list[str]:
 
 def _as_long(sets: Sets, training: Training, name: str, parent: Setting, larger: int) -> Setting:
     available, _, fingerprint, *_ = sets.inspect(name)
+    require(available > 0, f"the records do not say how many images {name} has: say DATA=<folder that holds it>")
     run = parent.baseline
     data = Data(name=name, image_size=larger * run.data.image_size, fingerprint=fingerprint)
     own = dataclasses.replace(training, data=data, label=f"{name}, {available} images", patch_size=run.model.patch_size)

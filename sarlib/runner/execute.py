@@ -122,7 +122,7 @@ def _train(run: Run, job: Job, *, device: torch.device, ranks: Ranks, on_step: O
     metrics |= {"seconds": trained.seconds, "images_per_second": rate}
     spent = cost(run, classes=len(images[0].classes), images_per_second=rate, device=device, processes=ranks.size)
     spent |= {"data_wait": trained.waited / trained.seconds, **_memory(device)}
-    took = {"processes": ranks.size, "input": trained.source, "images": tuple(map(len, images))}
+    took = {"processes": ranks.size, "input": trained.source, "images": [*map(len, images)]}
     origin = provenance(device) | setup | took | spent
     record = Record(run=run, metrics=metrics, provenance=origin)
     job.store.write(run, record=record, history=trained.history, weights=trained.task.kept())

@@ -77,12 +77,15 @@ def test_a_folder_without_any_set_is_refused_with_what_it_holds(tmp_path, inner)
 
 def test_sets_as_torchvision_and_domainnet_lay_them_out_are_found(tmp_path):
     """Each under its own name, once, whatever its folder is called; a tree of images in such a folder is a set of that name."""
-    for folder in ("cifar-10-batches-py", "flowers-102", "oxford-iiit-pet", "domainnet"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "domainnet" / "clipart_train.txt").write_text("")
+    last = ("cifar-10-batches-py/batches.meta", "cifar-100-python/meta", "flowers-102/setid.mat")
+    for file in (*last, "oxford-iiit-pet/annotations/trainval.txt", "domainnet/clipart_train.txt", "sketch_train.txt"):
+        (tmp_path / file).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / file).touch()
     tree(tmp_path, "cifar10")
     tree(tmp_path, "stanford_cars")
-    assert discover(tmp_path) == ("cifar10", "clipart", "flowers102", "oxford-iiit-pet", "stanford_cars")
+    for unfinished in ("imagenette2-160", "stanford-cars"):
+        (tmp_path / unfinished).mkdir()
+    assert discover(tmp_path) == ("cifar10", "cifar100", "clipart", "flowers102", "oxford-iiit-pet", "sketch", "stanford_cars")
 
 
 def test_a_misplaced_set_is_refused_with_what_it_holds(tmp_path):

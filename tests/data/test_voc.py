@@ -188,15 +188,20 @@ def test_a_trimap_is_one_object_and_its_border_is_void(pets: Path) -> None:
 
 
 def test_heads_of_pets_have_boxes_and_the_others_are_left_out(pets: Path) -> None:
-    (pets / "annotations" / "xmls").mkdir()
+    xmls = pets / "annotations" / "xmls"
+    xmls.mkdir()
     spec = Data(name=voc.HEADS, image_size=8)
-    with pytest.raises(ConfigError, match="no box for any image of trainval.txt"):
+    with pytest.raises(ConfigError, match="boxes of 0 images of trainval.txt"):
         data.load(spec, seed=0, root=pets.parent)
-    (pets / "annotations" / "xmls" / "basset_hound_2.xml").write_text(xml([("dog", 2, 1, 4, 2, 0)], width=5, height=3))
-    images = data.load(spec, seed=0, root=pets.parent)[1]
-    assert len(images) == 1 and images.classes[images.labels[0]] == "dog"
-    one = images.objects(0, 10)
+    (pets / "annotations" / "test.txt").write_text("pug_3 3 2 1\n")  # which has no box, as in Oxford's own archive
+    for name, kind in (("Abyssinian_1", "cat"), ("basset_hound_2", "dog")):
+        (xmls / f"{name}.xml").write_text(xml([(kind, 2, 1, 4, 2, 0)], width=5, height=3))
+    sets = data.load(spec, seed=0, root=pets.parent)
+    assert [[images.classes[label] for label in images.labels] for images in sets] == [["dog"], ["cat"]], "one in four"
+    one = sets[1].objects(0, 10)
     assert one.boxes.tolist() == [[2, 0, 8, pytest.approx(20 / 3)]] and one.masks is None
+    (pets / "annotations" / "test.txt").write_text("basset_hound_2 2 2 1\n")
+    assert [len(images) for images in data.load(spec, seed=0, root=pets.parent)] == [2, 1], "where there are some"
     assert voc.discover(pets.parent) == (voc.HEADS, voc.PETS)
 
 

@@ -12,6 +12,7 @@ from declared import key
 from sarlib import experiments, last_block, models
 from sarlib.__main__ import main
 from sarlib.config import Data, Model
+from sarlib.data import IN_FOLDERS
 from sarlib.experiments.presets import PRESETS, Training
 from sarlib.experiments.results import parameters
 
@@ -128,6 +129,7 @@ def test_the_paper_preset_has_the_published_architectures(imagenet: Path) -> Non
 
 def test_the_small_sets_at_paper_are_trained_as_long_as_el_nouby_et_al_did(paper_sets: Path) -> None:
     table2 = experiments.declare("table2", preset="paper", data=paper_sets)
-    names = ("stanford-cars", "domainnet-clipart", "domainnet-painting", "domainnet-sketch")
+    names = ("Stanford Cars", "DomainNet clipart", "DomainNet painting", "DomainNet sketch")
     assert tuple(dict.fromkeys(cell.dataset for cell in table2.cells)) == names
+    assert {cell.run.data.name for cell in table2.cells} <= set(IN_FOLDERS), "which the readers know"
     assert {(cell.run.recipe.epochs, cell.run.recipe.batch_size) for cell in table2.cells} == {(5000, 1024)}

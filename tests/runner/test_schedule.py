@@ -74,6 +74,7 @@ def test_side_by_side_gives_the_same_numbers(tmp_path: Path, smallest_run: Run) 
 def test_the_record_says_where_it_comes_from(store: Store, smallest_run: Run) -> None:
     record = execute(Work(smallest_run), Job(store, None, ONE))
     assert {"commit", "dirty", "versions", "device", "threads", "peak_memory_mib"} <= record.provenance.keys()
+    assert record.provenance["images"] == [24, 20], "of training and of testing"
     assert record.provenance["versions"]["torch"] == torch.__version__.split("+")[0]
     assert {
         "top1",

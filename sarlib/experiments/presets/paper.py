@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from sarlib.config import Data, Model, Recipe, Task
+from sarlib.data.folders import DOMAINNET
 from sarlib.experiments.presets.preset import SAR, Dense, FineTuning, Preset, Training, published_hybrids
 from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, FINE_TUNING, HOSTS, LIU_RECIPE, PROTOCOLS, VITDET
 
@@ -29,8 +30,8 @@ PAPER = Preset(
     drloc=DRLOC["vit"],
     in100=_IN100,
     small_sets=tuple(
-        _set(name, name, recipe=dataclasses.replace(DEIT_RECIPE, epochs=5000))
-        for name in ("stanford-cars", "domainnet-clipart", "domainnet-painting", "domainnet-sketch")
+        _set(name, label, recipe=dataclasses.replace(DEIT_RECIPE, epochs=5000))
+        for name, label in (("stanford-cars", "Stanford Cars"), *((name, f"DomainNet {name}") for name in DOMAINNET))
     ),
     in1k=_IN1K,
     many_images=_IN1K,

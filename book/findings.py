@@ -16,7 +16,7 @@ from sarlib.tasks import metrics
 NAMES = {"top1": "top-1 accuracy", "jaccard": "Jaccard index of the attention masks", "entropy": "entropy of the maps"}
 #: What the loss lowers; a manipulation check, not a quality.
 TARGET = "entropy"
-#: More differences than this on one data set are not listed one by one.
+#: More differences than this are not listed one by one.
 FEW = 6
 
 
@@ -62,6 +62,12 @@ def _by_row(found: Found, cells: list[Cell], metric: str) -> str:
     datasets = dict.fromkeys(dataset for own in rows.values() for dataset, _ in own)
     where = f" on {next(iter(datasets))}" if len(datasets) == 1 else f" on {len(datasets)} data sets"
     start = f"**{what[0].upper()}{what[1:]}**{where}, {_seeds(each for own in rows.values() for _, each in own)}: "
+    if len(datasets) > 1 and sum(map(len, rows.values())) <= FEW:
+        each = {
+            label: ", ".join(f"{difference(interval, metric)} on {dataset}" for dataset, interval in own)
+            for label, own in rows.items()
+        }
+        return start + "; ".join(f"{label}: {found}" for label, found in each.items()) + "."
     if len(datasets) > 1:
         same: dict[str, list[str]] = {}
         for label, own in rows.items():

@@ -14,7 +14,7 @@ from sarlib import report
 from sarlib.experiments.claims import difference
 from sarlib.experiments.declaration import Cell
 from sarlib.report import judgement
-from sarlib.report.statistics import groups
+from sarlib.report.statistics import from_baselines, groups
 
 HEADLINE = "headline"
 
@@ -27,7 +27,8 @@ def chosen(everything: Sequence[Found], name: str) -> Found | None:
 def headline(everything: Sequence[Found]) -> str:
     """What the headline experiment found, or that it is not there yet and what stands in for it."""
     if found := chosen(everything, HEADLINE):
-        return "\n".join(f"- {line}" for line in (*findings.sentences(found), *parts(found)))
+        said = "\n".join(f"- {line}" for line in (*findings.sentences(found), *parts(found)))
+        return f"{in_words(found)}\n\n{said}"
     missing = "The headline experiment, two sets of photographs with 500 training images each, has no committed results yet."
     stand_in = chosen(everything, "table2") or chosen(everything, "dose")
     if not stand_in:
@@ -35,6 +36,24 @@ def headline(everything: Sequence[Found]) -> str:
     said = [*findings.sentences(stand_in), *(parts(block) if (block := chosen(everything, "table1")) else ())]
     first = f"{missing} {findings.title(stand_in.name)} has these, at the preset `{stand_in.preset}`:"
     return "\n".join([first, "", *(f"- {line}" for line in said)])
+
+
+def in_words(found: Found) -> str:
+    """The experiment in one sentence, and where each row is better than the plain network by its interval, where not."""
+    cells = [cell for cell in found.experiment.cells if cell.measurement is None]
+    rows: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for contrast in from_baselines(cells):
+        (_, _, row, dataset), (_, _, than, _) = contrast.terms
+        interval = found.interval(contrast, "top1")
+        side = "is better than" if interval.low > 0 else "is worse than" if interval.high < 0 else "cannot be told from"
+        rows.setdefault((row, than), {}).setdefault(side, []).append(dataset.partition(",")[0])
+    said = [
+        f"{row}{',' * (',' in row)} " + " and ".join(f"{side} {than} on {' and '.join(sets)}" for side, sets in own.items())
+        for (row, than), own in reversed(rows.items())
+    ]
+    sets = dict.fromkeys(cell.dataset for cell in cells)
+    seeds = found.results["seed"].nunique()
+    return f"The headline experiment ({'; '.join(sets)}; {seeds} paired seeds), by accuracy: {'; '.join(said)}."
 
 
 def parts(found: Found) -> list[str]:

@@ -190,7 +190,7 @@ def forest(lines: pd.DataFrame, path: Path) -> str:
             axes.set_xlabel(f"difference in {unit}; right of 0 as the paper claims")
         _save(figure, path)
     return (
-        f"Forest plot of {len(lines)} differences for {lines['id'].nunique()} claims, one line a claim and data set, with "
+        f"Forest plot of {len(lines)} differences behind {lines['id'].nunique()} verdicts, one line a claim and data set, with "
         "95 % intervals; squares are photographs. The table below lists the same numbers."
     )
 

@@ -108,12 +108,7 @@ def _forest(tested: Sequence[Line], out: Path) -> str:
         known = metrics.metric(line.metric)
         unit = "points of " + line.metric if known.unit == "%" else f"{line.metric} ({known.unit})"
         for dataset, interval in (line.sets or {"": line.judgement.intervals[line.judgement.carrying]}).items():
-            one = {
-                "id": ", ".join(filter(None, (line.claim.id, line.test.dose))),
-                "dataset": dataset,
-                "unit": unit,
-                "verdict": line.judgement.verdict,
-            }
+            one = {"id": line.test.name, "dataset": dataset, "unit": unit, "verdict": line.judgement.verdict}
             one |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
             drawn.append(one | {"real": dataset in line.found.declared.real})
     shown = pd.DataFrame(drawn).dropna() if drawn else pd.DataFrame()

@@ -63,11 +63,8 @@ def _by_row(found: Found, cells: list[Cell], metric: str) -> str:
     where = f" on {next(iter(datasets))}" if len(datasets) == 1 else f" on {len(datasets)} data sets"
     start = f"**{what[0].upper()}{what[1:]}**{where}, {_seeds(each for own in rows.values() for _, each in own)}: "
     if len(datasets) > 1 and sum(map(len, rows.values())) <= FEW:
-        each = {
-            label: ", ".join(f"{difference(interval, metric)} on {dataset}" for dataset, interval in own)
-            for label, own in rows.items()
-        }
-        return start + "; ".join(f"{label}: {found}" for label, found in each.items()) + "."
+        found = {label: [f"{difference(one, metric)} on {name}" for name, one in own] for label, own in rows.items()}
+        return start + "; ".join(f"{label}: {', '.join(own)}" for label, own in found.items()) + "."
     if len(datasets) > 1:
         same: dict[str, list[str]] = {}
         for label, own in rows.items():

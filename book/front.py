@@ -58,21 +58,25 @@ def in_words(found: Found) -> str:
 
 def parts(found: Found) -> list[str]:
     """What the last block without its skip does, and what the loss adds to it, on each data set whose rows tell them apart."""
-    lines = {"The last block without its skip and LayerNorm, alone": [], "What the entropy loss adds to that block": []}
+    alone, added = (
+        "The last block without its skip and LayerNorm, alone",
+        "What the entropy loss adds to that block",
+    )
+    lines: dict[str, list[str]] = {}
     for cells in groups([cell for cell in found.experiment.cells if cell.measurement is None and cell.epoch is None]).values():
-        stock, block = (_row(cells, variant, regularized=False) for variant in "AC")
-        full = _row(cells, "C", regularized=True)
-        for said, one, other in zip(lines.values(), (block, full), (stock, block)):
-            said += _difference(found, one, other) if stock and block and one else []
+        stock, block = (_rows(cells, variant) for variant in "AC")
+        if stock and block:
+            lines.setdefault(alone, []).extend(_difference(found, block[-1], stock[-1]))
+            for full in _rows(cells, "C", "spatial_entropy"):
+                weight = full.run.regularizers[0].weight
+                lines.setdefault(f"{added} at λ = {weight:g}", []).extend(_difference(found, full, block[-1]))
     return [f"**{what}**, points of top-1: {'; '.join(said)}." for what, said in lines.items() if said]
 
 
-def _row(cells: Sequence[Cell], variant: str, *, regularized: bool) -> Cell | None:
-    """The row with this last block, without losses or with SAR's alone; of several weights the last."""
-    wanted = ["spatial_entropy"] if regularized else []
+def _rows(cells: Sequence[Cell], variant: str, *losses: str) -> list[Cell]:
+    """The rows with this last block and these losses alone, at each of their weights."""
     fitting = [cell for cell in cells if cell.run.model.variant == variant]
-    fitting = [cell for cell in fitting if [one.name for one in cell.run.regularizers] == wanted]
-    return fitting[-1] if fitting else None
+    return [cell for cell in fitting if [one.name for one in cell.run.regularizers] == [*losses]]
 
 
 def _difference(found: Found, one: Cell, other: Cell) -> list[str]:

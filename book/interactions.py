@@ -51,8 +51,7 @@ def _claim(test: ClaimTest, found: Found, known: Sequence[int]) -> dict[str, Any
         ]
         reason = judgement.reason if judgement.verdict == UNTESTABLE or not intervals else ""
         after.append({"verdict": judgement.verdict, "reason": reason, "carrying": judgement.carrying, "intervals": intervals})
-    name = ", ".join(filter(None, (test.claim_id, test.dose)))
-    return {"id": test.claim_id, "name": name, "claim": test.claim.claim, "contrasts": contrasts, "after": after}
+    return {"id": test.claim_id, "name": test.name, "claim": test.claim.claim, "contrasts": contrasts, "after": after}
 
 
 def as_table(found: dict[str, Any] | None) -> str:

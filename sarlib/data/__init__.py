@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sarlib.config import ConfigError, Data, require
-from sarlib.data import cache, clips, folders, voc
+from sarlib.data import cache, clips, folders, released, voc
 from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover
 
 if TYPE_CHECKING:
@@ -80,10 +80,12 @@ def is_embedded(name: str) -> bool:
 
 
 def inspect(name: str, *, root: Path | None) -> Inspected:
-    """What the set `name` below `root` holds. Raises as `load` does."""
-    train, test = _whole(name, root)
-    ignored = train.ignored if train is test else (*train.ignored, *test.ignored)
-    return Inspected(len(train), len(test), cache.digest(train, test), len(train.classes), ignored)
+    """What the set `name` below `root` holds, also one to test on alone (`sarlib.data.released`). Raises as `load` does."""
+    train, test = (released.listed(name, root=root),) * 2 if name in released.SETS else _whole(name, root)
+    mark, classes = cache.digest(train, test), len(test.classes)
+    if train is test:  # there are none to train on
+        return Inspected(0, len(test), mark, classes, test.ignored)
+    return Inspected(len(train), len(test), mark, classes, (*train.ignored, *test.ignored))
 
 
 def summary(found: Mapping[str, Inspected]) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sarlib.config import require
-from sarlib.data import cache, folders
+from sarlib.data import folders
 
-IMAGENET_A, IMAGENET_C = "imagenet-a", "imagenet-c"
+SETS = IMAGENET_A, IMAGENET_C = "imagenet-a", "imagenet-c"
 SEVERITIES = 5
 CLEAN = "clean"  # what stands beside the corruptions for images without one
 #: AlexNet's error on each corruption, the mean over severities (github.com/hendrycks/robustness).
@@ -46,11 +46,10 @@ def places(name: str) -> list[str]:
     return parts if name == IMAGENET_C else [name]
 
 
-def fingerprint(name: str, *, root: Path | None) -> str:
-    """A digest of the images of a set, of ImageNet-C those of one severity. `ConfigError` names a folder that is missing."""
+def listed(name: str, *, root: Path | None) -> folders.Split:
+    """The images of a set, of ImageNet-C those of one severity. `ConfigError` names a folder that is missing."""
     require(root is not None, f"the test set {name!r} is not embedded: say DATA=<folder that holds it>")
     absent = [place for place in places(name) if not (root / place).is_dir()]
     some = f"{root} lacks {len(absent)} of the {len(places(name))} folders of {name}, among them {''.join(absent[:1])}"
     require(not absent, f"{some}/<wnid>/*.JPEG")
-    first = folders.read_classes(root / places(name)[0])
-    return cache.digest(first, first)
+    return folders.read_classes(root / places(name)[0])

@@ -125,6 +125,11 @@ class ClaimTest:
         return load()[self.claim_id]
 
     @property
+    def name(self) -> str:
+        """The claim's id, with the dose where it is tested at several."""
+        return ", ".join(filter(None, (self.claim_id, self.dose)))
+
+    @property
     def datasets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(contrast.dataset for contrast in self.contrasts))
 

@@ -79,10 +79,9 @@ def _davis(sets: Sets, settings: list[Setting]) -> list[Cell]:
     """Measured at the size that a network was trained with."""
     if not (sets.root / DAVIS).is_dir() if sets.root else DAVIS not in sets.known:
         return []
-    fingerprint, frames = sets.fingerprint(DAVIS), sets.preset.clips.data.frames
     cells = []
     for each in settings:
-        data = Data(name=DAVIS, image_size=each.baseline.data.image_size, fingerprint=fingerprint, frames=frames)
+        data = Data(name=DAVIS, image_size=each.baseline.data.image_size, frames=sets.preset.clips.data.frames)
         shown = dataclasses.replace(each, dataset=f"{DAVIS}, trained on {each.dataset}")
-        cells += [cell.measured("clips", data=data) for cell in _with_sar(MOVING, BASELINE, shown)]
+        cells += [cell.measured("clips", data=sets.identified(data)) for cell in _with_sar(MOVING, BASELINE, shown)]
     return cells

@@ -39,15 +39,13 @@ class Sets:
             self.known[name] = datasets.inspect(name, root=self.root)
         return self.known[name]
 
-    def fingerprint(self, name: str) -> str:
-        """`Data.fingerprint` of any set."""
-        return "" if datasets.is_embedded(name) else self.inspect(name).fingerprint
+    def identified(self, data: Data) -> Data:
+        """The same with its fingerprint, by which other images under an old name are another run. `ConfigError` if absent."""
+        known = data.fingerprint or datasets.is_embedded(data.name)
+        return data if known else dataclasses.replace(data, fingerprint=self.inspect(data.name).fingerprint)
 
     def setting(self, chosen: Training) -> Setting:
-        """The baseline's run on the set, and SAR's loss and DRLoc for it.
-
-        A real set is fingerprinted, so that other images under an old name are another run. `ConfigError` if it is absent.
-        """
+        """The baseline's run on the set, and SAR's loss and DRLoc for it. `ConfigError` if it is absent."""
         preset, data, recipe = self.preset, chosen.data, chosen.recipe or self.preset.recipe
         losses = {"regularizer": preset.regularizer, "drloc": preset.drloc}
         if chosen.epochs is not None:
@@ -55,9 +53,8 @@ class Sets:
         if chosen.warmup_epochs is not None:
             recipe = dataclasses.replace(recipe, warmup_epochs=chosen.warmup_epochs)
             losses = {name: dataclasses.replace(loss, warmup_epochs=chosen.warmup_epochs) for name, loss in losses.items()}
-        fingerprint = data.fingerprint or self.fingerprint(data.name)
         baseline = Run(
-            data=dataclasses.replace(data, fingerprint=fingerprint, test_crop=preset.test_crop, crop_from=preset.crop_from),
+            data=dataclasses.replace(self.identified(data), test_crop=preset.test_crop, crop_from=preset.crop_from),
             model=dataclasses.replace(
                 preset.model, patch_size=chosen.patch_size or preset.model.patch_size, frames=data.frames
             ),

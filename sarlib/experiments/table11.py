@@ -22,13 +22,13 @@ def declare(sets: Sets) -> Table:
     """Networks trained on embedded images see embedded images, in all styles; those trained on Imagenette every set of
     photographs with masks below DATA. The images that are measured on are the same for every run and seed."""
     first, *real = settings(sets)
-    seen = [(first, _identified(data, sets), data.name) for data in sets.preset.with_masks]
+    seen = [(first, sets.identified(data), data.name) for data in sets.preset.with_masks]
     for name in (name for name in sets.with_objects() if name.rpartition("/")[2] in voc.WITH_MASKS):
         setting = next((each for each in real if each.baseline.data.name == PHOTOGRAPHS), None)
         lacking = f"{name} is shown to networks that were trained on {PHOTOGRAPHS}, which is not below {sets.root}"
         require(setting is not None, lacking)
         data = Data(name=name, image_size=_larger(setting.baseline))
-        seen.append((setting, _identified(data, sets), f"{name}, trained on {PHOTOGRAPHS}"))
+        seen.append((setting, sets.identified(data), f"{name}, trained on {PHOTOGRAPHS}"))
     cells = tuple(cell for setting, data, label in seen for cell in _cells(sets, setting, data, label))
     names = [name for *_, name in seen]
     random = f"{BASELINE} - random cells"
@@ -46,10 +46,6 @@ def declare(sets: Sets) -> Table:
 def _cells(sets: Sets, setting: Setting, data: Data, label: str) -> list[Cell]:
     cells = dataclasses.replace(setting, dataset=label).cells("table11", rows(setting) | sets.published(setting))
     return [cell.measured("objects", data=data) for cell in cells]
-
-
-def _identified(data: Data, sets: Sets) -> Data:
-    return dataclasses.replace(data, fingerprint=sets.fingerprint(data.name))
 
 
 def _larger(run: Run) -> int:

@@ -85,7 +85,7 @@ def _protocols(sets: Sets, child: Setting) -> list[Setting]:
     repeated = sets.inspect(literally).train - sets.inspect(own.name).train
     if not repeated:
         return [child]
-    literal = child.with_parts(data=dataclasses.replace(own, name=literally, fingerprint=sets.fingerprint(literally)))
+    literal = child.with_parts(data=sets.identified(dataclasses.replace(own, name=literally, fingerprint="")))
     return [
         dataclasses.replace(child, dataset=f"{child.dataset}, without {repeated} test images"),
         dataclasses.replace(literal, dataset=f"{child.dataset}, literally: with {repeated} test images"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from sarlib.config import Data
-from sarlib.data import CONFLICT, SHAPES, released
+from sarlib.data import CONFLICT, SHAPES
 from sarlib.experiments import table4
 from sarlib.experiments.claims import ClaimTest, differences
 from sarlib.experiments.declaration import Cell, Setting, Table, at_both_doses
@@ -52,10 +52,7 @@ def _test_set(sets: Sets, setting: Setting, other: Data | None) -> Data:
     """The run's own test images, of each class equally many, at most as many as the preset looks at; or the released set that
     it names instead, with its fingerprint. `ConfigError` if that is not there."""
     if other is not None:
-        known = sets.known.get(other.name)
-        return dataclasses.replace(
-            other, fingerprint=known.fingerprint if known else released.fingerprint(other.name, root=sets.root)
-        )
+        return sets.identified(other)
     data, most = setting.baseline.data, sets.preset.shifted_images
     tested = data.test_size or sets.inspect(data.name).test or most
     return dataclasses.replace(data, test_size=min(most or tested, tested))

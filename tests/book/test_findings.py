@@ -86,6 +86,14 @@ def test_the_first_page_leads_with_the_headline_once_it_is_there(found: tables.F
     assert told != missing and "top-1" in told and "no committed results" not in told
 
 
+def test_what_the_loss_adds_is_said_at_each_of_its_weights(tmp_path: Path) -> None:
+    staged_book.copy_reference(tmp_path, ("headline",))
+    [found], _ = tables.collect(tmp_path)
+    said = [line for line in front.parts(found) if "the entropy loss adds" in line]
+    assert [re.search(r"λ = ([\d.]+)", line)[1] for line in said] == ["0.01", "0.3"]
+    assert "matched dose, is better than ViT on imagenette and cifar10; " in front.in_words(found)
+
+
 def test_a_row_that_only_the_results_have_is_shown_with_its_stored_run(found: tables.Found) -> None:
     results = found.results.replace({"row": {found.experiment.cells[1].row: "of an earlier declaration"}})
     experiment = tables.with_rows_of(results, found.declared, found.store)

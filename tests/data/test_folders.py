@@ -256,7 +256,7 @@ def test_a_file_that_vanished_is_named(tmp_path):
     for split in ("train", "test"):
         save(tmp_path / "sketch" / "owl" / f"{split}.png")
         (tmp_path / f"sketch_{split}.txt").write_text(f"sketch/owl/{split}.png 0\nsketch/owl/lost.png 0\n")
-    for call in (lambda: load(spec("sketch"), seed=0, root=tmp_path), lambda: inspect("sketch", root=tmp_path).fingerprint):
+    for call in (lambda: load(spec("sketch"), seed=0, root=tmp_path), lambda: inspect("sketch", root=tmp_path)):
         with pytest.raises(ConfigError, match="lost.png"):
             call()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sarlib.config import ConfigError
-from sarlib.data import released
+from sarlib.data import inspect, released
 from sarlib.data.folders import read_classes
 from sarlib.data.released import ALEXNET, mce
 
@@ -46,11 +46,11 @@ def test_seventy_five_folders(root: Path) -> None:
 
 
 def test_other_images_have_another_fingerprint(root: Path) -> None:
-    before = {name: released.fingerprint(name, root=root) for name in ("imagenet-a", "imagenet-c")}
+    before = {name: inspect(name, root=root).fingerprint for name in ("imagenet-a", "imagenet-c")}
     assert len({*before.values()}) == 1, "the same names and sizes, wherever they lie"
     for name in before:
         (root / released.places(name)[0] / WNIDS[0] / "1.JPEG").touch()
-        assert released.fingerprint(name, root=root) != before[name]
+        assert inspect(name, root=root).fingerprint != before[name]
 
 
 @pytest.mark.parametrize("name", ["imagenet-a", "imagenet-c"])
@@ -58,8 +58,8 @@ def test_a_folder_that_is_missing_is_named_in_one_line(root: Path, name: str) ->
     place = random.Random(0).choice(released.places(name))
     (root / place).rename(root / "elsewhere")
     with pytest.raises(ConfigError) as error:
-        released.fingerprint(name, root=root)
+        inspect(name, root=root)
     assert "\n" not in str(error.value) and f"lacks 1 of the {len(released.places(name))} folders of {name}" in str(error.value)
     assert f"among them {place}/<wnid>/*.JPEG" in str(error.value)
     with pytest.raises(ConfigError, match="say DATA=<folder that holds it>"):
-        released.fingerprint(name, root=None)
+        inspect(name, root=None)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the environment from requirements.lock and nothing else: sh book/environment.sh VENV [PYTHON [TORCH]]. make calls it.
 # uv installs the lock in seconds; where it cannot be had or fails, pip does the same in minutes.
+# Either compiles what it installs: else every command would compile it anew where Python is set to write no bytecode.
 venv=$1 wanted=${2:-} torch=${3:-}
 py=$venv/bin/python
 log=$venv/install.log
@@ -57,11 +58,11 @@ if "$py" -m pip install --quiet uv 2>"$log"; then
     # uv takes torch and torchvision from PyTorch's index of CPU builds, which need none of the CUDA packages that the lock names.
     # No machine that this was written on could reach that index: the command is as uv documents it, and untried.
     grep -vE '^(cuda-|nvidia-|triton)' requirements.lock >"$venv/cpu.lock"
-    "$py" -m uv pip install --python "$py" --torch-backend=cpu -r "$venv/cpu.lock" -e . \
+    "$py" -m uv pip install --python "$py" --compile-bytecode --torch-backend=cpu -r "$venv/cpu.lock" -e . \
       || stop "TORCH=cpu needs PyTorch's own package index: without TORCH=cpu everything comes from your usual one"
     exit 0
   fi
-  "$py" -m uv pip install --python "$py" -r requirements.lock -e . && exit 0
+  "$py" -m uv pip install --python "$py" --compile-bytecode -r requirements.lock -e . && exit 0
 elif [ "$torch" = cpu ] || grep -qiE 'connection|timed out|name resolution|proxy|certificate' "$log"; then
   explain
 fi

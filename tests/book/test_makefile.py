@@ -91,7 +91,7 @@ def test_environment_is_built_before_the_first_table_and_only_then(anywhere: Pat
     venv, pip, uv, table = calls(checkout)
     assert venv == "-m venv .venv"
     assert pip.startswith("-m pip install") and pip.endswith(" uv")
-    assert uv == "-m uv pip install --python .venv/bin/python -r requirements.lock -e ."
+    assert uv == "-m uv pip install --python .venv/bin/python --compile-bytecode -r requirements.lock -e ."
     assert table == "book/execute.py table2 --preset laptop"
     make(checkout, "table2")
     assert calls(checkout) == [table]
@@ -183,7 +183,7 @@ def test_torch_without_cuda_comes_from_its_own_index(checkout: Path) -> None:
     outcome = make(checkout, "environment", "TORCH=cpu")
     assert outcome.returncode == 0 and "it takes 6 GB" not in outcome.stderr
     uv = calls(checkout)[-1]
-    assert uv == "-m uv pip install --python .venv/bin/python --torch-backend=cpu -r .venv/cpu.lock -e ."
+    assert uv == "-m uv pip install --python .venv/bin/python --compile-bytecode --torch-backend=cpu -r .venv/cpu.lock -e ."
     whole, lock = ((checkout / path).read_text() for path in ("requirements.lock", ".venv/cpu.lock"))
     assert re.search("^nvidia-", whole, re.M) and not re.search("^(nvidia|cuda|triton)", lock, re.M)
     assert re.search("^torch==", lock, re.M) and re.search("^torchvision==", lock, re.M)

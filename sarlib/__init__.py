@@ -3,7 +3,7 @@ tables.
 
 In your own training loop:
 
-    sar = sarlib.SAR(model)                                  # any timm ViT with a class token
+    sar = sarlib.SAR(model)                                  # any timm ViT
     loss = criterion(model(images), labels) + sar.loss()
 
 or, with similarity maps of your own, `sarlib.spatial_entropy(maps)` and `sarlib.components(maps)`.

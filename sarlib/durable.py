@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,21 +25,20 @@ def write_durably(path: Path, content: bytes | Callable[[BinaryIO], None], *, pr
     `OSError` if the folder cannot be written, the disk is full included: `path` is as before and nothing half-written is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    name = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(name, "xb") as file:
             if callable(content):
                 content(file)
             else:
                 file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes files private; results are for everybody who may read the folder
         if previous is not None and path.exists():
             os.replace(path, previous)
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
     if os.name == "posix":  # where the rename itself is durable only once the folder is
         folder = os.open(path.parent, os.O_RDONLY)

@@ -39,7 +39,7 @@ def load(key: str) -> tuple[Run, nn.Module]:
 def changed(
     run: Run, *, epochs: int | None = None, variant: str = "", weight: float | None = None, regularizer: str = ""
 ) -> Run:
-    """The same run with another length, last block (a row of Table 1c), weight (0: no loss) or regularizer.
+    """The same run with another length, last block (a row of Table 1c), weight (0: no loss) or (first) regularizer.
 
     `regularizer` is one of `sarlib.config.REGULARIZERS` or your own, "module:function", a function of S (B, H, h, w). Its file
     as it is now is part of the run: with an edited one it is another run.
@@ -50,8 +50,8 @@ def changed(
     new = dataclasses.replace(
         old, name=regularizer or old.name, weight=old.weight if weight is None else weight or old.weight, source=""
     )
-    kept = run.regularizers if weight is None and not regularizer else () if weight == 0 else (new,)
-    return dataclasses.replace(run, recipe=recipe, model=model, regularizers=kept)
+    first = run.regularizers[:1] if weight is None and not regularizer else () if weight == 0 else (new,)
+    return dataclasses.replace(run, recipe=recipe, model=model, regularizers=first + run.regularizers[1:])
 
 
 def look(run: Run, model: nn.Module, picture: str | Path | Image.Image, *, mass: float = 0.6) -> Figure:

@@ -26,7 +26,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from sarlib.config import ConfigError, require_known
-from sarlib.scores import projection, projections, scores
+from sarlib.scores import is_plain, projection, projections, scores
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _require_global_attention(model: nn.Module) -> None:
     if _row(last) is None or not (type(last.attn) is Attention or hasattr(last.attn, "attend")):
         raise ConfigError(f"the last block ({type(last).__name__}) is not timm's pre-norm Block with its standard attention")
     for layer in projections(last.attn):
-        if type(layer) is not nn.Linear or layer._forward_pre_hooks:
+        if not is_plain(layer):
             raise ConfigError(f"the weights of a wrapped layer ({type(layer).__name__}) cannot be read: train with sarlib.SAR")
 
 

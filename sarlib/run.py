@@ -230,5 +230,5 @@ def _from_json(name: str, value: Any) -> Any:
     if name == "self_supervision":
         return value and _build(SelfSupervision, value)
     if name == "stages":
-        return tuple(stage if isinstance(stage, Stage) else Stage(**stage) for stage in value)
+        return tuple(Stage(**stage) for stage in value)
     return tuple(value) if isinstance(value, list) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -35,6 +36,8 @@ def test_a_run_is_changed_in_what_is_named_and_nothing_else(smallest_run: Run) -
     short = explore.changed(smallest_run, epochs=1)
     assert short.recipe.epochs == 1 and short.model == smallest_run.model and short.key != smallest_run.key
     assert explore.changed(explore.changed(smallest_run, weight=0), weight=0.1).regularizers[0].name == "spatial_entropy"
+    two = dataclasses.replace(smallest_run, regularizers=(*smallest_run.regularizers, Regularizer(name="drloc", weight=0.05)))
+    assert explore.changed(two, weight=0.3).regularizers[1:] == two.regularizers[1:]
 
 
 def test_a_regularizer_of_ones_own_is_its_function_of_s(own: str) -> None:

@@ -318,6 +318,23 @@ def test_models_that_have_no_class_row():
         forward(vit(patch_drop_rate=0.5).train(), images())
 
 
+def _hook(layer):
+    layer.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def _other_forward(layer):
+    layer.forward = lambda x: 2 * torch.nn.functional.linear(x, layer.weight, layer.bias)
+
+
+@pytest.mark.parametrize("change", [_hook, _other_forward])
+def test_a_layer_that_does_more_than_its_weight_says_is_refused(change):
+    """The class token's path would compute with the weight alone, and all tokens' with what the layer really does."""
+    model = vit()
+    change(model.blocks[-1].attn.qkv)
+    with pytest.raises(ConfigError, match="the weights of a wrapped layer .* cannot be read"):
+        forward(model, images())
+
+
 # ---- without class token ---------------------------------------------------------------------------------------------------
 
 POOLED = {

@@ -69,6 +69,17 @@ def test_a_record_of_another_declaration_is_not_an_answer(
     assert "declares another run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_rights_that_the_user_gives_new_files(tmp_path: Path, umask: int, mode: int) -> None:
+    """A folder that a group shares stays shared, a private one private."""
+    before = os.umask(umask)
+    try:
+        write_durably(tmp_path / "file", b"new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_durably(path, b"old")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sarlib.config import Augmentation, require
+from sarlib.config import require
 from sarlib.data.augment import Plan
 from sarlib.data.cache import MEMORY_LIMIT
-from sarlib.data.images import Images, central_view, in_memory, to_device
-from sarlib.data.loader import TrainBatches, _Pictures
+from sarlib.data.images import Images, in_memory, to_device
+from sarlib.data.loader import TrainBatches
 
 #: Boxes an image: as many as COCO's metric counts detections. (VOC's and COCO's images have fewer objects.)
 MOST = 100
@@ -64,13 +63,11 @@ class BoxBatches(TrainBatches):
     Images that are files are decoded once where that makes no more bytes than `MEMORY_LIMIT`.
     """
 
-    def __init__(self, images: Images, *, augmentation: Augmentation, image_size: int, **rest: Any) -> None:
+    targets_move = True
+
+    def __init__(self, images: Images, *, image_size: int, **rest: Any) -> None:
         small = len(images) * 3 * image_size**2 <= MEMORY_LIMIT
-        shown = in_memory(images, image_size) if small else images
-        super().__init__(shown, augmentation=augmentation, image_size=image_size, **rest)
-        if self.source == "files":
-            self._pictures = _Pictures(images, [partial(central_view, size=image_size, crop=images.crop)])
-            self._augmentation = augmentation  # whose crop and flip are not left to the pictures' transforms
+        super().__init__(in_memory(images, image_size) if small else images, image_size=image_size, **rest)
         self._boxes, self._labels, _ = padded(images, torch.arange(len(images)), size=image_size)
         require(bool((self._labels >= 0).any()), "no training image has a box: choose a set with boxes")
 

@@ -5,7 +5,8 @@ number of ranks. That makes an interrupted run resumable and one on several GPUs
 
 device  all on the device (on a CPU: in its memory) as bytes, picked and augmented there
 memory  picked in host memory, mostly a memory map, by a thread that reads ahead, and augmented on the device
-files   decoded one by one by data workers and augmented by timm's transforms; erasing and mixing are left to the device
+files   decoded one by one by data workers, which also cut a random resized crop from the whole photograph; the rest of the
+        augmentation is the device's
 
 Decoded images come from the device if they fit there, else from memory: both give the same batches. Files stay files.
 SAR_INPUT=device, memory or files forces one of them, from `sarlib.data.load` on, which decodes files for the first two.
@@ -14,7 +15,6 @@ SAR_INPUT=device, memory or files forces one of them, from `sarlib.data.load` on
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import queue
 import threading
@@ -26,11 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
 
 from sarlib.config import Augmentation, ConfigError, TrainingError, require
 from sarlib.data import augment
 from sarlib.data.cache import forced_source
-from sarlib.data.images import Images, central_view, to_bytes, to_device
+from sarlib.data.images import Images, to_bytes, to_device
 
 #: Images may take so much of the memory that the device has free; the rest is for the training itself.
 DEVICE_SHARE = 0.25
@@ -56,6 +57,9 @@ class TrainBatches:
     divide the batch, or a source is forced that the images cannot have; while iterating `TrainingError` if a data worker dies.
     """
 
+    #: Do the targets follow crops? Then crops of pictures are left to the batch.
+    targets_move = False
+
     def __init__(
         self,
         images: Images,
@@ -77,8 +81,11 @@ class TrainBatches:
         self.steps_per_epoch = len(images) // self._batch
         self.source = _source(images, self._device)
         if self.source == "files":
-            self._pictures = _Pictures(images, augment.of_pictures(augmentation, image_size))
-            augmentation = dataclasses.replace(augmentation, crop="none", flip=0.0, color_jitter=0.0, rand_augment=None)
+            crop = None
+            if augmentation.crop == "resized" and not self.targets_move:
+                crop = RandomResizedCrop(image_size, augmentation.crop_scale, interpolation=InterpolationMode.BICUBIC)
+                augmentation = dataclasses.replace(augmentation, crop="none")
+            self._pictures = _Pictures(images, image_size, crop)
         else:
             self._pixels = images.pixels.to(self._device) if self.source == "device" else images.pixels
         self._augmentation = augmentation
@@ -159,9 +166,8 @@ def evaluation_batches(
     if images.files is None:
         shown = (to_device(images.pixels[index], device) for index in indices)
     else:
-        pictures = _Pictures(images, [functools.partial(central_view, size=image_size, crop=images.crop)])
         items = [[(i, 0) for i in index.tolist()] for index in indices]
-        shown = _from_files(pictures, items, data_workers=data_workers, device=device)
+        shown = _from_files(_Pictures(images, image_size), items, data_workers=data_workers, device=device)
     for index, pixels in zip(indices, shown):
         yield augment.normalise(pixels), index
 
@@ -222,7 +228,7 @@ def _from_files(pictures: _Pictures, items: list[list], *, data_workers: int, de
         pin_memory=data_workers > 0 and device.type == "cuda",
         generator=torch.Generator(),  # of the workers' unused seeds: without one the loader draws from the global generator
     )
-    # Without workers the pictures' transforms borrow the global generators, which are the model's: no thread beside it then.
+    # Without workers crops borrow the global generator, which is the model's: no thread beside it then.
     # With workers the thread keeps torch's handler of dead children out of the main thread, where it would interrupt anything.
     shown = _read_ahead(loader, device=device) if data_workers else iter(loader)
     try:
@@ -277,20 +283,20 @@ def _read_ahead(items: Iterable[Any], *, device: torch.device) -> Iterator[Any]:
 
 
 class _Pictures(Dataset):
-    """(index, seed) -> (3, S, S) uint8: picture `index` after `steps`, which draw their random numbers from `seed`. The error
-    of one that cannot be read is returned: raised inside a worker it would lose its one line among tracebacks."""
+    """(index, seed) -> (3, S, S) uint8: picture `index` as `Images.view` shows it, or a random `crop` drawn from `seed`. The
+    error of one that cannot be read is returned: raised inside a worker it would lose its one line among tracebacks."""
 
-    def __init__(self, images: Images, steps: list[Callable]) -> None:
-        self._images, self._steps = images, steps
+    def __init__(self, images: Images, size: int, crop: RandomResizedCrop | None = None) -> None:
+        self._images, self._size, self._crop = images, size, crop
 
     def __getitem__(self, item: tuple[int, int]) -> Tensor | ConfigError:
         index, seed = item
         try:
-            with augment.seeded(seed):
-                picture = self._images.picture(index)
-                for step in self._steps:
-                    picture = step(picture)
-                return to_bytes(picture)
+            if self._crop is None:
+                return to_bytes(self._images.view(index, self._size))
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
+                return to_bytes(self._crop(self._images.picture(index)))
         except ConfigError as error:
             return error
 

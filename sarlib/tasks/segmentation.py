@@ -25,6 +25,8 @@ WIDTH = 0.5  # channels of the head, of the pyramid's: 128 of 256 as published
 class LabelMapBatches(TrainBatches):
     """Batches of images and of the classes of their pixels, (B, S, S) uint8, which are cropped and flipped together."""
 
+    targets_move = True
+
     def __init__(self, images: Images, *, image_size: int, **rest: Any) -> None:
         super().__init__(in_memory(images, image_size), image_size=image_size, **rest)
         self._labels = torch.stack([label_map(images, index, image_size) for index in range(len(images))])

@@ -193,6 +193,16 @@ def test_labels_follow_their_pixels(augmentation: Augmentation) -> None:
     assert torch.equal((red / 20).round().to(torch.uint8), labels) and len(labels.unique()) > 5
 
 
+@pytest.mark.parametrize("crop", ["none", "pad", "resized"])
+def test_images_that_are_not_on_the_device_give_the_same_batches(crop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read one by one as well, where random resized crops are otherwise cut from the whole picture."""
+    augmentation = Augmentation(crop=crop, crop_scale=(0.3, 1.0), flip=0.5)
+    whole = batch(painted(), augmentation)
+    for source in ("memory", "files"):
+        monkeypatch.setenv("SAR_INPUT", source)
+        assert all(torch.equal(*each) for each in zip(batch(painted(), augmentation), whole, strict=True))
+
+
 def test_labels_follow_a_resized_crop_by_nearest_neighbours() -> None:
     """They stay classes, and agree with the image but for edges, which interpolation blurs; a pixel to any side they do not."""
     images = painted()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sarlib.config import ConfigError, Data, require
 from sarlib.data import cache, clips, folders, released, voc
-from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover
+from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, Split, discover
 
 if TYPE_CHECKING:
     from sarlib.data.images import Images
@@ -25,6 +25,7 @@ __all__ = [
     "discover",
     "inspect",
     "load",
+    "require_declared",
     "summary",
 ]
 
@@ -60,9 +61,7 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     if spec.name == "digits":
         return images.digits(spec, seed=seed)
     whole = _whole(spec.name, root)
-    if spec.fingerprint and spec.fingerprint != cache.digest(*whole):
-        changed = f"the images of {spec.name} below {root} are not those that the run was declared for"
-        raise ConfigError(f"{changed}: declare it anew")
+    require_declared(spec, *whole, root=root)
     train, test = images.subsets(*map(images.from_split, whole), spec=spec, seed=seed)
     if spec.name in clips.LAYOUTS:
         return clips.load(spec, train, test)
@@ -72,6 +71,12 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     if spec.crop_from == "square" or train.files is None:
         train = cache.decoded_if_small(train, spec.image_size)
     return train, cache.decoded_if_small(test, spec.image_size)
+
+
+def require_declared(spec: Data, train: Split, test: Split, *, root: Path | None) -> None:
+    """`ConfigError` if the images of a set below `root` are not those of `spec.fingerprint`."""
+    same = not spec.fingerprint or spec.fingerprint == cache.digest(train, test)
+    require(same, f"the images of {spec.name} below {root} are not those that the run was declared for: declare it anew")
 
 
 def is_embedded(name: str) -> bool:
@@ -99,7 +104,7 @@ def summary(found: Mapping[str, Inspected]) -> str:
     return "; ".join(lines)
 
 
-def _whole(name: str, root: Path | None) -> tuple[folders.Split, folders.Split]:
+def _whole(name: str, root: Path | None) -> tuple[Split, Split]:
     """All images of a set that lies below `root`."""
     if root is None and (name in (*IN_FOLDERS, *clips.LAYOUTS) or voc.known(name)):
         raise ConfigError(f"the data set {name!r} is not embedded: say DATA=<folder that holds it>")

@@ -93,11 +93,15 @@ def forced_source() -> str | None:
     return source
 
 
-def decoded_if_small(images: Images, image_size: int) -> Images:
-    """`decoded`, but for files that are more than `MEMORY_LIMIT` or that SAR_INPUT=files leaves where they are."""
+def stay_files(images: Images, image_size: int) -> bool:
+    """Are these files that are more than `MEMORY_LIMIT` once decoded, or that SAR_INPUT=files leaves where they are?"""
     small = len(images) * 3 * image_size**2 <= MEMORY_LIMIT
-    source = forced_source() or ("memory" if small else "files")
-    return images if images.files is not None and source == "files" else decoded(images, image_size)
+    return images.files is not None and (forced_source() or ("memory" if small else "files")) == "files"
+
+
+def decoded_if_small(images: Images, image_size: int) -> Images:
+    """`decoded`, but for images that `stay_files`."""
+    return images if stay_files(images, image_size) else decoded(images, image_size)
 
 
 def decoded(images: Images, image_size: int) -> Images:

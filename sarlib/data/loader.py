@@ -30,8 +30,8 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 
 from sarlib.config import Augmentation, ConfigError, TrainingError, require
 from sarlib.data import augment
-from sarlib.data.cache import forced_source
-from sarlib.data.images import Images, to_bytes, to_device
+from sarlib.data.cache import forced_source, stay_files
+from sarlib.data.images import Images, in_memory, to_bytes, to_device
 
 #: Images may take so much of the memory that the device has free; the rest is for the training itself.
 DEVICE_SHARE = 0.25
@@ -154,6 +154,11 @@ class TrainBatches:
         on_cpu = self._device.type == "cpu"
         step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
         _in_chunks(work, len(pixels), step=step)
+
+
+def in_memory_if_small(images: Images, size: int) -> Images:
+    """`in_memory`, but for images that `stay_files`: for sets with annotations, which `sarlib.data.load` does not decode."""
+    return images if stay_files(images, size) else in_memory(images, size)
 
 
 def evaluation_batches(

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sarlib.config import require
 from sarlib.data import augment
-from sarlib.data.images import Images, central_view, in_memory, to_device
-from sarlib.data.loader import Batch, TrainBatches
+from sarlib.data.images import Images, central_view, to_device
+from sarlib.data.loader import Batch, TrainBatches, in_memory_if_small
 from sarlib.data.voc import BACKGROUND, VOID
 from sarlib.run import Run
 from sarlib.tasks.on_vitdet import OnViTDet
@@ -28,7 +28,7 @@ class LabelMapBatches(TrainBatches):
     targets_move = True
 
     def __init__(self, images: Images, *, image_size: int, **rest: Any) -> None:
-        super().__init__(in_memory(images, image_size), image_size=image_size, **rest)
+        super().__init__(in_memory_if_small(images, image_size), image_size=image_size, **rest)
         self._labels = torch.stack([label_map(images, index, image_size) for index in range(len(images))])
 
     def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> Batch:

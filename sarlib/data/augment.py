@@ -134,11 +134,12 @@ def apply(pixels: Tensor, plan: Plan, *, out: Tensor | None = None) -> Tensor:
     return x if plan.mixing is None else mix(x, plan.mixing, out=out)
 
 
-def crop_and_flip(pixels: Tensor, plan: Plan) -> Tensor:
-    """(n, 3, S, S) uint8 -> its windows, mirrored where planned, uint8; resized ones float32 in 0..255 without RandAugment."""
+def crop_and_flip(pixels: Tensor, plan: Plan, *, mode: str = "bicubic") -> Tensor:
+    """(n, C, S, S) uint8 -> its windows, mirrored where planned, uint8; resized ones float32 in 0..255 without RandAugment, by
+    `sampled` in this `mode`."""
     n, channels, size, _ = pixels.shape
     if plan.resized and plan.choice is None:
-        return sampled(pixels, plan.window, plan.flip)
+        return sampled(pixels, plan.window, plan.flip, mode=mode)
     if plan.resized:
         flip = torch.zeros_like(plan.window[:, 0], dtype=torch.bool) if plan.flip is None else plan.flip
         return (one_by_one if pixels.device.type == "cpu" else all_together)(pixels, plan.window, flip)
@@ -261,11 +262,3 @@ def soft_labels(labels: Tensor, *, classes: int, smoothing: float, mixing: Mixin
 def mixed_labels(targets: Tensor, mixing: Mixing | None) -> Tensor:
     """Targets (n, ...) float32 of images that were mixed: of both partners, in the shares of their pixels."""
     return targets if mixing is None else targets * mixing.share + _partners(targets) * (1 - mixing.share)
-
-
-def crop_and_flip_labels(labels: Tensor, plan: Plan) -> Tensor:
-    """Classes of pixels (n, S, S) uint8 -> what the windows of the plan show of them, mirrored where planned; resized ones
-    by nearest neighbours."""
-    if plan.resized:
-        return sampled(labels[:, None], plan.window, plan.flip, mode="nearest")[:, 0].to(torch.uint8)
-    return crop_and_flip(labels[:, None], plan)[:, 0]

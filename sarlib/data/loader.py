@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
@@ -111,8 +112,13 @@ class TrainBatches:
     def _made(self, pixels: Tensor, index: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The batch of the images at `index`, `pixels` (n, 3, S, S) uint8 on the device, drawn from `generator`."""
         plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
-        plan = plan.rows(self._rows)
-        return self._with_targets(self._augmented(pixels, plan), index, plan)
+        plan, images = plan.rows(self._rows), self._empty(*pixels.shape)
+
+        def work(rows: slice) -> None:
+            augment.apply(pixels[rows], plan.rows(rows).to(self._device), out=images[rows])
+
+        self._in_chunks(work, pixels)
+        return self._with_targets(images, index, plan)
 
     def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> tuple[Tensor, ...]:
         """This rank's rows, with their targets, of the augmented `images` that are the ones at `index`."""
@@ -135,25 +141,24 @@ class TrainBatches:
             return _from_memory(self._pixels, indices, device=self._device)
         return (self._pixels.index_select(0, to_device(index, self._device)) for index in indices)
 
-    def _augmented(self, pixels: Tensor, plan: augment.Plan) -> Tensor:
-        images = self._empty(*pixels.shape)
-
-        def work(rows: slice) -> None:
-            augment.apply(pixels[rows], plan.rows(rows).to(self._device), out=images[rows])
-
-        self._in_chunks(work, pixels)
-        return images
-
     def _empty(self, *shape: int) -> Tensor:
         # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
         on_cpu = self._device.type == "cpu"
         return torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else torch.empty(shape, device=self._device)
 
     def _in_chunks(self, work: Callable[[slice], None], pixels: Tensor) -> None:
+        """Call `work` on rows of the images, on as many threads as torch may use: each chunk stays in a core's cache. If cores
+        shared every operation, as torch's own threads do, they would wait for each other some hundred times a batch."""
         # chunks are even, so that mixing partners are in one
-        on_cpu = self._device.type == "cpu"
-        step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
-        _in_chunks(work, len(pixels), step=step)
+        n, on_cpu = len(pixels), self._device.type == "cpu"
+        step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else n
+        chunks, threads = [slice(start, min(start + step, n)) for start in range(0, n, step)], torch.get_num_threads()
+        if threads == 1 or len(chunks) == 1:
+            list(map(work, chunks))
+            return
+        with ThreadPoolExecutor(min(threads, len(chunks)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, chunks))
+        torch.set_num_threads(threads)  # it is each thread's own, but the last one said is also that of threads to come
 
 
 def in_memory_if_small(images: Images, size: int) -> Images:
@@ -199,19 +204,6 @@ def _free_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _in_chunks(work: Callable[[slice], None], n: int, *, step: int) -> None:
-    """Call `work` on 0:step, step:2 step, ... up to n, on as many threads as torch may use: each chunk stays in a core's cache.
-    If cores shared every operation, as torch's own threads do, they would wait for each other some hundred times a batch."""
-    chunks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
-    threads = torch.get_num_threads()
-    if threads == 1 or len(chunks) == 1:
-        list(map(work, chunks))
-        return
-    with ThreadPoolExecutor(min(threads, len(chunks)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(work, chunks))
-    torch.set_num_threads(threads)  # the number is each thread's own, but the last one said is also that of threads to come
-
-
 def _from_memory(pixels: Tensor, indices: Iterable[Tensor], *, device: torch.device) -> Iterator[Tensor]:
     """pixels[index] on the device for each of `indices`, read ahead by a thread."""
 
@@ -227,9 +219,9 @@ def _from_files(pictures: _Pictures, items: list[list], *, data_workers: int, de
     """The batches of `pictures` for each of `items` on the device; the error of a picture that cannot be read is raised."""
     loader = DataLoader(
         pictures,
-        batch_sampler=items,
+        sampler=items,
+        batch_size=None,  # an item is one
         num_workers=data_workers,
-        collate_fn=_collated,
         pin_memory=data_workers > 0 and device.type == "cuda",
         generator=torch.Generator(),  # of the workers' unused seeds: without one the loader draws from the global generator
     )
@@ -288,25 +280,21 @@ def _read_ahead(items: Iterable[Any], *, device: torch.device) -> Iterator[Any]:
 
 
 class _Pictures(Dataset):
-    """(index, seed) -> (3, S, S) uint8: picture `index` as `Images.view` shows it, or a random `crop` drawn from `seed`. The
-    error of one that cannot be read is returned: raised inside a worker it would lose its one line among tracebacks."""
+    """n pairs (index, seed) -> (n, 3, S, S) uint8: picture `index` as `Images.view` shows it, or a random `crop` drawn from
+    `seed`. The error of one that cannot be read is returned: raised in a worker it would lose its one line among tracebacks."""
 
     def __init__(self, images: Images, size: int, crop: RandomResizedCrop | None = None) -> None:
         self._images, self._size, self._crop = images, size, crop
 
-    def __getitem__(self, item: tuple[int, int]) -> Tensor | ConfigError:
-        index, seed = item
+    def __getitem__(self, items: list[tuple[int, int]]) -> Tensor | ConfigError:
         try:
-            if self._crop is None:
-                return to_bytes(self._images.view(index, self._size))
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
-                return to_bytes(self._crop(self._images.picture(index)))
+            return torch.stack([to_bytes(self._picture(*item)) for item in items])
         except ConfigError as error:
             return error
 
-
-def _collated(pictures: list[Tensor | ConfigError]) -> Tensor | ConfigError:
-    """A batch, or the first picture's error."""
-    errors = [picture for picture in pictures if isinstance(picture, ConfigError)]
-    return errors[0] if errors else torch.stack(pictures)
+    def _picture(self, index: int, seed: int) -> Image.Image:
+        if self._crop is None:
+            return self._images.view(index, self._size)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
+            return self._crop(self._images.picture(index))

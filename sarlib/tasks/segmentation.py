@@ -32,8 +32,9 @@ class LabelMapBatches(TrainBatches):
         self._labels = torch.stack([label_map(images, index, image_size) for index in range(len(images))])
 
     def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> Batch:
-        labels, device = to_device(self._labels[index], self._device), self._device
-        return Batch(images[self._own], augment.crop_and_flip_labels(labels, plan.to(device))[self._own])
+        labels = to_device(self._labels[index], self._device)[:, None]
+        labels = augment.crop_and_flip(labels, plan.to(self._device), mode="nearest")[:, 0].to(torch.uint8)
+        return Batch(images[self._own], labels[self._own])
 
 
 class Segmentation(OnViTDet):

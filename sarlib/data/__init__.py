@@ -16,18 +16,8 @@ from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, Split, d
 if TYPE_CHECKING:
     from sarlib.data.images import Images
 
-__all__ = [
-    "CONFLICT",
-    "EMBEDDED",
-    "IN_FOLDERS",
-    "SHAPES",
-    "Inspected",
-    "discover",
-    "inspect",
-    "load",
-    "require_declared",
-    "summary",
-]
+__all__ = ["CONFLICT", "EMBEDDED", "IN_FOLDERS", "SHAPES"]
+__all__ += ["Inspected", "discover", "inspect", "load", "require_declared", "summary"]
 
 
 class Inspected(NamedTuple):
@@ -43,11 +33,8 @@ class Inspected(NamedTuple):
 def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Images]:
     """The training and the test set of a declaration; `root` is the folder that holds the image sets which are not embedded.
 
-    `seed` draws the training subset (for procedural shapes, the training images); the test set never depends on it. Sets in
-    files come as pixels of the declared size where `sarlib.data.cache` decodes them: shorter side resized, centre cropped (of
-    test images the share `spec.test_crop`); a random resized crop then cuts from that square, not from the whole photograph.
-    Sets with objects (`sarlib.data.voc`) stay files and are seen whole.
-    Where `spec.crop_from` says photograph, the training images stay files.
+    `seed` draws the training subset (for procedural shapes, the training images). Sets in files come as pixels where
+    `sarlib.data.cache` decodes them; sets with objects (`sarlib.data.voc`) stay files and are seen whole.
 
     Raises `ConfigError` for an unknown name, data that are missing, misplaced or not those of `spec.fingerprint`, sizes beyond
     the set's, classes that differ between training and test, and files that cannot be decoded or kept decoded.
@@ -63,8 +50,11 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     whole = _whole(spec.name, root)
     require_declared(spec, *whole, root=root)
     train, test = images.subsets(*map(images.from_split, whole), spec=spec, seed=seed)
-    if spec.name in clips.LAYOUTS:
-        return clips.load(spec, train, test)
+    shown = {"frames": spec.frames, "size": spec.image_size}
+    if spec.name == clips.DAVIS:  # which has none to train on
+        return (clips.sequences(test, **shown),) * 2
+    if spec.name == clips.UCF101:
+        return clips.videos(train, **shown), clips.videos(test, **shown)
     if voc.known(spec.name):  # which stay files: masks are decoded with their images
         return train, test
     test = dataclasses.replace(test, crop=spec.test_crop)

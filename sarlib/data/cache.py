@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from sarlib.config import ConfigError, require
 from sarlib.data.folders import Split
-from sarlib.data.voc import AnnotatedSplit
 from sarlib.durable import sweep, write_durably
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def digest(train: Split, test: Split) -> str:
         for number, file in enumerate(split.files or ()):
             size = _stat(file).st_size if number % (1 + len(split) // _SIZES_READ) == 0 else ""
             found.update(os.fsencode(f"{file.parent.name}/{file.name} {size}\n"))
-        for one in split.annotations if isinstance(split, AnnotatedSplit) else ():
+        for one in split.annotations or ():
             sizes = [_stat(mask).st_size for mask in (one.class_mask, one.object_mask) if mask is not None]
             found.update(f"{one.labels} {one.boxes} {one.difficult} {one.trimap_of} {sizes}\n".encode())
     return found.hexdigest()[:16]

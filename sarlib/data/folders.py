@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from filelock import FileLock
@@ -66,6 +66,7 @@ class Split:
     files: tuple[Path, ...] | None = None
     pixels: np.ndarray | None = None  # (N, 3, H, W) uint8
     ignored: tuple[str, ...] = ()  # names of the files beside the images
+    annotations: tuple[Any, ...] | None = None  # the objects of each image, `sarlib.data.voc.Annotation`
 
     def __len__(self) -> int:
         return len(self.labels)

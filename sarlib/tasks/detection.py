@@ -39,17 +39,14 @@ class Boxes(NamedTuple):
 
 def padded(images: Images, indices: Tensor, *, size: int) -> Boxes:
     """The boxes of images[indices] as `Images.view` shows them at `size` px; `ConfigError` for images without such a thing."""
-    found = Boxes(
-        torch.zeros(len(indices), MOST, 4),
-        torch.full((len(indices), MOST), -1),
-        torch.zeros(len(indices), MOST, dtype=torch.bool),
-    )
+    n = len(indices)
+    found = Boxes(torch.zeros(n, MOST, 4), torch.full((n, MOST), -1), torch.zeros(n, MOST, dtype=torch.bool))
     for row, index in enumerate(indices.tolist()):
         objects = images.objects(index, size)
-        n = len(objects.boxes)
-        require(n <= MOST, f"image {index} has {n} boxes, more than {MOST}: leave it out")
+        there = len(objects.boxes)
+        require(there <= MOST, f"image {index} has {there} boxes, more than {MOST}: leave it out")
         for part, values in zip(found, (objects.boxes, objects.labels, objects.difficult)):
-            part[row, :n] = values
+            part[row, :there] = values
     return found
 
 

@@ -6,6 +6,7 @@ timm's are applied to one picture at a time, by two worker processes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -20,7 +21,6 @@ from torch.utils.data import DataLoader, Dataset
 from bench.interleaved import Fact, Measurement, Side, clock, measure, require_equal
 from bench.loss import one_thread
 from bench.plan import Plan
-from sarlib.data.augment import posterize_at_least_one_bit
 from sarlib.data.images import Images
 from sarlib.data.loader import TrainBatches
 from sarlib.trainer.recipes import DEIT_AUGMENTATION
@@ -113,7 +113,7 @@ class _Pictures(Dataset):
         )
         for step in self._transform.transforms:
             if isinstance(step, RandAugment):
-                posterize_at_least_one_bit(step)
+                _posterize_at_least_one_bit(step)
 
     def __len__(self) -> int:
         return BATCHES * len(self._pictures)
@@ -121,6 +121,17 @@ class _Pictures(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         index %= len(self._pictures)
         return self._transform(self._pictures[index]), self._labels[index]
+
+
+def _posterize_at_least_one_bit(policy: RandAugment) -> None:
+    """timm's strongest posterisation keeps 0 bits, which current Pillow rejects."""
+    for operation in policy.ops:
+        if operation.name.startswith("Posterize"):
+            operation.level_fn = functools.partial(_one_bit, operation.level_fn)
+
+
+def _one_bit(bits: Callable[[float, dict], tuple[int]], level: float, settings: dict) -> tuple[int]:
+    return (max(1, bits(level, settings)[0]),)
 
 
 def _moments(batches: Iterator[Tensor]) -> Tensor:

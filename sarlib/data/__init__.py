@@ -11,22 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sarlib.config import ConfigError, Data, require
 from sarlib.data import cache, clips, folders, released, voc
-from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, discover
+from sarlib.data.folders import CONFLICT, EMBEDDED, IN_FOLDERS, SHAPES, Split, discover
 
 if TYPE_CHECKING:
     from sarlib.data.images import Images
 
-__all__ = [
-    "CONFLICT",
-    "EMBEDDED",
-    "IN_FOLDERS",
-    "SHAPES",
-    "Inspected",
-    "discover",
-    "inspect",
-    "load",
-    "summary",
-]
+__all__ = ["CONFLICT", "EMBEDDED", "IN_FOLDERS", "SHAPES"]
+__all__ += ["Inspected", "discover", "inspect", "load", "require_declared", "summary"]
 
 
 class Inspected(NamedTuple):
@@ -42,11 +33,8 @@ class Inspected(NamedTuple):
 def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Images]:
     """The training and the test set of a declaration; `root` is the folder that holds the image sets which are not embedded.
 
-    `seed` draws the training subset (for procedural shapes, the training images); the test set never depends on it. Sets in
-    files come as pixels of the declared size where `sarlib.data.cache` decodes them: shorter side resized, centre cropped (of
-    test images the share `spec.test_crop`); a random resized crop then cuts from that square, not from the whole photograph.
-    Sets with objects (`sarlib.data.voc`) stay files and are seen whole.
-    Where `spec.crop_from` says photograph, the training images stay files.
+    `seed` draws the training subset (for procedural shapes, the training images). Sets in files come as pixels where
+    `sarlib.data.cache` decodes them; sets with objects (`sarlib.data.voc`) stay files and are seen whole.
 
     Raises `ConfigError` for an unknown name, data that are missing, misplaced or not those of `spec.fingerprint`, sizes beyond
     the set's, classes that differ between training and test, and files that cannot be decoded or kept decoded.
@@ -60,18 +48,25 @@ def load(spec: Data, *, seed: int, root: Path | None = None) -> tuple[Images, Im
     if spec.name == "digits":
         return images.digits(spec, seed=seed)
     whole = _whole(spec.name, root)
-    if spec.fingerprint and spec.fingerprint != cache.digest(*whole):
-        changed = f"the images of {spec.name} below {root} are not those that the run was declared for"
-        raise ConfigError(f"{changed}: declare it anew")
+    require_declared(spec, *whole, root=root)
     train, test = images.subsets(*map(images.from_split, whole), spec=spec, seed=seed)
-    if spec.name in clips.LAYOUTS:
-        return clips.load(spec, train, test)
+    shown = {"frames": spec.frames, "size": spec.image_size}
+    if spec.name == clips.DAVIS:  # which has none to train on
+        return (clips.sequences(test, **shown),) * 2
+    if spec.name == clips.UCF101:
+        return clips.videos(train, **shown), clips.videos(test, **shown)
     if voc.known(spec.name):  # which stay files: masks are decoded with their images
         return train, test
     test = dataclasses.replace(test, crop=spec.test_crop)
     if spec.crop_from == "square" or train.files is None:
         train = cache.decoded_if_small(train, spec.image_size)
     return train, cache.decoded_if_small(test, spec.image_size)
+
+
+def require_declared(spec: Data, train: Split, test: Split, *, root: Path | None) -> None:
+    """`ConfigError` if the images of a set below `root` are not those of `spec.fingerprint`."""
+    same = not spec.fingerprint or spec.fingerprint == cache.digest(train, test)
+    require(same, f"the images of {spec.name} below {root} are not those that the run was declared for: declare it anew")
 
 
 def is_embedded(name: str) -> bool:
@@ -99,7 +94,7 @@ def summary(found: Mapping[str, Inspected]) -> str:
     return "; ".join(lines)
 
 
-def _whole(name: str, root: Path | None) -> tuple[folders.Split, folders.Split]:
+def _whole(name: str, root: Path | None) -> tuple[Split, Split]:
     """All images of a set that lies below `root`."""
     if root is None and (name in (*IN_FOLDERS, *clips.LAYOUTS) or voc.known(name)):
         raise ConfigError(f"the data set {name!r} is not embedded: say DATA=<folder that holds it>")

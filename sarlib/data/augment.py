@@ -2,29 +2,24 @@
 
 Two steps: `draw` takes every random number of a batch from one CPU generator, so that a batch is the same on every device; the
 others apply what was drawn, without making the host wait for the device. Names, ranges, defaults and order are timm's and
-torchvision's, whose own transforms augment images that are files, one PIL picture at a time (`of_pictures`).
+torchvision's.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import math
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Generator, Tensor
 
 from sarlib.config import Augmentation, require
 from sarlib.data import rand_augment
-from sarlib.data.images import MEAN, STD, central_view, to_device
+from sarlib.data.images import MEAN, STD, to_device
 
 _PROPOSALS = 10  # of a random rectangle, before falling back
 CROP_RATIO = (3 / 4, 4 / 3)
@@ -139,11 +134,12 @@ def apply(pixels: Tensor, plan: Plan, *, out: Tensor | None = None) -> Tensor:
     return x if plan.mixing is None else mix(x, plan.mixing, out=out)
 
 
-def crop_and_flip(pixels: Tensor, plan: Plan) -> Tensor:
-    """(n, 3, S, S) uint8 -> its windows, mirrored where planned, uint8; resized ones float32 in 0..255 without RandAugment."""
+def crop_and_flip(pixels: Tensor, plan: Plan, *, mode: str = "bicubic") -> Tensor:
+    """(n, C, S, S) uint8 -> its windows, mirrored where planned, uint8; resized ones float32 in 0..255 without RandAugment, by
+    `sampled` in this `mode`."""
     n, channels, size, _ = pixels.shape
     if plan.resized and plan.choice is None:
-        return sampled(pixels, plan.window, plan.flip)
+        return sampled(pixels, plan.window, plan.flip, mode=mode)
     if plan.resized:
         flip = torch.zeros_like(plan.window[:, 0], dtype=torch.bool) if plan.flip is None else plan.flip
         return (one_by_one if pixels.device.type == "cpu" else all_together)(pixels, plan.window, flip)
@@ -266,60 +262,3 @@ def soft_labels(labels: Tensor, *, classes: int, smoothing: float, mixing: Mixin
 def mixed_labels(targets: Tensor, mixing: Mixing | None) -> Tensor:
     """Targets (n, ...) float32 of images that were mixed: of both partners, in the shares of their pixels."""
     return targets if mixing is None else targets * mixing.share + _partners(targets) * (1 - mixing.share)
-
-
-def crop_and_flip_labels(labels: Tensor, plan: Plan) -> Tensor:
-    """Classes of pixels (n, S, S) uint8 -> what the windows of the plan show of them, mirrored where planned; resized ones
-    by nearest neighbours."""
-    if plan.resized:
-        return sampled(labels[:, None], plan.window, plan.flip, mode="nearest")[:, 0].to(torch.uint8)
-    return crop_and_flip(labels[:, None], plan)[:, 0]
-
-
-def of_pictures(augmentation: Augmentation, size: int) -> list[Callable[[Image.Image], Image.Image]]:
-    """Crop, flip, and RandAugment or colour jitter (not both, as in timm) of one PIL picture."""
-    from timm.data.auto_augment import rand_augment_transform
-    from timm.data.transforms import RandomResizedCropAndInterpolation
-    from torchvision import transforms
-
-    steps = [functools.partial(central_view, size=size)]
-    if augmentation.crop == "resized":
-        steps = [RandomResizedCropAndInterpolation(size, scale=augmentation.crop_scale, interpolation="bicubic")]
-    elif augmentation.crop == "pad":
-        steps.append(transforms.RandomCrop(size, padding=augmentation.crop_padding, padding_mode="reflect"))
-    if augmentation.flip:
-        steps.append(transforms.RandomHorizontalFlip(augmentation.flip))
-    if augmentation.rand_augment:
-        fill, bicubic = rand_augment.FILL, Image.Resampling.BICUBIC
-        settings = {"translate_const": int(size * 0.45), "img_mean": fill, "interpolation": bicubic}
-        steps.append(rand_augment_transform(augmentation.rand_augment, settings))
-        posterize_at_least_one_bit(steps[-1])
-    elif augmentation.color_jitter:
-        steps.append(transforms.ColorJitter(*[augmentation.color_jitter] * 3))
-    return steps
-
-
-def posterize_at_least_one_bit(policy: Any) -> None:
-    """timm's strongest posterisation keeps 0 bits, which current Pillow rejects: let this `RandAugment` of timm's keep one."""
-    for operation in policy.ops:
-        if operation.name.startswith("Posterize"):
-            operation.level_fn = functools.partial(_one_bit, operation.level_fn)
-
-
-def _one_bit(bits: Callable[[float, dict], tuple[int]], level: float, settings: dict) -> tuple[int]:
-    return (max(1, bits(level, settings)[0]),)
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the three global generators that PIL transforms draw from, and put them back afterwards."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators the model draws from
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from sarlib.config import ConfigError, require
 from sarlib.data.folders import Split
-from sarlib.data.voc import AnnotatedSplit
 from sarlib.durable import sweep, write_durably
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def digest(train: Split, test: Split) -> str:
         for number, file in enumerate(split.files or ()):
             size = _stat(file).st_size if number % (1 + len(split) // _SIZES_READ) == 0 else ""
             found.update(os.fsencode(f"{file.parent.name}/{file.name} {size}\n"))
-        for one in split.annotations if isinstance(split, AnnotatedSplit) else ():
+        for one in split.annotations or ():
             sizes = [_stat(mask).st_size for mask in (one.class_mask, one.object_mask) if mask is not None]
             found.update(f"{one.labels} {one.boxes} {one.difficult} {one.trimap_of} {sizes}\n".encode())
     return found.hexdigest()[:16]
@@ -93,11 +92,15 @@ def forced_source() -> str | None:
     return source
 
 
-def decoded_if_small(images: Images, image_size: int) -> Images:
-    """`decoded`, but for files that are more than `MEMORY_LIMIT` or that SAR_INPUT=files leaves where they are."""
+def stay_files(images: Images, image_size: int) -> bool:
+    """Are these files that are more than `MEMORY_LIMIT` once decoded, or that SAR_INPUT=files leaves where they are?"""
     small = len(images) * 3 * image_size**2 <= MEMORY_LIMIT
-    source = forced_source() or ("memory" if small else "files")
-    return images if images.files is not None and source == "files" else decoded(images, image_size)
+    return images.files is not None and (forced_source() or ("memory" if small else "files")) == "files"
+
+
+def decoded_if_small(images: Images, image_size: int) -> Images:
+    """`decoded`, but for images that `stay_files`."""
+    return images if stay_files(images, image_size) else decoded(images, image_size)
 
 
 def decoded(images: Images, image_size: int) -> Images:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sarlib.config import ConfigError, Data, require
+from sarlib.config import ConfigError, require
 from sarlib.data.folders import Split, read_classes
 
 if TYPE_CHECKING:
@@ -38,15 +38,7 @@ def find(root: Path, name: str) -> tuple[Split, Split]:
     return tuple(Split(tuple(classes), *pair) for pair in zip(labels, files, strict=True))
 
 
-def load(spec: Data, train: Images, test: Images) -> tuple[Images, Images]:
-    """What `find` found as clips of `spec.frames` frames. `ConfigError` for a file that cannot be decoded, and without
-    torchcodec."""
-    if spec.name == DAVIS:
-        return (_sequences(test, frames=spec.frames, size=spec.image_size),) * 2
-    return tuple(_videos(split, frames=spec.frames, size=spec.image_size) for split in (train, test))
-
-
-def _sequences(images: Images, *, frames: int, size: int) -> Images:
+def sequences(images: Images, *, frames: int, size: int) -> Images:
     """Each sequence cut into clips of successive frames, a rest left out; squashed to squares, as Table 11's photographs are:
     no object is cut off."""
     import torch
@@ -74,8 +66,9 @@ def _sequences(images: Images, *, frames: int, size: int) -> Images:
     return dataclasses.replace(images, files=None, labels=labels, pixels=pixels, masks=masks, mask_labels=kinds, boxes=around)
 
 
-def _videos(images: Images, *, frames: int, size: int) -> Images:
-    """As many frames of each video, evenly over all of it; shorter side resized, centre cropped."""
+def videos(images: Images, *, frames: int, size: int) -> Images:
+    """As many frames of each video, evenly over all of it; shorter side resized, centre cropped. `ConfigError` for one that
+    cannot be decoded, and without torchcodec."""
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, OSError, RuntimeError) as error:  # it is there without FFmpeg's libraries

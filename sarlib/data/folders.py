@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from filelock import FileLock
@@ -66,6 +66,7 @@ class Split:
     files: tuple[Path, ...] | None = None
     pixels: np.ndarray | None = None  # (N, 3, H, W) uint8
     ignored: tuple[str, ...] = ()  # names of the files beside the images
+    annotations: tuple[Any, ...] | None = None  # the objects of each image, `sarlib.data.voc.Annotation`
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -170,6 +171,8 @@ def _splits(folder: Path) -> tuple[Path, Path] | None:
 def _read_tree(folder: Path, *, only: tuple[str, ...] = ()) -> tuple[Split, Split]:
     """An ImageFolder tree, or those of its classes that are named."""
     splits = _splits(folder)
+    lacks = f"{folder} has no folders of training and test images, it holds {_holds(folder)}"
+    require(splits is not None, f"{lacks}: expected {expected_layout(folder.name)}")
     train, test = (_class_folders(split) for split in splits)
     if not only:
         odd = ", ".join(sorted(train.keys() ^ test.keys())[:5])
@@ -244,11 +247,15 @@ def _read_torchvision(root: Path, name: str) -> tuple[Split, Split]:
     """A set in torchvision's own layout, downloaded where it is missing and torchvision can."""
     try:
         return _as_torchvision_reads(root, name)
+    except ConfigError:  # which is a ValueError: what is there has been read, and cannot be used
+        raise
     except (RuntimeError, OSError, ValueError):
         pass  # absent or incomplete: fetch it
     try:
         with FileLock(root / f".{name}.lock"):
             return _as_torchvision_reads(root, name, download=True)
+    except ConfigError:
+        raise
     except (RuntimeError, OSError, ValueError) as error:
         reason = f"{name} is not below {root} and cannot be downloaded ({str(error).splitlines()[0]})"
         raise ConfigError(f"{reason}; expected {TORCHVISION[name]}") from error

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sarlib.config import ConfigError, Data, require
 from sarlib.data.folders import Split
-from sarlib.data.voc import VOID, AnnotatedSplit, Annotation, instances
+from sarlib.data.voc import VOID, Annotation, instances
 
 #: ImageNet's means and standard deviations of red, green and blue, white being 1: what images are normalised by.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -154,10 +154,9 @@ class Images:
 def from_split(split: Split) -> Images:
     """The images of a split of a set in files."""
     pixels = None if split.pixels is None else torch.from_numpy(split.pixels)
-    images = Images(labels=torch.from_numpy(split.labels), classes=split.classes, files=split.files, pixels=pixels)
-    if isinstance(split, AnnotatedSplit):  # masks and boxes are scored on whole images
-        images = dataclasses.replace(images, annotations=split.annotations, crop=None)
-    return images
+    crop = 1.0 if split.annotations is None else None  # masks and boxes are scored on whole images
+    own = {"files": split.files, "pixels": pixels, "annotations": split.annotations, "crop": crop}
+    return Images(labels=torch.from_numpy(split.labels), classes=split.classes, **own)
 
 
 def in_memory(images: Images, size: int) -> Images:
@@ -247,12 +246,10 @@ def balanced(labels: Tensor, *, size: int, seed: int) -> Tensor:
 def digits(spec: Data, *, seed: int) -> tuple[Images, Images]:
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak 1998), enlarged bilinearly; in equal shares.
 
-    Without sizes 1,000 train and 797 test. `ConfigError` without scikit-learn.
+    Without sizes 1,000 train and 797 test.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ConfigError("the data set 'digits' needs scikit-learn: pip install scikit-learn, or take another set") from error
+    from sklearn.datasets import load_digits
+
     found = load_digits()
     grey = torch.from_numpy(found.images).float()[:, None] * (255 / 16)
     grey = F.interpolate(grey, size=(spec.image_size,) * 2, mode="bilinear", align_corners=False, antialias=True)

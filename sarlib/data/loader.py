@@ -5,7 +5,8 @@ number of ranks. That makes an interrupted run resumable and one on several GPUs
 
 device  all on the device (on a CPU: in its memory) as bytes, picked and augmented there
 memory  picked in host memory, mostly a memory map, by a thread that reads ahead, and augmented on the device
-files   decoded one by one by data workers and augmented by timm's transforms; erasing and mixing are left to the device
+files   decoded one by one by data workers, which also cut a random resized crop from the whole photograph; the rest of the
+        augmentation is the device's
 
 Decoded images come from the device if they fit there, else from memory: both give the same batches. Files stay files.
 SAR_INPUT=device, memory or files forces one of them, from `sarlib.data.load` on, which decodes files for the first two.
@@ -14,7 +15,6 @@ SAR_INPUT=device, memory or files forces one of them, from `sarlib.data.load` on
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import queue
 import threading
@@ -24,13 +24,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
 
 from sarlib.config import Augmentation, ConfigError, TrainingError, require
 from sarlib.data import augment
-from sarlib.data.cache import forced_source
-from sarlib.data.images import Images, central_view, to_bytes, to_device
+from sarlib.data.cache import forced_source, stay_files
+from sarlib.data.images import Images, in_memory, to_bytes, to_device
 
 #: Images may take so much of the memory that the device has free; the rest is for the training itself.
 DEVICE_SHARE = 0.25
@@ -56,6 +58,9 @@ class TrainBatches:
     divide the batch, or a source is forced that the images cannot have; while iterating `TrainingError` if a data worker dies.
     """
 
+    #: Do the targets follow crops? Then crops of pictures are left to the batch.
+    targets_move = False
+
     def __init__(
         self,
         images: Images,
@@ -77,8 +82,11 @@ class TrainBatches:
         self.steps_per_epoch = len(images) // self._batch
         self.source = _source(images, self._device)
         if self.source == "files":
-            self._pictures = _Pictures(images, augment.of_pictures(augmentation, image_size))
-            augmentation = dataclasses.replace(augmentation, crop="none", flip=0.0, color_jitter=0.0, rand_augment=None)
+            crop = None
+            if augmentation.crop == "resized" and not self.targets_move:
+                crop = RandomResizedCrop(image_size, augmentation.crop_scale, interpolation=InterpolationMode.BICUBIC)
+                augmentation = dataclasses.replace(augmentation, crop="none")
+            self._pictures = _Pictures(images, image_size, crop)
         else:
             self._pixels = images.pixels.to(self._device) if self.source == "device" else images.pixels
         self._augmentation = augmentation
@@ -104,8 +112,13 @@ class TrainBatches:
     def _made(self, pixels: Tensor, index: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The batch of the images at `index`, `pixels` (n, 3, S, S) uint8 on the device, drawn from `generator`."""
         plan = augment.draw(self._batch, augmentation=self._augmentation, size=self._size, generator=generator)
-        plan = plan.rows(self._rows)
-        return self._with_targets(self._augmented(pixels, plan), index, plan)
+        plan, images = plan.rows(self._rows), self._empty(*pixels.shape)
+
+        def work(rows: slice) -> None:
+            augment.apply(pixels[rows], plan.rows(rows).to(self._device), out=images[rows])
+
+        self._in_chunks(work, pixels)
+        return self._with_targets(images, index, plan)
 
     def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> tuple[Tensor, ...]:
         """This rank's rows, with their targets, of the augmented `images` that are the ones at `index`."""
@@ -128,25 +141,29 @@ class TrainBatches:
             return _from_memory(self._pixels, indices, device=self._device)
         return (self._pixels.index_select(0, to_device(index, self._device)) for index in indices)
 
-    def _augmented(self, pixels: Tensor, plan: augment.Plan) -> Tensor:
-        images = self._empty(*pixels.shape)
-
-        def work(rows: slice) -> None:
-            augment.apply(pixels[rows], plan.rows(rows).to(self._device), out=images[rows])
-
-        self._in_chunks(work, pixels)
-        return images
-
     def _empty(self, *shape: int) -> Tensor:
         # numpy asks for huge pages, which take a third of the time of torch's pages to write for the first time
         on_cpu = self._device.type == "cpu"
         return torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else torch.empty(shape, device=self._device)
 
     def _in_chunks(self, work: Callable[[slice], None], pixels: Tensor) -> None:
+        """Call `work` on rows of the images, on as many threads as torch may use: each chunk stays in a core's cache. If cores
+        shared every operation, as torch's own threads do, they would wait for each other some hundred times a batch."""
         # chunks are even, so that mixing partners are in one
-        on_cpu = self._device.type == "cpu"
-        step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else len(pixels)
-        _in_chunks(work, len(pixels), step=step)
+        n, on_cpu = len(pixels), self._device.type == "cpu"
+        step = max(2, _CHUNK // (4 * pixels[0].numel()) // 2 * 2) if on_cpu else n
+        chunks, threads = [slice(start, min(start + step, n)) for start in range(0, n, step)], torch.get_num_threads()
+        if threads == 1 or len(chunks) == 1:
+            list(map(work, chunks))
+            return
+        with ThreadPoolExecutor(min(threads, len(chunks)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, chunks))
+        torch.set_num_threads(threads)  # it is each thread's own, but the last one said is also that of threads to come
+
+
+def in_memory_if_small(images: Images, size: int) -> Images:
+    """`in_memory`, but for images that `stay_files`: for sets with annotations, which `sarlib.data.load` does not decode."""
+    return images if stay_files(images, size) else in_memory(images, size)
 
 
 def evaluation_batches(
@@ -159,9 +176,8 @@ def evaluation_batches(
     if images.files is None:
         shown = (to_device(images.pixels[index], device) for index in indices)
     else:
-        pictures = _Pictures(images, [functools.partial(central_view, size=image_size, crop=images.crop)])
         items = [[(i, 0) for i in index.tolist()] for index in indices]
-        shown = _from_files(pictures, items, data_workers=data_workers, device=device)
+        shown = _from_files(_Pictures(images, image_size), items, data_workers=data_workers, device=device)
     for index, pixels in zip(indices, shown):
         yield augment.normalise(pixels), index
 
@@ -188,19 +204,6 @@ def _free_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _in_chunks(work: Callable[[slice], None], n: int, *, step: int) -> None:
-    """Call `work` on 0:step, step:2 step, ... up to n, on as many threads as torch may use: each chunk stays in a core's cache.
-    If cores shared every operation, as torch's own threads do, they would wait for each other some hundred times a batch."""
-    chunks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
-    threads = torch.get_num_threads()
-    if threads == 1 or len(chunks) == 1:
-        list(map(work, chunks))
-        return
-    with ThreadPoolExecutor(min(threads, len(chunks)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(work, chunks))
-    torch.set_num_threads(threads)  # the number is each thread's own, but the last one said is also that of threads to come
-
-
 def _from_memory(pixels: Tensor, indices: Iterable[Tensor], *, device: torch.device) -> Iterator[Tensor]:
     """pixels[index] on the device for each of `indices`, read ahead by a thread."""
 
@@ -216,13 +219,13 @@ def _from_files(pictures: _Pictures, items: list[list], *, data_workers: int, de
     """The batches of `pictures` for each of `items` on the device; the error of a picture that cannot be read is raised."""
     loader = DataLoader(
         pictures,
-        batch_sampler=items,
+        sampler=items,
+        batch_size=None,  # an item is one
         num_workers=data_workers,
-        collate_fn=_collated,
         pin_memory=data_workers > 0 and device.type == "cuda",
         generator=torch.Generator(),  # of the workers' unused seeds: without one the loader draws from the global generator
     )
-    # Without workers the pictures' transforms borrow the global generators, which are the model's: no thread beside it then.
+    # Without workers crops borrow the global generator, which is the model's: no thread beside it then.
     # With workers the thread keeps torch's handler of dead children out of the main thread, where it would interrupt anything.
     shown = _read_ahead(loader, device=device) if data_workers else iter(loader)
     try:
@@ -277,25 +280,21 @@ def _read_ahead(items: Iterable[Any], *, device: torch.device) -> Iterator[Any]:
 
 
 class _Pictures(Dataset):
-    """(index, seed) -> (3, S, S) uint8: picture `index` after `steps`, which draw their random numbers from `seed`. The error
-    of one that cannot be read is returned: raised inside a worker it would lose its one line among tracebacks."""
+    """n pairs (index, seed) -> (n, 3, S, S) uint8: picture `index` as `Images.view` shows it, or a random `crop` drawn from
+    `seed`. The error of one that cannot be read is returned: raised in a worker it would lose its one line among tracebacks."""
 
-    def __init__(self, images: Images, steps: list[Callable]) -> None:
-        self._images, self._steps = images, steps
+    def __init__(self, images: Images, size: int, crop: RandomResizedCrop | None = None) -> None:
+        self._images, self._size, self._crop = images, size, crop
 
-    def __getitem__(self, item: tuple[int, int]) -> Tensor | ConfigError:
-        index, seed = item
+    def __getitem__(self, items: list[tuple[int, int]]) -> Tensor | ConfigError:
         try:
-            with augment.seeded(seed):
-                picture = self._images.picture(index)
-                for step in self._steps:
-                    picture = step(picture)
-                return to_bytes(picture)
+            return torch.stack([to_bytes(self._picture(*item)) for item in items])
         except ConfigError as error:
             return error
 
-
-def _collated(pictures: list[Tensor | ConfigError]) -> Tensor | ConfigError:
-    """A batch, or the first picture's error."""
-    errors = [picture for picture in pictures if isinstance(picture, ConfigError)]
-    return errors[0] if errors else torch.stack(pictures)
+    def _picture(self, index: int, seed: int) -> Image.Image:
+        if self._crop is None:
+            return self._images.view(index, self._size)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
+            return self._crop(self._images.picture(index))

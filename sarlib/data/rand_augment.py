@@ -11,14 +11,18 @@ import functools
 import math
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as V
 
-from sarlib.config import ConfigError, require
+from sarlib.config import require
 from sarlib.data.images import MEAN, to_device
+
+if TYPE_CHECKING:
+    from timm.data.auto_augment import RandAugment
 
 #: The order is timm's, for `inc1` and for `inc0`: the names differ where the strength of an operation does.
 INCREASING = (
@@ -33,46 +37,25 @@ PLAIN = tuple(name.removesuffix("Increasing") for name in INCREASING)
 FILL = tuple(round(255 * mean) for mean in MEAN)
 
 _FULL = 10.0  # the magnitude at which an operation has its full strength
-_UNIFORM_FROM = 100.0  # a larger mstd draws magnitudes evenly from 0 to m
 _ROUNDING = 3e-4  # of an interpolated value, so that 100 - 1e-5 is 100 when it is cut off
 _EXPECTED = "rand-m9-mstd0.5-inc1, or some of m (magnitude), n (layers), p (probability), mstd, mmax, inc after 'rand'"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """`layers` operations an image, each applied with `probability`, at `magnitude` of 10 with standard deviation `deviation`
-    (infinite: evenly from 0 to `magnitude`), within 0 and `ceiling`. `operations` are timm's names of what is chosen from."""
-
-    magnitude: float
-    layers: int
-    probability: float
-    deviation: float
-    ceiling: float
-    operations: tuple[str, ...]
-
-
 @functools.cache
-def parse(policy: str) -> Policy:
-    """A policy such as rand-m9-mstd0.5-inc1, read as timm reads it: m, n, p, mstd, mmax, inc in any order.
+def parse(policy: str) -> RandAugment:
+    """A policy such as rand-m9-mstd0.5-inc1, as timm reads it: m, n, p, mstd, mmax, inc in any order.
 
     `ConfigError` for anything else, timm's weighted and three-operation sets (t...) among it.
     """
+    from timm.data.auto_augment import rand_augment_transform
+
     name, *sections = policy.split("-")
-    found = [re.fullmatch(r"(m|n|mmax|inc)(\d+)|(p|mstd)(\d+(?:\.\d*)?)", section) for section in sections]
-    if name != "rand" or None in found:
-        wrong = sections[found.index(None)] if name == "rand" else name
-        raise ConfigError(f"unknown part {wrong!r} of the RandAugment policy {policy!r}: expected {_EXPECTED}")
-    settings = {part[1] or part[3]: float(part[2] or part[4]) for part in found}
-    deviation, probability = settings.get("mstd", 0.0), settings.get("p", 0.5)
-    require(probability <= 1, f"p of the RandAugment policy {policy!r} is a probability: choose at most 1")
-    return Policy(
-        magnitude=settings.get("m", _FULL),
-        layers=int(settings.get("n", 2)),
-        probability=probability,
-        deviation=math.inf if deviation > _UNIFORM_FROM else deviation,
-        ceiling=settings.get("mmax") or _FULL,
-        operations=INCREASING if settings.get("inc") else PLAIN,
-    )
+    strange = [part for part in sections if not re.fullmatch(r"(m|n|mmax|inc)\d+|(p|mstd)\d+(\.\d*)?", part)]
+    wrong = strange if name == "rand" else [name]  # timm passes over some of them
+    require(not wrong, f"unknown part {''.join(wrong[:1])!r} of the RandAugment policy {policy!r}: expected {_EXPECTED}")
+    found = rand_augment_transform(policy, {"img_mean": FILL})
+    require(found.ops[0].prob <= 1, f"p of the RandAugment policy {policy!r} is a probability: choose at most 1")
+    return found
 
 
 @dataclass(frozen=True)
@@ -86,22 +69,22 @@ class Choice:
         return Choice(self.operation[images], self.argument[images])
 
 
-def draw(n: int, *, policy: Policy, generator: Generator) -> Choice:
+def draw(n: int, *, policy: RandAugment, generator: Generator) -> Choice:
     """All random numbers of n images."""
-    shape = (n, policy.layers)
+    shape, alike = (n, policy.num_layers), policy.ops[0]  # all operations have the same chance and magnitude
     operation = torch.randint(len(PLAIN), shape, generator=generator)
-    applied = torch.rand(shape, generator=generator) < policy.probability
-    if math.isinf(policy.deviation):
-        magnitude = policy.magnitude * torch.rand(shape, generator=generator, dtype=torch.float64)
+    applied = torch.rand(shape, generator=generator) < alike.prob
+    if math.isinf(alike.magnitude_std):  # evenly from 0 to the magnitude
+        magnitude = alike.magnitude * torch.rand(shape, generator=generator, dtype=torch.float64)
     else:
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-        magnitude = policy.magnitude + policy.deviation * noise
-    strength = magnitude.clamp(0, policy.ceiling) / _FULL
+        magnitude = alike.magnitude + alike.magnitude_std * noise
+    strength = magnitude.clamp(0, alike.magnitude_max or _FULL) / _FULL
     sign = 1 - 2 * torch.randint(2, shape, generator=generator).double()
     argument = torch.zeros(shape, dtype=torch.float64)
-    for index, name in enumerate(policy.operations):
-        if name in _ARGUMENTS:
-            argument = torch.where(operation == index, _ARGUMENTS[name](strength, sign), argument)
+    for index, each in enumerate(policy.ops):
+        if each.name in _ARGUMENTS:
+            argument = torch.where(operation == index, _ARGUMENTS[each.name](strength, sign), argument)
     return Choice(torch.where(applied, operation, -1), argument)
 
 

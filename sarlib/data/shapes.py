@@ -47,14 +47,14 @@ def generate(
     stream: str = "train",
     start: int = 0,
     frames: int = 1,
-    chunk: int = _CHUNK,
 ) -> Images:
     """Images start .. start + n - 1 of a stream: pixels and masks are both (n, 3, image_size, image_size).
 
-    Labels run through the ten classes in turn. The scene (label, places, colours) does not depend on the image size. `chunk`
-    sets only how many are rendered at once. A style that ends in CONFLICT shows the same scenes, but gives every object colour
-    and grating of another class. With several `frames` they are clips of `CLIP_CLASSES`, with three channels and three masks a
-    frame. Raises `ConfigError` for an unknown style or stream.
+    Labels run through the ten classes in turn. The scene (label, places, colours) does not depend on the image size. A style
+    that ends in CONFLICT shows the same scenes, but gives every object colour and grating of another class. With several
+    `frames` they are clips of `CLIP_CLASSES`, with three channels and three masks a frame.
+
+    Raises `ConfigError` for an unknown style or stream.
     """
     conflict, style = style.endswith(CONFLICT), style.removesuffix(CONFLICT)
     known = f"styles: {', '.join(STYLES)}; streams: {', '.join(STREAMS)}"
@@ -64,8 +64,8 @@ def generate(
     masks = np.empty((n, frames, MAX_OBJECTS, image_size, image_size), dtype=bool)
     kinds = np.empty((n, frames, MAX_OBJECTS), dtype=np.int64)
     classes = CLASSES if frames == 1 else CLIP_CLASSES
-    for low, frame in itertools.product(range(0, n, chunk), range(frames)):
-        rows = slice(low, min(low + chunk, n))
+    for low, frame in itertools.product(range(0, n, _CHUNK), range(frames)):
+        rows = slice(low, min(low + _CHUNK, n))
         indices = np.arange(start + rows.start, start + rows.stop)
         labels = indices % len(classes)
         draws = _Draws(seed=seed, source=source, indices=indices, size=image_size, conflict=conflict)  # the same in every frame

@@ -49,24 +49,15 @@ class View:
 def draw(n: int, *, views: SelfSupervision, source: int, local_size: int, generator: Generator) -> list[View]:
     """All random numbers of a batch of n images of `source` pixels a side: two global views, then the local ones."""
     locals_ = [(local_size, views.local_scale, 2)] * views.local_crops
-    chosen = [(source, views.global_scale, 0), (source, views.global_scale, 1), *locals_]
-    return [_draw(n, size, scale, kind, source=source, generator=generator) for size, scale, kind in chosen]
-
-
-def _draw(n: int, size: int, scale: tuple, kind: int, *, source: int, generator: Generator) -> View:
-    window = augment.rectangles(n, source, scale, augment.CROP_RATIO, fallback=source, generator=generator)
-    flipped, jittered, grey, blurred, solarized, sigma = torch.rand(6, n, generator=generator)
-    middle = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    jitter = middle + (2 * torch.rand(n, 4, generator=generator) - 1) * torch.tensor(JITTER)
-    return View(
-        size,
-        window,
-        flipped < FLIPPED,
-        torch.where(jittered[:, None] < JITTERED, jitter, middle),
-        grey < GREY,
-        (SIGMA[0] + (SIGMA[1] - SIGMA[0]) * sigma) * (source / 224) * (blurred < BLURRED[kind]),
-        solarized < SOLARIZED[kind],
-    )
+    drawn, middle = [], torch.tensor([1.0, 1.0, 1.0, 0.0])
+    for size, scale, kind in [(source, views.global_scale, 0), (source, views.global_scale, 1), *locals_]:
+        window = augment.rectangles(n, source, scale, augment.CROP_RATIO, fallback=source, generator=generator)
+        flipped, jittered, grey, blurred, solarized, sigma = torch.rand(6, n, generator=generator)
+        jitter = middle + (2 * torch.rand(n, 4, generator=generator) - 1) * torch.tensor(JITTER)
+        jitter = torch.where(jittered[:, None] < JITTERED, jitter, middle)
+        spread = (SIGMA[0] + (SIGMA[1] - SIGMA[0]) * sigma) * (source / 224) * (blurred < BLURRED[kind])
+        drawn.append(View(size, window, flipped < FLIPPED, jitter, grey < GREY, spread, solarized < SOLARIZED[kind]))
+    return drawn
 
 
 def apply(pixels: Tensor, view: View, *, out: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -63,19 +63,12 @@ class Annotation:
         """
         require(self.class_mask is not None, "this set has boxes alone: take the one whose name ends in -masks")
         classes = _indices(self.class_mask)
+        allowed = (*range(len(CLASSES) + 1), VOID) if self.trimap_of is None else (1, 2, 3)
+        odd = ", ".join(map(str, np.setdiff1d(classes, allowed)[:5]))
+        require(not odd, f"the mask {self.class_mask} holds {odd}, which is no class: {allowed[0]} to {allowed[-1]}")
         if self.trimap_of is not None:
-            _require_values(self.class_mask, classes, (1, 2, 3))
             classes = np.array([0, 1 + self.trimap_of, BACKGROUND, VOID], dtype=np.uint8)[classes]
-        else:
-            _require_values(self.class_mask, classes, (*range(len(CLASSES) + 1), VOID))
         return classes, classes if self.object_mask is None else _indices(self.object_mask)
-
-
-@dataclass(frozen=True)
-class AnnotatedSplit(Split):
-    """`labels` is the class of an image's first object, 0 where there is none: such sets are not for classification."""
-
-    annotations: tuple[Annotation, ...] = field(default=(), kw_only=True)
 
 
 def instances(classes: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +101,7 @@ def discover(root: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def read(root: Path | None, name: str) -> tuple[AnnotatedSplit, AnnotatedSplit]:
+def read(root: Path | None, name: str) -> tuple[Split, Split]:
     """The whole training and test set. `ConfigError` names what is missing, or does not fit its image."""
     require(root is not None, f"the data set {name!r} is not embedded: say DATA=<folder that holds it>")
     base, _, own = name.rpartition("/")
@@ -128,14 +121,14 @@ def digest(image: Path) -> bytes:
     return hashlib.sha256(image.read_bytes()).digest()
 
 
-def repeated(train: AnnotatedSplit, test: AnnotatedSplit) -> tuple[list[int], list[int]]:
+def repeated(train: Split, test: Split) -> tuple[list[int], list[int]]:
     """Which training images are test images: by name (image 000032 of VOC2007 is 2007_000032 in VOC2012), and by content."""
     tested, contents = {f"2007_{file.stem}" for file in test.files}, {digest(file) for file in test.files}
     named = [index for index, file in enumerate(train.files) if file.stem in tested]
     return named, [index for index, file in enumerate(train.files) if digest(file) in contents]
 
 
-def _without(split: AnnotatedSplit, left_out: set[int]) -> AnnotatedSplit:
+def _without(split: Split, left_out: set[int]) -> Split:
     rest = [index for index in range(len(split)) if index not in left_out]
     require(rest != [], "every training image is a test image")
     files, annotations = ([part[index] for index in rest] for part in (split.files, split.annotations))
@@ -154,7 +147,7 @@ def _lines(path: Path) -> list[list[str]]:
     return found
 
 
-def _read_voc(devkit: Path, kind: str, places: tuple[str, ...]) -> AnnotatedSplit:
+def _read_voc(devkit: Path, kind: str, places: tuple[str, ...]) -> Split:
     files, annotations = [], []
     for place in places:
         year = devkit / f"VOC{place[:4]}"
@@ -169,8 +162,9 @@ def _read_voc(devkit: Path, kind: str, places: tuple[str, ...]) -> AnnotatedSpli
     return _split(CLASSES, files, annotations, [each.labels[0] if each.labels else 0 for each in annotations])
 
 
-def _split(classes: tuple[str, ...], files: list[Path], annotations: list[Annotation], labels: list[int]) -> AnnotatedSplit:
-    return AnnotatedSplit(classes, np.array(labels, dtype=np.int64), files=tuple(files), annotations=tuple(annotations))
+def _split(classes: tuple[str, ...], files: list[Path], annotations: list[Annotation], labels: list[int]) -> Split:
+    """`labels` are the classes of the images' first objects, 0 where there is none: such sets are not for classification."""
+    return Split(classes, np.array(labels, dtype=np.int64), files=tuple(files), annotations=tuple(annotations))
 
 
 def _annotation(xml: Path, image: Path, *masks: Path) -> Annotation:
@@ -203,7 +197,7 @@ def _boxes(xml: Path, tree: ElementTree.Element, size: tuple[int, int]) -> Itera
         yield CLASSES.index(name), (x0 - 1, y0 - 1, x1, y1), item.findtext("difficult", "0").strip() == "1"
 
 
-def _read_pets(folder: Path, split: str) -> AnnotatedSplit:
+def _read_pets(folder: Path, split: str) -> Split:
     """The pets of a list, in torchvision's layout; of `<split>_masks.txt`, where there is one, which leaves some out."""
     trimaps = folder / "annotations" / "trimaps"
     require(trimaps.is_dir(), f"{folder} has no annotations/trimaps: unpack the pets' annotations there")
@@ -220,14 +214,14 @@ def _read_pets(folder: Path, split: str) -> AnnotatedSplit:
     return _split(classes, files, annotations, [each.trimap_of for each in annotations])
 
 
-def _read_heads(folder: Path) -> tuple[AnnotatedSplit, AnnotatedSplit]:
+def _read_heads(folder: Path) -> tuple[Split, Split]:
     """The pets of both lists whose heads have a box."""
     boxes = folder / "annotations" / "xmls"
 
     def boxed(split: str) -> list[str]:
         return [name for name, *_ in _lines(folder / "annotations" / f"{split}.txt") if (boxes / f"{name}.xml").is_file()]
 
-    def split(names: list[str]) -> AnnotatedSplit:
+    def split(names: list[str]) -> Split:
         files = [folder / "images" / f"{name}.jpg" for name in names]
         annotations = [_annotation(boxes / f"{name}.xml", file) for name, file in zip(names, files, strict=True)]
         return _split(CLASSES, files, annotations, [each.labels[0] if each.labels else 0 for each in annotations])
@@ -274,10 +268,3 @@ def _indices(path: Path) -> np.ndarray:
         raise
     except (OSError, SyntaxError, ValueError) as error:
         raise ConfigError(f"cannot decode the mask {path}: {error}") from error
-
-
-def _require_values(path: Path, values: np.ndarray, allowed: tuple[int, ...]) -> None:
-    odd = np.setdiff1d(values, allowed)
-    require(
-        not len(odd), f"the mask {path} holds {', '.join(map(str, odd[:5]))}, which is no class: {allowed[0]} to {allowed[-1]}"
-    )

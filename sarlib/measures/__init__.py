@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
 #: By `Measurement.name`, which is also the name of the function: the file that it is in.
 MEASURES = {
-    **dict.fromkeys(("collapse", "maps", "heads", "clips"), "maps"),
+    **dict.fromkeys(("collapse", "maps", "heads", "clips", "objects"), "maps"),
     **dict.fromkeys(("natural", "corrupted"), "shifted"),
     **dict.fromkeys(("segments", "boxes"), "dense"),
-    **dict.fromkeys(("features", "untrained_features", "pixels"), "features"),
-    "objects": "objects",
-    "floors": "floors",
+    **dict.fromkeys(("features", "untrained_features", "pixels", "floors"), "features"),
 }
 
 

@@ -1,8 +1,13 @@
-"""What features are worth that were learned without labels: k nearest neighbours, and a linear classifier in closed form."""
+"""What features are worth that were learned without labels: k nearest neighbours, and a linear classifier in closed form.
+
+Beside them, what cheap methods reach by the pixels of a run's images (`floors`): a set on which the baseline is below these, or
+has not learned its training images, says little about what is added to it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +18,7 @@ from torch import Tensor, nn
 from sarlib.data.images import Images
 from sarlib.data.loader import evaluation_batches
 from sarlib.measures.finished import Finished, outputs
+from sarlib.measures.shifted import error
 from sarlib.run import Measurement
 from sarlib.tasks.masks import map_metrics
 from sarlib.tasks.task import Task
@@ -24,6 +30,8 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07
 RIDGE = 1e-2
 #: Raw pixels are compared at so many a side.
 PIXELS = 16
+#: Of the logistic regression on them, scikit-learn's C.
+PENALTY = 0.01
 
 
 def features(finished: Finished, wanted: Measurement) -> dict[str, Any]:
@@ -41,6 +49,27 @@ def untrained_features(finished: Finished, wanted: Measurement) -> dict[str, Any
 def pixels(finished: Finished, wanted: Measurement) -> dict[str, Any]:
     """The same of the pixels themselves."""
     return probe(None, *finished.sets(wanted), **finished.shown(wanted))
+
+
+def floors(finished: Finished, wanted: Measurement) -> dict[str, Any]:
+    """Metrics: nearest_neighbour and logistic, the test top-1 in % of 1-NN and of logistic regression on 16 x 16 pixels;
+    train_top1, the model's on its training images without augmentation; chance_loss, the cross entropy of guessing."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+
+    train, test = finished.sets(wanted)
+    known, new = (shrunk(images, **finished.shown(wanted)).cpu().double().numpy() for images in (train, test))
+    wrong = error(finished.network(wanted.data.image_size), train, **finished.shown(wanted))
+    found = {"chance_loss": math.log(len(train.classes)), "train_top1": 100 - wrong}
+    nearest, linear = KNeighborsClassifier(1), LogisticRegression(C=PENALTY, max_iter=2000, tol=1e-6)
+    for name, method in (("nearest_neighbour", nearest), ("logistic", linear)):
+        found[name] = 100.0 * method.fit(known, train.labels.numpy()).score(new, test.labels.numpy())
+    return {"metrics": found, "arrays": {}}
+
+
+def shrunk(images: Images, **shown: Any) -> Tensor:
+    """Their pixels as means of PIXELS x PIXELS areas, normalised: (n, 3 x PIXELS x PIXELS) float32 on the device."""
+    return torch.cat([F.adaptive_avg_pool2d(seen, PIXELS).flatten(1) for seen, _ in evaluation_batches(images, **shown)])
 
 
 def _of_network(finished: Finished, wanted: Measurement, train: Images, test: Images) -> dict[str, Any]:
@@ -67,10 +96,9 @@ def probe(model: nn.Module | None, train: Images, test: Images, **shown: Any) ->
 
 
 def _features(model: nn.Module | None, images: Images, **shown: Any) -> tuple[Tensor, Tensor | None]:
-    """(n, dim) float32 on the device, and S (n, H, k, k) on the CPU; of pixels the means of PIXELS x PIXELS areas."""
+    """(n, dim) float32 on the device, and S (n, H, k, k) on the CPU; of pixels `shrunk`."""
     if model is None:
-        batches = evaluation_batches(images, **shown)
-        return torch.cat([F.adaptive_avg_pool2d(seen, PIXELS).flatten(1) for seen, _ in batches]), None
+        return shrunk(images, **shown), None
     found = [each for *_, each in outputs(model, images, **shown)]
     return torch.cat([each.logits for each in found]), torch.cat([each.similarity.cpu() for each in found])
 

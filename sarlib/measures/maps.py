@@ -1,8 +1,10 @@
-"""What the attention maps are like: how collapsed, how they look, and how they hang together in time."""
+"""What the attention maps are like: how collapsed, how they look, whether they lie on objects (Table 11), and how they hang
+together in time."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from typing import Any
 
@@ -14,7 +16,18 @@ from sarlib.entropy import component_counts, excess, map_entropy
 from sarlib.measures.finished import Finished
 from sarlib.regularizers import attention
 from sarlib.run import Measurement
-from sarlib.tasks.masks import jaccard_references, map_metrics
+from sarlib.tasks.masks import (
+    jaccard,
+    jaccard_references,
+    map_metrics,
+    mass_mask,
+    mean_over_objects,
+    read_object_cells,
+    references,
+)
+
+#: For the same sets as `first_images`, whose answers are the same objects as long as they are held.
+_object_cells = functools.lru_cache(maxsize=4)(read_object_cells)
 
 
 def collapse(finished: Finished, wanted: Measurement) -> dict[str, Any]:
@@ -46,6 +59,26 @@ def clips(finished: Finished, wanted: Measurement) -> dict[str, Any]:
     measured |= {"mixed_entropy": map_entropy(mixed, axes=3), "mixed_components": component_counts(mixed, axes=3)}
     metrics = {name: mean(rows[~rows.isnan()]) for name, rows in measured.items()}
     return {"metrics": metrics | jaccard_references(images, found.shape[-2:], heads=found.shape[1]), "arrays": {}}
+
+
+def objects(finished: Finished, wanted: Measurement) -> dict[str, Any]:
+    """Of every head, cut to 60 % of its mass, at the size of the images: does it lie on objects?
+
+    jaccard: void pixels left out; jaccard_released: void pixels as background. jaccard_gain: `jaccard` above random cells.
+    kept: share of the tokens in the masks. entropy and components of S, and what white noise has on the same grid.
+    """
+    similarity = finished.similarity(wanted)
+    heads, grid = mass_mask(similarity), tuple(similarity.shape[-2:])
+    cells, released = _object_cells(finished.images(wanted), grid)
+    noise = torch.randn(1000, *grid, generator=torch.Generator().manual_seed(0))
+    found = references(cells, heads=similarity.shape[1]) | {"kept": mean(heads)}
+    for name, counted in (("jaccard", cells), ("jaccard_released", released)):
+        found[name] = mean_over_objects(jaccard(heads, counted).double())
+    found["jaccard_gain"] = found["jaccard"] - found["jaccard_random"]
+    for end, own in (("", similarity), ("_noise", noise)):
+        found["entropy" + end] = mean(map_entropy(own))
+        found["components" + end] = mean(component_counts(own))
+    return {"metrics": found, "arrays": {}}
 
 
 def collapsed(similarity: Tensor) -> dict[str, float]:

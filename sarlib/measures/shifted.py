@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
 from timm.data import ImageNetInfo
 from torch import nn
 
-from sarlib.config import require
+from sarlib import data
+from sarlib.config import Data, require
 from sarlib.data import corruptions
 from sarlib.data.folders import read_classes
 from sarlib.data.images import Images, from_split
-from sarlib.data.released import ALEXNET, CLEAN, IMAGENET_A, IMAGENET_C, mce, places
+from sarlib.data.released import ALEXNET, CLEAN, IMAGENET_A, IMAGENET_C, listed, mce, places
 from sarlib.measures.finished import Finished, outputs
 from sarlib.run import Measurement
 
@@ -23,7 +24,8 @@ from sarlib.run import Measurement
 def natural(finished: Finished, wanted: Measurement) -> dict[str, Any]:
     """Top-1 in % among the classes of these images alone."""
     if wanted.data.name == IMAGENET_A:
-        images = dataclasses.replace(_files(finished.root / IMAGENET_A), crop=wanted.data.test_crop)
+        ((_, images),) = _released(finished, wanted.data)
+        images = dataclasses.replace(images, crop=wanted.data.test_crop)
     else:
         images = finished.images(wanted)
     wrong = error(finished.network(wanted.data.image_size), images, **finished.shown(wanted))
@@ -34,7 +36,7 @@ def corrupted(finished: Finished, wanted: Measurement) -> dict[str, Any]:
     """The mean error in % over corruptions and severities; mce too where they are ImageNet-C's. The arrays are each one's
     errors by ascending severity, and CLEAN's where it is among them."""
     if wanted.data.name == IMAGENET_C:
-        sets = ((place.split("/")[1], _files(finished.root / place)) for place in places(IMAGENET_C))
+        sets = ((place.split("/")[1], images) for place, images in _released(finished, wanted.data))
     else:
         sets = corruptions.each(finished.images(wanted))
     model, errors = finished.network(wanted.data.image_size), defaultdict(list)
@@ -68,5 +70,8 @@ def columns(classes: tuple[str, ...], *, outputs: int) -> list[int]:
     return [known[name] for name in classes]
 
 
-def _files(folder: Path) -> Images:
-    return from_split(read_classes(folder))
+def _released(finished: Finished, spec: Data) -> Iterator[tuple[str, Images]]:
+    """The images of a released test set, folder by folder. `ConfigError` if they are missing or not those declared."""
+    split = listed(spec.name, root=finished.root)
+    data.require_declared(spec, split, split, root=finished.root)
+    return ((place, from_split(read_classes(finished.root / place))) for place in places(spec.name))

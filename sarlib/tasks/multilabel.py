@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sarlib.config import require
 from sarlib.data import augment
-from sarlib.data.images import Images, in_memory, to_device
-from sarlib.data.loader import Batch, TrainBatches
+from sarlib.data.images import Images, to_device
+from sarlib.data.loader import Batch, TrainBatches, in_memory_if_small
 from sarlib.tasks.masks import map_metrics
 from sarlib.tasks.task import Task
 
@@ -20,7 +20,7 @@ class PresenceBatches(TrainBatches):
     """Batches of images and of the `presence` of their classes; mixup mixes both."""
 
     def __init__(self, images: Images, *, image_size: int, **rest: Any) -> None:
-        super().__init__(in_memory(images, image_size), image_size=image_size, **rest)
+        super().__init__(in_memory_if_small(images, image_size), image_size=image_size, **rest)
         self._presence = presence(images, torch.arange(len(images)))
 
     def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> Batch:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sarlib.config import require
 from sarlib.data import augment
-from sarlib.data.images import Images, central_view, in_memory, to_device
-from sarlib.data.loader import Batch, TrainBatches
+from sarlib.data.images import Images, central_view, to_device
+from sarlib.data.loader import Batch, TrainBatches, in_memory_if_small
 from sarlib.data.voc import BACKGROUND, VOID
 from sarlib.run import Run
 from sarlib.tasks.on_vitdet import OnViTDet
@@ -25,13 +25,16 @@ WIDTH = 0.5  # channels of the head, of the pyramid's: 128 of 256 as published
 class LabelMapBatches(TrainBatches):
     """Batches of images and of the classes of their pixels, (B, S, S) uint8, which are cropped and flipped together."""
 
+    targets_move = True
+
     def __init__(self, images: Images, *, image_size: int, **rest: Any) -> None:
-        super().__init__(in_memory(images, image_size), image_size=image_size, **rest)
+        super().__init__(in_memory_if_small(images, image_size), image_size=image_size, **rest)
         self._labels = torch.stack([label_map(images, index, image_size) for index in range(len(images))])
 
     def _with_targets(self, images: Tensor, index: Tensor, plan: augment.Plan) -> Batch:
-        labels, device = to_device(self._labels[index], self._device), self._device
-        return Batch(images[self._own], augment.crop_and_flip_labels(labels, plan.to(device))[self._own])
+        labels = to_device(self._labels[index], self._device)[:, None]
+        labels = augment.crop_and_flip(labels, plan.to(self._device), mode="nearest")[:, 0].to(torch.uint8)
+        return Batch(images[self._own], labels[self._own])
 
 
 class Segmentation(OnViTDet):

@@ -373,6 +373,25 @@ def test_imagenette_as_torchvision_leaves_it_is_imagenette(tmp_path, monkeypatch
     assert discover(tmp_path) == ("imagenette",) and inspect("imagenette", root=tmp_path).fingerprint == mark
 
 
+def test_imagenette_that_arrives_incomplete_is_told_as_a_tree_is(tmp_path, monkeypatch):
+    """It is there: nothing is downloaded once more, and the error is not about that."""
+    fetched = []
+
+    def download(found):
+        fetched.append(found._size_root)
+        for split, kinds in (("train", ("n01440764", "n02102040")), ("val", ("n01440764",))):
+            for kind in kinds:
+                save(tmp_path / "imagenette2-160" / split / kind / "0.JPEG")
+
+    monkeypatch.setattr(datasets.Imagenette, "_download", download)
+    with pytest.raises(ConfigError, match="differ in their classes: n02102040 in only one$"):
+        load(spec("imagenette"), seed=0, root=tmp_path)
+    (tmp_path / "imagenette2-160" / "val").rename(tmp_path / "imagenette2-160" / "elsewhere")
+    with pytest.raises(ConfigError, match="has no folders of training and test images, it holds elsewhere, train: exp"):
+        load(spec("imagenette"), seed=0, root=tmp_path)
+    assert len(fetched) == 1
+
+
 def test_a_domain_of_pacs_that_is_not_there_says_how_it_must_lie(tmp_path):
     tree(tmp_path)
     with pytest.raises(ConfigError, match=r"DATA/pacs-cartoon/train/<class>/\*.jpg and .* without a split: make one"):

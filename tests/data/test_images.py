@@ -1,11 +1,10 @@
 """Labelled images: their parts, square views, balanced subsets, scikit-learn's digits."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 from torchvision.transforms.v2 import functional as V
 
 from sarlib.config import ConfigError, Data
@@ -63,10 +62,9 @@ def test_the_central_view_is_torchvisions_resize_and_centre_crop(size, crop, sid
 
 
 def test_digits_are_scikit_learns():
-    sklearn = pytest.importorskip("sklearn.datasets", reason="needs scikit-learn")
     train, test = load(spec("digits"), seed=0)
     assert len(train) == 1000 and len(test) == 797 and train.image_size == (8, 8)
-    theirs = sklearn.load_digits()
+    theirs = load_digits()
     ours = torch.cat([train.pixels, test.pixels])[:, 0].flatten(1)
     expected = torch.from_numpy(theirs.data * 255 / 16).round().to(torch.uint8)
     order = lambda rows: sorted(map(tuple, rows.tolist()))  # noqa: E731
@@ -76,9 +74,3 @@ def test_digits_are_scikit_learns():
     small, again = (load(spec("digits", image_size=32, train_size=60), seed=seed) for seed in (0, 1))
     assert small[0].labels.bincount().tolist() == [6] * 10 and small[0].image_size == (32, 32)
     assert torch.equal(small[1].pixels, again[1].pixels) and not torch.equal(small[0].pixels, again[0].pixels)
-
-
-def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ConfigError, match="needs scikit-learn"):
-        load(spec("digits"), seed=0)

@@ -73,8 +73,9 @@ def test_every_picture_of_every_epoch_is_augmented_in_its_own_way(files):
     assert len(torch.unique(shown.flatten(1), dim=0)) > 95
 
 
-def test_files_and_memory_agree_where_nothing_is_random(images, files):
-    assert equal(batches(files, Augmentation()).epoch(0), batches(images, Augmentation()).epoch(0))
+@pytest.mark.parametrize("augmentation", [Augmentation(), PADDED, dataclasses.replace(DEIT, crop="none")])
+def test_files_and_memory_agree_but_for_resized_crops(images, files, augmentation):
+    assert equal(batches(files, augmentation).epoch(0), batches(images, augmentation).epoch(0))
     for i in range(len(images)):
         assert torch.equal(to_bytes(files.picture(i)), images.pixels[i])
 

@@ -81,14 +81,30 @@ def test_each_operation_is_timms(pixels, name):
 
 
 @pytest.mark.parametrize(
-    "policy", ["rand-m9-mstd0.5-inc1", "rand-m4-n3-p0.7-mstd101-inc1", "rand-m12-mmax20-mstd2", "rand", "rand-m2-n1-p1-inc0"]
+    ("policy", "layers", "names", "alike"),
+    [
+        ("rand-m9-mstd0.5-inc1", 2, INCREASING, (0.5, 9, 0.5, None)),
+        ("rand-m4-n3-p0.7-mstd101-inc1", 3, INCREASING, (0.7, 4, float("inf"), None)),
+        ("rand-m12-mmax20-mstd2", 2, PLAIN, (0.5, 12, 2, 20)),
+        ("rand", 2, PLAIN, (0.5, 10, 0, None)),
+        ("rand-m2-n1-p1-inc0", 1, PLAIN, (1, 2, 0, None)),
+    ],
 )
-def test_a_policy_is_read_as_timm_reads_it(policy):
-    ours, theirs = rand_augment.parse(policy), timm_augment.rand_augment_transform(policy, {})
-    assert ours.layers == theirs.num_layers and list(ours.operations) == [op.name for op in theirs.ops]
-    for op in theirs.ops:
-        assert (ours.probability, ours.magnitude, ours.deviation) == (op.prob, op.magnitude, op.magnitude_std)
-        assert ours.ceiling == (op.magnitude_max or 10)
+def test_a_policy_says_layers_operations_chance_magnitude_its_spread_and_its_end(
+    policy: str, layers: int, names: tuple, alike: tuple
+) -> None:
+    found = rand_augment.parse(policy)
+    assert found.num_layers == layers and tuple(op.name for op in found.ops) == names
+    assert {(op.prob, op.magnitude, op.magnitude_std, op.magnitude_max) for op in found.ops} == {alike}
+
+
+@pytest.mark.parametrize(("spread", "mean", "most"), [("", 0.9, 0.9), ("-mstd0.5", 0.9, 1.0), ("-mstd101", 0.45, 0.9)])
+def test_drawn_numbers_stay_within_the_policy(spread: str, mean: float, most: float) -> None:
+    """Of Rotate, whose argument is 30 degrees at magnitude 10, to either side."""
+    policy = rand_augment.parse("rand-m9-p1" + spread)
+    choice = rand_augment.draw(20_000, policy=policy, generator=torch.Generator().manual_seed(0))
+    strength = choice.argument[choice.operation == PLAIN.index("Rotate")].abs() / 30
+    assert strength.mean().item() == pytest.approx(mean, abs=0.02) and strength.max() <= most + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -121,9 +137,9 @@ def test_operations_and_arguments_are_distributed_as_timms(policy):
     n, parsed = 10_000, rand_augment.parse(policy)
     choice = rand_augment.draw(n, policy=parsed, generator=torch.Generator().manual_seed(0))
     theirs = drawn_by_timm(policy, n)
-    layers = n * parsed.layers
+    layers = n * parsed.num_layers
     assert choice.operation.numel() == len(theirs) == layers
-    for index, name in [(-1, None), *enumerate(parsed.operations)]:
+    for index, name in [(-1, None), *enumerate(op.name for op in parsed.ops)]:
         ours = choice.argument[choice.operation == index].numpy()
         values = np.array([argument for found, argument in theirs if found == name])
         # four standard deviations of a difference of two shares

@@ -116,6 +116,21 @@ def test_files_count_once_each(imagenet_c: Path, smallest_run: Run, thousand: nn
         assert {name: found[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize(("measure", "name"), [("corrupted", "imagenet-c"), ("natural", "imagenet-a")])
+def test_other_images_than_the_declared_ones_are_not_measured(
+    imagenet_c: Path, smallest_run: Run, thousand: nn.Module, measure: str, name: str
+) -> None:
+    mark = data.inspect(name, root=imagenet_c).fingerprint
+    measurement = Measurement(name=measure, data=Data(name=name, image_size=32, fingerprint=mark))
+    weights = thousand.state_dict()
+    assert measure in take(Finished(smallest_run, weights, imagenet_c), measurement)["metrics"]
+    (imagenet_c / released.places(name)[0] / "n01498041" / "0.JPEG").unlink()
+    with pytest.raises(ConfigError, match=f"the images of {name} below .* are not those that the run was declared for"):
+        take(Finished(smallest_run, weights, imagenet_c), measurement)
+    with pytest.raises(ConfigError, match="say DATA=<folder that holds it>"):
+        take(Finished(smallest_run, weights), measurement)
+
+
 def test_without_corruption_the_error_is_that_of_the_run(store: Store, smallest_run: Run) -> None:
     """On the test images that the run itself is evaluated on; each corruption's images are those of `corruptions`."""
     model = keep(smallest_run, store=store)

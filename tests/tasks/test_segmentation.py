@@ -193,6 +193,25 @@ def test_labels_follow_their_pixels(augmentation: Augmentation) -> None:
     assert torch.equal((red / 20).round().to(torch.uint8), labels) and len(labels.unique()) > 5
 
 
+@pytest.mark.parametrize("crop", ["none", "pad", "resized"])
+def test_images_that_are_not_on_the_device_give_the_same_batches(crop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read one by one as well, where random resized crops are otherwise cut from the whole picture."""
+    augmentation = Augmentation(crop=crop, crop_scale=(0.3, 1.0), flip=0.5)
+    whole = batch(painted(), augmentation)
+    for source in ("memory", "files"):
+        monkeypatch.setenv("SAR_INPUT", source)
+        assert all(torch.equal(*each) for each in zip(batch(painted(), augmentation), whole, strict=True))
+
+
+def test_files_that_are_too_many_for_the_memory_give_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = annotated(tmp_path, np.kron(np.arange(6).reshape(2, 3), np.ones((20, 10), int)))
+    augmentation = Augmentation(crop="resized", flip=0.5)
+    whole = batch(images, augmentation)
+    monkeypatch.setattr("sarlib.data.cache.MEMORY_LIMIT", 0)
+    monkeypatch.delattr("sarlib.data.loader.in_memory")
+    assert all(torch.equal(*each) for each in zip(batch(images, augmentation), whole, strict=True))
+
+
 def test_labels_follow_a_resized_crop_by_nearest_neighbours() -> None:
     """They stay classes, and agree with the image but for edges, which interpolation blurs; a pixel to any side they do not."""
     images = painted()

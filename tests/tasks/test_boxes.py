@@ -12,10 +12,11 @@ from voc_layout import write_year
 
 from sarlib import data
 from sarlib.config import Augmentation, ConfigError, Data
-from sarlib.data import augment, boxes, shapes
+from sarlib.data import augment, cache, shapes
 from sarlib.data.augment import Plan
-from sarlib.data.boxes import MOST, BoxBatches, moved, padded
 from sarlib.data.images import Images
+from sarlib.tasks import detection
+from sarlib.tasks.detection import MOST, BoxBatches, moved, padded
 
 FLIP = Augmentation(flip=1.0)
 
@@ -114,7 +115,7 @@ def test_files_give_the_batches_of_pixels(street: Path, monkeypatch: pytest.Monk
     train, _ = data.load(Data(name="street/voc2012", image_size=12), seed=0, root=street)
     augmentation = Augmentation(crop="pad", crop_padding=2, flip=0.5)
     decoded = batches(train, augmentation, size=12, batch_size=2)
-    monkeypatch.setattr(boxes, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(cache, "MEMORY_LIMIT", 0)
     files = batches(train, augmentation, size=12, batch_size=2)
     assert (decoded.source, files.source) == ("device", "files")
     for epoch in range(3):
@@ -132,6 +133,6 @@ def test_sets_without_boxes_are_refused() -> None:
 
 
 def test_more_boxes_than_are_counted_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boxes, "MOST", 1)
+    monkeypatch.setattr(detection, "MOST", 1)
     with pytest.raises(ConfigError, match="^image .* has . boxes, more than 1: leave it out$"):
         batches(objects())

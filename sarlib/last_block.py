@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -47,9 +48,8 @@ ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class Output:
-    """What `forward` finds. Unpacks into the first three.
+class Output(NamedTuple):
+    """What `forward` finds.
 
     logits: (B, classes).
     similarity: (B, H, h, w), float32, scaled, before softmax; of clips (B, H, T, h, w).
@@ -61,9 +61,6 @@ class Output:
     similarity: Tensor
     tokens: Tensor | None
     heads: Tensor
-
-    def __iter__(self) -> Iterator[Tensor | None]:
-        return iter((self.logits, self.similarity, self.tokens))
 
 
 class ClassRow(NamedTuple):
@@ -81,7 +78,7 @@ class LastBlock(nn.Module):
 
     def __init__(self, block: Block, row: Row) -> None:
         super().__init__()
-        self.row, self.msa_skip, self.mlp_skip = row, row.msa_skip, row.mlp_skip
+        self.row = row
         self.norm1, self.attn, self.ls1 = block.norm1, block.attn, block.ls1
         self.drop_path1 = block.drop_path1 if row.msa_skip else nn.Identity()
         self.norm2 = block.norm2 if row.norm else nn.Identity()
@@ -91,17 +88,7 @@ class LastBlock(nn.Module):
         self.register_load_state_dict_pre_hook(_forget_removed_norm)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        return self.finish(x, self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal))
-
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Everything after the attention layer, whose output is `attended`: Equations 10-11. Both (B, N, dim)."""
-        update = self.ls1(attended)
-        z = x + self.drop_path1(update) if self.msa_skip else update
-        update = self.ls2(self.mlp(self.norm2(z)))
-        return z + self.drop_path2(update) if self.mlp_skip else update
-
-    def extra_repr(self) -> str:
-        return f"{self.row}"
+        return _finish(self, x, self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal))
 
 
 def set_variant(model: nn.Module, variant: str) -> nn.Module:
@@ -128,11 +115,15 @@ def forward(model: nn.Module, images: Tensor, *, tokens: bool = False) -> Output
     logits, S and all gradients are the same (only dropout, where a model has it, draws other numbers).
     Raises `ConfigError` for a model whose attention is of another kind, and for randomly dropped patches.
     """
-    last, prefix = model.blocks[-1], model.num_prefix_tokens
+    (*earlier, last), prefix = model.blocks, model.num_prefix_tokens
     _require_global_attention(model)
     x, key_grid = _embed(model, images)
-    x = _earlier_blocks(model, x)
-    full = tokens or not _head_reads_class_token_only(model)
+    if model.grad_checkpointing and earlier:
+        x = checkpoint_seq(earlier, x)
+    else:
+        for block in earlier:
+            x = block(x)
+    full = tokens or model.global_pool != "token" or hasattr(model, "head_dist")
     if has_class_token(model):
         attended, row = _attend(last.attn, last.norm1(x), tokens=full)
         row = row._replace(scores=row.scores[..., prefix:])
@@ -192,19 +183,19 @@ def query_key_gradient(model: nn.Module, loss: Tensor) -> Tensor:
 
     Keeps the graph of `loss`, and leaves `.grad` alone.
     """
-    attn = model.blocks[-1].attn
-    if not hasattr(attn, "qkv"):
-        return torch.cat(torch.autograd.grad(loss, [attn.q_proj.weight, attn.k_proj.weight], retain_graph=True))
-    (gradient,) = torch.autograd.grad(loss, attn.qkv.weight, retain_graph=True)
-    return gradient[: 2 * gradient.shape[1]]
+    weights = [layer.weight for layer in projections(model.blocks[-1].attn)]
+    gradient = torch.cat(torch.autograd.grad(loss, weights[:2], retain_graph=True))
+    return gradient[: 2 * gradient.shape[1]]  # where one layer makes the values too, without these
 
 
 def _finish(block: Block | LastBlock, x: Tensor, attended: Tensor) -> Tensor:
-    """`LastBlock.finish`, or Equations 1-2 for timm's own block."""
-    if isinstance(block, LastBlock):
-        return block.finish(x, attended)
-    z = x + block.drop_path1(block.ls1(attended))
-    return z + block.drop_path2(block.ls2(block.mlp(block.norm2(z))))
+    """Everything after the attention layer, whose output is `attended`: Equations 10-11, for timm's own block 1-2. Both
+    (B, N, dim)."""
+    row = _row(block)
+    update = block.ls1(attended)
+    z = x + block.drop_path1(update) if row.msa_skip else update
+    update = block.ls2(block.mlp(block.norm2(z)))
+    return z + block.drop_path2(update) if row.mlp_skip else update
 
 
 def _row(block: nn.Module) -> Row | None:
@@ -222,17 +213,16 @@ def on_grid(row: Tensor, grid: tuple[int, ...]) -> Tensor:
     return row.unflatten(-1, grid)
 
 
-def _earlier_blocks(model: nn.Module, x: Tensor) -> Tensor:
-    *earlier, _ = model.blocks
-    if model.grad_checkpointing and earlier:
-        return checkpoint_seq(earlier, x)
-    for block in earlier:
-        x = block(x)
-    return x
-
-
-def _head_reads_class_token_only(model: nn.Module) -> bool:
-    return model.global_pool == "token" and not hasattr(model, "head_dist")
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every part of `module` is in the mode that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _require_global_attention(model: nn.Module) -> None:

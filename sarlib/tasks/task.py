@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -115,7 +114,7 @@ class Task(nn.Module):
         shown = evaluation_batches(
             images, batch_size=batch_size, image_size=image_size, device=device, data_workers=data_workers
         )
-        with _evaluating(self), torch.inference_mode():
+        with last_block.evaluating(self), torch.inference_mode():
             batches = [self.measure_batch(pixels, images, indices) for pixels, indices in shown]
         return {name: torch.cat([batch[name] for batch in batches]).double().cpu() for name in batches[0]}
 
@@ -130,15 +129,3 @@ class Task(nn.Module):
     def kept(self) -> dict[str, Tensor]:
         """The weights that are stored with the finished run, by the names of the network's state dict."""
         return self.model.state_dict()
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every part of `module` is in the mode that it was in."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

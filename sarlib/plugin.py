@@ -1,8 +1,4 @@
-"""SAR in anyone's training loop: two lines, on timm's transformers as they are.
-
-    sar = sarlib.SAR(model)
-    ...
-    loss = criterion(model(images), labels) + sar.loss()
+"""SAR in anyone's training loop: the two lines of `sarlib`, on timm's transformers as they are.
 
 The host keeps its code, its state dict and its fused attention: a hook sees the input of the last attention layer and computes
 the one row of similarities that the loss needs once more, in float32. Where more than plain linear layers make queries and keys

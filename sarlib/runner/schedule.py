@@ -119,7 +119,7 @@ def work(job: Job) -> dict[str, Answer]:
             for each in chain(*generations):
                 (number,) = ranks.max(request.number)
                 if number:
-                    raise Interrupted.by(number)
+                    raise Interrupted(number)
                 execute(each, job, ranks=ranks, on_step=bar.update)
         return ranks.broadcast(_collected(job) if ranks.first else None)
 

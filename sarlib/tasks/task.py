@@ -19,14 +19,9 @@ from sarlib.tasks.masks import mean_over_objects
 class Task(nn.Module):
     """One module, which DistributedDataParallel and torch.compile can take whole, and whose state dict a checkpoint holds.
 
-    A task defines
-
-    - `forward(*batch)`: the losses (1 + regularizers,) of a batch, float32, unweighted, its own first;
-    - `measure_batch`: what is measured of each image of a test set, and `summarize` if that is not a mean over images;
-    - `example_batch`, and `batches` where a batch is not images and class probabilities.
-
-    It may build more than the network (`of`), with parameters in groups of their own (`param_groups`), and move a teacher after
-    each step (`after_step`). A batch is a tuple of tensors with one row an image; the training loop knows no more of it.
+    A task defines `forward(*batch)`, the losses (1 + regularizers,) of a batch, float32, unweighted, its own first, further
+    `measure_batch` and `example_batch`, and of the other methods those in which it differs. A batch is a tuple of tensors with
+    one row an image; the training loop knows no more of it.
     """
 
     #: What messages call the task's own loss.

@@ -1,9 +1,8 @@
 """The training loop: one run from its declaration to trained weights, exactly resumable, alone or on many processes.
 
-Every random number is drawn from a stream named by (seed, epoch, step), never from a state that lives between steps: a run that
-was interrupted continues with the very numbers it would have had, and needs no random state in its checkpoint. The global
-batches are the same for any number of processes, so a run may also be resumed on more or fewer of them. What is learned is the
-task's business (`sarlib.tasks`): to the loop a batch is tensors with one row an image, of which the task makes losses.
+Every random number is drawn from a stream named by (seed, epoch, step), as the batches are (`sarlib.data.loader`), so that no
+checkpoint needs a random state, and a run may be resumed on more or fewer processes. What is learned is the task's business
+(`sarlib.tasks`): to the loop a batch is tensors with one row an image, of which the task makes losses.
 """
 
 from __future__ import annotations
@@ -136,7 +135,7 @@ def train(
                             state.save(progress)
                         saved = time.monotonic()
                     if stop:
-                        raise Interrupted.by(stop)
+                        raise Interrupted(stop)
             _read(unread, progress, task=task, state=state, ranks=ranks)
             loss = _end_epoch(progress, weights)
             if reason := task.failure(loss, progress.epoch, progress.epoch * batches.steps_per_epoch):

@@ -42,7 +42,7 @@ def changed(
     """The same run with another length, last block (a row of Table 1c), weight (0: no loss) or (first) regularizer.
 
     `regularizer` is one of `sarlib.config.REGULARIZERS` or your own, "module:function", a function of S (B, H, h, w); it gets
-    the weight and the schedule of the one before. Its file as it is now is part of the run: with an edited one it is another run.
+    weight and schedule of the one before. Its file as it is now is part of the run: with an edited one it is another run.
     """
     recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs, evaluations=1)
     model = dataclasses.replace(run.model, variant=variant or run.model.variant)

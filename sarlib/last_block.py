@@ -78,7 +78,7 @@ class LastBlock(nn.Module):
 
     def __init__(self, block: Block, row: Row) -> None:
         super().__init__()
-        self.row = row
+        self.row, self.msa_skip, self.mlp_skip = row, row.msa_skip, row.mlp_skip
         self.norm1, self.attn, self.ls1 = block.norm1, block.attn, block.ls1
         self.drop_path1 = block.drop_path1 if row.msa_skip else nn.Identity()
         self.norm2 = block.norm2 if row.norm else nn.Identity()
@@ -88,7 +88,14 @@ class LastBlock(nn.Module):
         self.register_load_state_dict_pre_hook(_forget_removed_norm)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        return _finish(self, x, self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal))
+        return self.finish(x, self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal))
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:  # a method with plain attributes, as torch.jit.script needs it
+        """Everything after the attention layer, whose output is `attended`: Equations 10-11. Both (B, N, dim)."""
+        update = self.ls1(attended)
+        z = x + self.drop_path1(update) if self.msa_skip else update
+        update = self.ls2(self.mlp(self.norm2(z)))
+        return z + self.drop_path2(update) if self.mlp_skip else update
 
 
 def set_variant(model: nn.Module, variant: str) -> nn.Module:
@@ -189,13 +196,11 @@ def query_key_gradient(model: nn.Module, loss: Tensor) -> Tensor:
 
 
 def _finish(block: Block | LastBlock, x: Tensor, attended: Tensor) -> Tensor:
-    """Everything after the attention layer, whose output is `attended`: Equations 10-11, for timm's own block 1-2. Both
-    (B, N, dim)."""
-    row = _row(block)
-    update = block.ls1(attended)
-    z = x + block.drop_path1(update) if row.msa_skip else update
-    update = block.ls2(block.mlp(block.norm2(z)))
-    return z + block.drop_path2(update) if row.mlp_skip else update
+    """`LastBlock.finish`, or Equations 1-2 for timm's own block."""
+    if isinstance(block, LastBlock):
+        return block.finish(x, attended)
+    z = x + block.drop_path1(block.ls1(attended))
+    return z + block.drop_path2(block.ls2(block.mlp(block.norm2(z))))
 
 
 def _row(block: nn.Module) -> Row | None:

@@ -67,15 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _act(**options)
         return 0
-    except ConfigError as error:
+    except (ConfigError, TrainingError, Interrupted) as error:
         print(f"sarlib: {error}", file=sys.stderr)
-        return 2
-    except TrainingError as error:
-        print(f"sarlib: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as stop:
-        print(f"sarlib: {stop}", file=sys.stderr)
-        return 0  # so that a scheduler queues it again instead of calling it failed
+        # What was interrupted is 0, so that a scheduler queues it again instead of calling it failed.
+        return 2 if isinstance(error, ConfigError) else 1 if isinstance(error, TrainingError) else 0
     except KeyboardInterrupt:
         print("sarlib: interrupted; finished runs are kept and the others resume", file=sys.stderr)
         return 130

@@ -43,14 +43,14 @@ def similarity(query: Tensor, keys: Tensor, *, grid: tuple[int, ...]) -> Tensor:
         sides = " x ".join(map(str, grid))
         raise ConfigError(f"{keys.shape[-2]} keys do not fill a grid of {sides}: pass the patch tokens only, and their grid")
     with torch.autocast(query.device.type, enabled=False):
-        scaled = _at_least_float32(query) * query.shape[-1] ** -0.5
-        products = (_at_least_float32(keys) @ scaled.unsqueeze(-1)).squeeze(-1)
+        scaled = at_least_float32(query) * query.shape[-1] ** -0.5
+        products = (at_least_float32(keys) @ scaled.unsqueeze(-1)).squeeze(-1)
     return products.unflatten(-1, grid)
 
 
 def excess(similarity: Tensor, *, axes: int = 2) -> Tensor:
     """Equation 5: B = ReLU(S - mean(S)), the mean taken over each map. (..., h, w) -> (..., h, w), differentiable."""
-    maps = _at_least_float32(similarity)
+    maps = at_least_float32(similarity)
     return torch.relu(maps - _mean(maps, axes)).to(maps.dtype)
 
 
@@ -60,14 +60,14 @@ def components(similarity: Tensor, *, axes: int = 2) -> Tensor:
     (..., h, w) -> int32 labels (..., h, w) on the same device: 0 where S <= mean, 1 ... r in raster order of their first pixels
     within each map.
     """
-    labels, counts = _label(_stacked(_at_least_float32(_maps(similarity, axes).detach()).cpu()))
+    labels, counts = _label(_stacked(at_least_float32(_maps(similarity, axes).detach()).cpu()))
     before = torch.from_numpy(np.cumsum(counts) - counts).view(-1, *[1] * axes)
     return (labels - before).clamp_(min=0)[:, :-1].int().reshape(similarity.shape).to(similarity.device)
 
 
 def component_counts(similarity: Tensor, *, axes: int = 2) -> Tensor:
     """The number r of components of each map (Equation 6): (..., h, w) -> int64 (...)."""
-    _, counts = _label(_stacked(_at_least_float32(_maps(similarity, axes).detach()).cpu()))
+    _, counts = _label(_stacked(at_least_float32(_maps(similarity, axes).detach()).cpu()))
     return torch.from_numpy(counts).long().reshape(similarity.shape[:-axes]).to(similarity.device)
 
 
@@ -102,6 +102,11 @@ def spatial_entropy(similarity: Tensor, *, axes: int = 2) -> Tensor:
     """
     entropies = map_entropy(similarity, axes=axes)
     return entropies.mean() if entropies.numel() else entropies.sum()
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """`tensor` in the precision of all calculations: float32, float64 for float64."""
+    return tensor.to(_calculation_dtype(tensor))
 
 
 @torch.library.custom_op("sarlib::entropy_and_gradient", mutates_args=())
@@ -225,10 +230,6 @@ def _mean(maps: Tensor, axes: int) -> Tensor:
 
 def _calculation_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(_calculation_dtype(tensor))
 
 
 def _maps(similarity: Tensor, axes: int) -> Tensor:

@@ -15,8 +15,6 @@ and a step with two exchanges between lanes for every row that the component's l
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
@@ -30,15 +28,6 @@ LANES = 32
 
 #: Longest side, in tokens, of a grid whose 2 x 2 blocks fit a 64-bit word of 8 x 8 bits, and of one whose rows fit a word.
 LARGEST_SMALL_GRID, LARGEST_GRID = 16, 64
-
-
-class Launch(NamedTuple):
-    """How maps of one grid and type are calculated: the kernel, what is fixed at its compilation, and its extent."""
-
-    kernel: JITFunction
-    constants: dict[str, object]
-    maps_per_program: int
-    warps: int
 
 
 def entropy_and_gradient(maps: Tensor, *, faintest: int) -> tuple[Tensor, Tensor]:
@@ -62,19 +51,19 @@ def entropy_and_gradient(maps: Tensor, *, faintest: int) -> tuple[Tensor, Tensor
     return entropy, gradient
 
 
-def plan(h: int, w: int, dtype: torch.dtype, *, faintest: int) -> Launch:
-    """The launch for grids of h x w with results in `dtype`."""
+def plan(h: int, w: int, dtype: torch.dtype, *, faintest: int) -> tuple[JITFunction, dict[str, object], int, int]:
+    """For grids of h x w with results in `dtype`: the kernel, what is fixed at its compilation, maps a program, and warps."""
     finfo = torch.finfo(dtype)
     double = dtype == torch.float64
     limits = {"FAINTEST": faintest * finfo.tiny, "SMALLEST": finfo.tiny, "LARGEST": finfo.max, "DOUBLE": double}
     if max(h, w) <= LARGEST_SMALL_GRID:
         rows, columns = triton.next_power_of_2((h + 1) // 2), triton.next_power_of_2((w + 1) // 2)
         maps = LANES // columns
-        return Launch(_small_maps, {"h": h, "w": w, "MAPS": maps, "ROWS": rows, "COLUMNS": columns, **limits}, maps, 1)
+        return _small_maps, {"h": h, "w": w, "MAPS": maps, "ROWS": rows, "COLUMNS": columns, **limits}, maps, 1
     rows, columns = triton.next_power_of_2(h), triton.next_power_of_2(w)
     pixels = rows * columns
     warps = 1 if pixels <= 1024 else pixels // 512  # what fits the registers; one warp needs no barriers
-    return Launch(_large_maps, {"h": h, "w": w, "ROWS": rows, "COLUMNS": columns, **limits}, 1, warps)
+    return _large_maps, {"h": h, "w": w, "ROWS": rows, "COLUMNS": columns, **limits}, 1, warps
 
 
 @triton.jit

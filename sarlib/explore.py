@@ -41,15 +41,15 @@ def changed(
 ) -> Run:
     """The same run with another length, last block (a row of Table 1c), weight (0: no loss) or (first) regularizer.
 
-    `regularizer` is one of `sarlib.config.REGULARIZERS` or your own, "module:function", a function of S (B, H, h, w). Its file
-    as it is now is part of the run: with an edited one it is another run.
+    `regularizer` is one of `sarlib.config.REGULARIZERS` or your own, "module:function", a function of S (B, H, h, w); it gets
+    weight and schedule of the one before. Its file as it is now is part of the run: with an edited one it is another run.
     """
     recipe = run.recipe if epochs is None else dataclasses.replace(run.recipe, epochs=epochs, evaluations=1)
     model = dataclasses.replace(run.model, variant=variant or run.model.variant)
     old = run.regularizers[0] if run.regularizers else Regularizer(name="spatial_entropy", weight=0.01)
-    new = dataclasses.replace(
-        old, name=regularizer or old.name, weight=old.weight if weight is None else weight or old.weight, source=""
-    )
+    if regularizer not in ("", old.name):  # without what is DRLoc's own, as a table declares it
+        old = Regularizer(name=regularizer, weight=old.weight, schedule=old.schedule, warmup_epochs=old.warmup_epochs)
+    new = dataclasses.replace(old, weight=weight or old.weight, source="")
     first = run.regularizers[:1] if weight is None and not regularizer else () if weight == 0 else (new,)
     return dataclasses.replace(run, recipe=recipe, model=model, regularizers=first + run.regularizers[1:])
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -47,9 +48,8 @@ ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class Output:
-    """What `forward` finds. Unpacks into the first three.
+class Output(NamedTuple):
+    """What `forward` finds.
 
     logits: (B, classes).
     similarity: (B, H, h, w), float32, scaled, before softmax; of clips (B, H, T, h, w).
@@ -61,9 +61,6 @@ class Output:
     similarity: Tensor
     tokens: Tensor | None
     heads: Tensor
-
-    def __iter__(self) -> Iterator[Tensor | None]:
-        return iter((self.logits, self.similarity, self.tokens))
 
 
 class ClassRow(NamedTuple):
@@ -93,15 +90,12 @@ class LastBlock(nn.Module):
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         return self.finish(x, self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal))
 
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:  # a method with plain attributes, as torch.jit.script needs it
         """Everything after the attention layer, whose output is `attended`: Equations 10-11. Both (B, N, dim)."""
         update = self.ls1(attended)
         z = x + self.drop_path1(update) if self.msa_skip else update
         update = self.ls2(self.mlp(self.norm2(z)))
         return z + self.drop_path2(update) if self.mlp_skip else update
-
-    def extra_repr(self) -> str:
-        return f"{self.row}"
 
 
 def set_variant(model: nn.Module, variant: str) -> nn.Module:
@@ -128,11 +122,15 @@ def forward(model: nn.Module, images: Tensor, *, tokens: bool = False) -> Output
     logits, S and all gradients are the same (only dropout, where a model has it, draws other numbers).
     Raises `ConfigError` for a model whose attention is of another kind, and for randomly dropped patches.
     """
-    last, prefix = model.blocks[-1], model.num_prefix_tokens
+    (*earlier, last), prefix = model.blocks, model.num_prefix_tokens
     _require_global_attention(model)
     x, key_grid = _embed(model, images)
-    x = _earlier_blocks(model, x)
-    full = tokens or not _head_reads_class_token_only(model)
+    if model.grad_checkpointing and earlier:
+        x = checkpoint_seq(earlier, x)
+    else:
+        for block in earlier:
+            x = block(x)
+    full = tokens or model.global_pool != "token" or hasattr(model, "head_dist")
     if has_class_token(model):
         attended, row = _attend(last.attn, last.norm1(x), tokens=full)
         row = row._replace(scores=row.scores[..., prefix:])
@@ -192,11 +190,9 @@ def query_key_gradient(model: nn.Module, loss: Tensor) -> Tensor:
 
     Keeps the graph of `loss`, and leaves `.grad` alone.
     """
-    attn = model.blocks[-1].attn
-    if not hasattr(attn, "qkv"):
-        return torch.cat(torch.autograd.grad(loss, [attn.q_proj.weight, attn.k_proj.weight], retain_graph=True))
-    (gradient,) = torch.autograd.grad(loss, attn.qkv.weight, retain_graph=True)
-    return gradient[: 2 * gradient.shape[1]]
+    weights = [layer.weight for layer in projections(model.blocks[-1].attn)]
+    gradient = torch.cat(torch.autograd.grad(loss, weights[:2], retain_graph=True))
+    return gradient[: 2 * gradient.shape[1]]  # where one layer makes the values too, without these
 
 
 def _finish(block: Block | LastBlock, x: Tensor, attended: Tensor) -> Tensor:
@@ -222,17 +218,16 @@ def on_grid(row: Tensor, grid: tuple[int, ...]) -> Tensor:
     return row.unflatten(-1, grid)
 
 
-def _earlier_blocks(model: nn.Module, x: Tensor) -> Tensor:
-    *earlier, _ = model.blocks
-    if model.grad_checkpointing and earlier:
-        return checkpoint_seq(earlier, x)
-    for block in earlier:
-        x = block(x)
-    return x
-
-
-def _head_reads_class_token_only(model: nn.Module) -> bool:
-    return model.global_pool == "token" and not hasattr(model, "head_dist")
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every part of `module` is in the mode that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _require_global_attention(model: nn.Module) -> None:

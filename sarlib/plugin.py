@@ -1,8 +1,4 @@
-"""SAR in anyone's training loop: two lines, on timm's transformers as they are.
-
-    sar = sarlib.SAR(model)
-    ...
-    loss = criterion(model(images), labels) + sar.loss()
+"""SAR in anyone's training loop: the two lines of `sarlib`, on timm's transformers as they are.
 
 The host keeps its code, its state dict and its fused attention: a hook sees the input of the last attention layer and computes
 the one row of similarities that the loss needs once more, in float32. Where more than plain linear layers make queries and keys
@@ -26,7 +22,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from sarlib.config import ConfigError, require_known
 from sarlib.entropy import spatial_entropy
-from sarlib.last_block import ROWS, has_class_token, on_grid, set_variant
+from sarlib.last_block import ROWS, evaluating, has_class_token, on_grid, set_variant
 from sarlib.scores import absorbable, makers, products, scores
 
 #: Layers in which every patch attends to every other one. Position biases, where they have them, are no part of Equation 4.
@@ -92,15 +88,9 @@ class SAR:
         """Similarity maps (B, H, h, w) of `images` in evaluation mode, without gradient: what `sarlib.tasks.masks` takes."""
         self._require_turn()
         self._require_hooks()
-        modes = [(module, module.training) for module in self._host.modules()]
-        self._host.eval()
-        try:
-            with torch.no_grad(), self._recorder.apart() as recorder:
-                self._host(images)
-                return recorder.maps()[0]
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluating(self._host), torch.no_grad(), self._recorder.apart() as recorder:
+            self._host(images)
+            return recorder.maps()[0]
 
     def remove(self) -> None:
         """Takes the hooks off the model; its last block stays as it is."""
@@ -112,7 +102,7 @@ class SAR:
             raise ConfigError("a later SAR of the same model has taken the place of this one: use that one")
 
     def _require_hooks(self) -> None:
-        if not self._recorder.attached:
+        if not self._recorder.hooks:
             raise ConfigError("remove() has taken the hooks off the model: make SAR(model) again")
 
     def _nothing_recorded(self) -> Tensor:
@@ -150,7 +140,7 @@ class _Recorder:
     def __init__(self) -> None:
         self.turn = 0  # of the SAR that the hooks work for
         self.observing = False
-        self._hooks: list[RemovableHandle] = []
+        self.hooks: list[RemovableHandle] = []
         self._taps: list[RemovableHandle] = []
         self._watched: dict[str, nn.Module] = {}
         self._grid: tuple[int, int] | None = None
@@ -172,7 +162,7 @@ class _Recorder:
         attn = host.blocks[-1].attn
         self._key_grid = getattr(host, "key_grid", None)
         self._settings = {"skip": host.num_prefix_tokens, "class_token": has_class_token(host)}
-        self._hooks = [
+        self.hooks = [
             _embedding(host).register_forward_pre_hook(self._note_grid),
             attn.register_forward_pre_hook(self._before, with_kwargs=True),
             attn.register_forward_hook(self._after, with_kwargs=True),
@@ -181,13 +171,9 @@ class _Recorder:
         return self.turn
 
     def detach(self) -> None:
-        for hook in self._hooks + self._taps:
+        for hook in self.hooks + self._taps:
             hook.remove()
-        self._hooks, self._taps, self._watched = [], [], {}
-
-    @property
-    def attached(self) -> bool:
-        return bool(self._hooks)
+        self.hooks, self._taps, self._watched = [], [], {}
 
     def maps(self) -> list[Tensor]:
         found, rest = [], self._recorded
@@ -263,7 +249,7 @@ class _Recorder:
         """Copies and pickles (of the model with its hooks, for a moving average say) leave the recorded graph behind."""
         # Of a hook whose module is gone, torch cannot copy the handle.
         handles = {
-            name: [hook for hook in vars(self)[name] if hook.hooks_dict_ref() is not None] for name in ("_hooks", "_taps")
+            name: [hook for hook in vars(self)[name] if hook.hooks_dict_ref() is not None] for name in ("hooks", "_taps")
         }
         return {**self.__dict__, **handles, "_recorded": None, "_passes": 0, "_grid": None, "_made": None}
 

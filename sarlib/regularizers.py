@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sarlib import config
 from sarlib.config import ConfigError
 from sarlib.config.learning import source_of
-from sarlib.entropy import FAINTEST, excess, spatial_entropy
+from sarlib.entropy import FAINTEST, at_least_float32, excess, spatial_entropy
 from sarlib.last_block import Output
 
 #: Cycle-back regression: the weight of log variance, and what keeps a variance above 0. Both as Liu et al. released them.
@@ -83,16 +83,13 @@ class OfField(nn.Module):
     def forward(self, output: Output) -> Tensor:
         return self.function(getattr(output, self.field))
 
-    def extra_repr(self) -> str:
-        return f"{self.function.__name__} of {self.field}"
-
 
 def total_variation(similarity: Tensor) -> Tensor:
     """Total variation of S (B, H, h, w), tried beside L_se: half the squared differences between neighbours, summed over a map.
 
     The mean over batch and heads. Neighbours share an edge. Unlike the entropy it depends on the scale of S.
     """
-    maps = _at_least_float32(similarity)
+    maps = at_least_float32(similarity)
     return 0.5 * (maps.diff(dim=-2).square().sum((-2, -1)) + maps.diff(dim=-1).square().sum((-2, -1))).mean()
 
 
@@ -105,7 +102,7 @@ def disagreement(heads: Tensor) -> Tensor:
     the row that S belongs to and that the classifier reads: what heads give the patch tokens stays free, heads may no longer
     differ there only, and the last block need not be computed for all tokens.
     """
-    heads = _at_least_float32(heads)
+    heads = at_least_float32(heads)
     norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True)
     units = heads / torch.where(norm > torch.finfo(norm.dtype).tiny, norm, torch.inf)
     count = heads.shape[-2]
@@ -129,7 +126,7 @@ def softmax_entropy(similarity: Tensor) -> Tensor:
     Scaling S (B, H, h, w) up concentrates the softmax on its largest value, whatever the rest looks like: one component of one
     token, entropy 0.
     """
-    return spatial_entropy(attention(_at_least_float32(similarity)))
+    return spatial_entropy(attention(at_least_float32(similarity)))
 
 
 def space_time_entropy(similarity: Tensor) -> Tensor:
@@ -222,7 +219,7 @@ class DRLoc(nn.Module):
     def localization(self, tokens: Tensor, pairs: Tensor) -> Tensor:
         """The loss of given pairs: tokens (B, h * w, dim) in raster order, pairs (B, m, 2) of their numbers -> scalar."""
         image = torch.arange(len(tokens), device=tokens.device)[:, None, None]
-        joined = _at_least_float32(tokens[image, pairs].flatten(-2))
+        joined = at_least_float32(tokens[image, pairs].flatten(-2))
         with torch.autocast(tokens.device.type, enabled=False):
             predicted = self.mlp(joined)
         distances = self.distances(pairs)
@@ -235,10 +232,3 @@ class DRLoc(nn.Module):
         """|dy| and |dx| in tokens: pairs (B, m, 2) -> (B, m, 2), int64."""
         width = self.grid[1]
         return torch.stack([pairs // width, pairs % width], dim=-1).diff(dim=-2).squeeze(-2).abs()
-
-    def extra_repr(self) -> str:
-        return f"grid={self.grid}, pairs={self.pairs}, mode={self.mode}"
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

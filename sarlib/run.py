@@ -54,14 +54,10 @@ class Run:
     def _check_regularizers(self) -> None:
         names = [each.name for each in self.regularizers]
         require("none" not in names, "a run without regularizers has an empty tuple of them, not one called 'none'")
-        require(
-            len(names) <= len(_RECORDED) and len(set(names)) == len(names),
-            f"a run has at most {len(_RECORDED)} different regularizers, got {', '.join(names)}",
-        )
-        require(
-            "disagreement" not in names or self.model.heads > 1,
-            f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more",
-        )
+        why = f"a run has at most {len(_RECORDED)} different regularizers, got {', '.join(names)}"
+        require(len(names) <= len(_RECORDED) and len(set(names)) == len(names), why)
+        why = f"disagreement is between heads, and the last block has {self.model.heads}: give it two or more"
+        require("disagreement" not in names or self.model.heads > 1, why)
 
     def _check_augmentation(self) -> None:
         for what in TARGETS_LOSE.get(self.task.name, ()):
@@ -82,16 +78,13 @@ class Run:
         require(self.pretrained is None, untaught)
         unused = f"{self.task.name} makes views of its own: leave the run's augmentation at its default"
         require(self.augmentation == Augmentation(), unused)
-        require(
-            not views.local_crops or 2 <= views.local_tokens <= self.grid,
-            f"a local crop of {views.local_tokens} tokens a side is no part of {self.grid}: choose 2 to {self.grid}",
-        )
+        why = f"a local crop of {views.local_tokens} tokens a side is no part of {self.grid}: choose 2 to {self.grid}"
+        require(not views.local_crops or 2 <= views.local_tokens <= self.grid, why)
 
     def _check_frames(self) -> None:
         frames, augmentation, names = self.data.frames, self.augmentation, {each.name for each in self.regularizers}
-        require(
-            frames == self.model.frames, f"clips of {frames} frames are for a network of as many, not of {self.model.frames}"
-        )
+        why = f"clips of {frames} frames are for a network of as many, not of {self.model.frames}"
+        require(frames == self.model.frames, why)
         known = (frames, self.model.pool) == (1, "token") or self.task.name in ("classification", "multilabel")
         require(known, f"{self.task.name} is there for images and networks with class token")
         coloured = augmentation.color_jitter or augmentation.rand_augment or augmentation.erasing
@@ -100,19 +93,14 @@ class Run:
         require(frames > 1 or "space_time_entropy" not in names, "space_time_entropy needs clips of two frames or more")
 
     def _check_pretrained(self, parent: Run) -> None:
-        require(
-            parent.seed == self.seed,
-            f"a run shares the seed of the run that it starts from, got {self.seed} and {parent.seed}: use Run.with_seed",
-        )
+        why = f"a run shares the seed of the run that it starts from, got {self.seed} and {parent.seed}: use Run.with_seed"
+        require(parent.seed == self.seed, why)
         headless = f"a run cannot start from run {parent.key}, a {parent.task.name}: start from what that started from"
         require(parent.task.name not in ON_VITDET, headless)
         for what in ("name", "patch_size", "dim", "depth", "heads", "mlp_ratio", "stages", "pool", "frames"):
             mine, theirs = getattr(self.model, what), getattr(parent.model, what)
-            require(
-                mine == theirs,
-                f"a run with {what} {mine} cannot start from run {parent.key}, which has {what} {theirs}: only the last "
-                "block's variant, drop path and image size may differ",
-            )
+            why = f"a run with {what} {mine} cannot start from run {parent.key}, which has {what} {theirs}"
+            require(mine == theirs, f"{why}: only the last block's variant, drop path and image size may differ")
 
     @property
     def grid(self) -> int:

@@ -21,7 +21,8 @@ def absorbable(attn: nn.Module) -> bool:
 
     BEiT's layer reads the weight of `qkv` and never calls it. Raises `ConfigError` where it has to be called.
     """
-    if _only_reads(attn):
+    beside = not hasattr(attn, "q_norm") and getattr(attn, "q_bias", None) is not None  # biases, as BEiT's
+    if beside and not attn.qkv_bias_separate:
         if type(attn.qkv) is not nn.Linear:
             raise ConfigError(
                 "this attention reads the weight of qkv and never calls it, as adapters and parametrisations need: set "
@@ -133,11 +134,6 @@ def _heads(y: Tensor, weight: Tensor, bias: Tensor, norm: nn.Module | None) -> T
 def _norm(attn: nn.Module, which: str) -> nn.Module | None:
     norm = getattr(attn, f"{which}_norm", None)
     return None if isinstance(norm, nn.Identity) else norm
-
-
-def _only_reads(attn: nn.Module) -> bool:
-    """BEiT's biases stand beside `qkv`, and there is nothing between it and the products that could be called."""
-    return not hasattr(attn, "q_norm") and getattr(attn, "q_bias", None) is not None and not attn.qkv_bias_separate
 
 
 def _rotate(attn: nn.Module, x: Tensor, rope: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sarlib.run import Measurement, Run
-from sarlib.runner.measure import train_and_measure
+from sarlib.runner.schedule import train_and_measure
 
 
 def measure_all(pairs: Iterable[tuple[Run, Measurement]], **where: Any) -> dict[tuple[str, str], dict[str, Any]]:

@@ -21,7 +21,7 @@ def wait_for_a_signal(folder: Path, number: int) -> None:
         (folder / str(number)).touch()
         while not request.number:
             time.sleep(0.01)
-        raise Interrupted.by(request.number)
+        raise Interrupted(request.number)
 
 
 def end(folder: Path, number: int, how: str) -> None:

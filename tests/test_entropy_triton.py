@@ -141,11 +141,11 @@ def test_it_compiles_ahead_of_time_without_spills(architecture, h, w, tmp_path, 
     from sarlib import entropy_triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    launch = entropy_triton.plan(h, w, torch.float32, faintest=1024)
+    kernel, constants, _, warps = entropy_triton.plan(h, w, torch.float32, faintest=1024)
     signature = {"S": "*fp32", "G": "*fp32", "H": "*fp32", "n": "i32"}
-    signature |= {f"stride_{axis}": "i32" for axis in ("map", "row", "column")} | dict.fromkeys(launch.constants, "constexpr")
-    source = ASTSource(launch.kernel, signature, constexprs=launch.constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": launch.warps})
+    signature |= {f"stride_{axis}": "i32" for axis in ("map", "row", "column")} | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(kernel, signature, constexprs=constants)
+    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": warps})
 
     binary = tmp_path / "kernel.cubin"
     binary.write_bytes(compiled.asm["cubin"])

@@ -40,6 +40,16 @@ def test_a_run_is_changed_in_what_is_named_and_nothing_else(smallest_run: Run) -
     assert explore.changed(two, weight=0.3).regularizers[1:] == two.regularizers[1:]
 
 
+def test_another_regularizer_keeps_weight_and_schedule_and_is_the_run_that_a_table_declares(smallest_run: Run) -> None:
+    shared = {"weight": 0.5, "schedule": "warmup-linear", "warmup_epochs": 2}
+    drloc, entropy = (
+        dataclasses.replace(smallest_run, regularizers=(each,))
+        for each in (Regularizer(name="drloc", pairs=64, **shared), Regularizer(name="spatial_entropy", **shared))
+    )
+    assert explore.changed(drloc, regularizer="spatial_entropy").key == entropy.key
+    assert explore.changed(drloc, regularizer="drloc", weight=0.1).regularizers[0].pairs == 64, "it is the same one"
+
+
 def test_a_regularizer_of_ones_own_is_its_function_of_s(own: str) -> None:
     module = regularizers.create(Regularizer(name=own, weight=0.1), dim=8, heads=2, grid=(4, 4))
     assert module.field == "similarity" and not module.needs_tokens

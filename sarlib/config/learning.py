@@ -117,14 +117,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         untouched = self.epochs == self.evaluations == 0
-        require(
-            (self.epochs > 0 or untouched) and self.batch_size > 0,
-            f"epochs and batch size must be positive, got {self.epochs}, {self.batch_size}",
-        )
-        require(
-            1 <= self.evaluations <= self.epochs or untouched,
-            f"evaluations must be between 1 and {self.epochs} epochs, got {self.evaluations}",
-        )
+        why = f"epochs and batch size must be positive, got {self.epochs}, {self.batch_size}"
+        require((self.epochs > 0 or untouched) and self.batch_size > 0, why)
+        why = f"evaluations must be between 1 and {self.epochs} epochs, got {self.evaluations}"
+        require(1 <= self.evaluations <= self.epochs or untouched, why)
         require(self.lr > 0, f"learning rate must be positive, got {self.lr}")
 
     @property
@@ -155,20 +151,16 @@ class Regularizer:
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", self.source or source_of(self.name))
         known = self.name in REGULARIZERS or ":" in self.name  # your own: "module:function"
-        require(
-            known,
-            f"unknown regularizer {self.name!r}; choose from {', '.join(REGULARIZERS)}, or give your own as module:function",
-        )
+        why = f"unknown regularizer {self.name!r}; choose from {', '.join(REGULARIZERS)}, or give your own as module:function"
+        require(known, why)
         require_known("schedule", self.schedule, WEIGHT_SCHEDULES)
         require(self.weight >= 0, f"the regularizer's weight must not be negative, got {self.weight}")
         require(self.mode in DRLOC_MODES, f"unknown mode {self.mode!r} of DRLoc; choose from {', '.join(DRLOC_MODES)}")
         require(self.pairs > 0, f"DRLoc needs at least one pair of tokens an image, got {self.pairs}")
         require(self.hidden > 0, f"DRLoc's perceptron needs a width of 1 or more, got {self.hidden}")
         off = (self.name == "none", self.weight == 0)
-        require(
-            all(off) or not any(off),
-            f"regularizer {self.name!r} with weight {self.weight}: say name 'none' and weight 0 to turn it off",
-        )
+        why = f"regularizer {self.name!r} with weight {self.weight}: say name 'none' and weight 0 to turn it off"
+        require(all(off) or not any(off), why)
 
 
 def source_of(name: str) -> str:

@@ -64,29 +64,21 @@ class Model:
         stock = (self.pool, self.frames) == ("token", 1)
         require(stock or self.name == "vit", f"{self.name} has a class token and sees one frame: average and clips are for vit")
         require(self.pool == "token" or self.frames == 1, "clips are pooled by a class token: use pool token")
-        require(
-            self.patch_size > 0 and self.depth > 0,
-            f"patch size and depth must be positive, got {self.patch_size}, {self.depth}",
-        )
-        require(
-            bool(self.stages) == (self.name in ("pvt", "cvt")),
-            f"stages are for pvt and cvt, which need them; {self.name} has {len(self.stages)}",
-        )
+        why = f"patch size and depth must be positive, got {self.patch_size}, {self.depth}"
+        require(self.patch_size > 0 and self.depth > 0, why)
+        why = f"stages are for pvt and cvt, which need them; {self.name} has {len(self.stages)}"
+        require(bool(self.stages) == (self.name in ("pvt", "cvt")), why)
         if self.stages:
             self._check_stages()
 
     def _check_stages(self) -> None:
         last = self.stages[-1]
         stated = (self.dim, self.depth, self.heads, self.mlp_ratio)
-        require(
-            stated == (last.dim, last.depth, last.heads, last.mlp_ratio),
-            f"dim, depth, heads and mlp_ratio of a pyramid are those of its last stage, {last}; got {stated}",
-        )
+        why = f"dim, depth, heads and mlp_ratio of a pyramid are those of its last stage, {last}; got {stated}"
+        require(stated == (last.dim, last.depth, last.heads, last.mlp_ratio), why)
         stride = math.prod(stage.stride for stage in self.stages)
-        require(
-            stride == self.patch_size,
-            f"the strides of the stages multiply to {stride} pixels a token, not to patch_size {self.patch_size}",
-        )
+        why = f"the strides of the stages multiply to {stride} pixels a token, not to patch_size {self.patch_size}"
+        require(stride == self.patch_size, why)
 
     @property
     def key_stride(self) -> int:
@@ -104,38 +96,25 @@ class Model:
         grids, grid = [], image_size
         for number, stage in enumerate(self.stages, start=1):
             where = f"stage {number} of {self.name}, at an image of {image_size} px"
-            require(
-                grid % stage.stride == 0,
-                f"{where}, cannot take every {stage.stride}th of {grid} pixels or tokens a side: choose another size",
-            )
+            why = f"{where}, cannot take every {stage.stride}th of {grid} pixels or tokens a side"
+            require(grid % stage.stride == 0, f"{why}: choose another size")
             grid //= stage.stride
-            require(
-                grid % stage.key_stride == 0,
-                f"{where}, has {grid} x {grid} tokens, which keys of {stage.key_stride} x {stage.key_stride} do not tile: "
-                "choose another size",
-            )
+            why = f"{where}, has {grid} x {grid} tokens, which keys of {stage.key_stride} x {stage.key_stride} do not tile"
+            require(grid % stage.key_stride == 0, f"{why}: choose another size")
             grids.append(grid)
         return grids
 
     def require_size(self, image_size: int) -> None:
         """`ConfigError` unless patches, stages and keys tile an image of `image_size` px and S has two keys a side or more."""
-        require(
-            image_size % self.patch_size == 0,
-            f"an image of {image_size} x {image_size} px cannot be cut into patches of {self.patch_size} px: "
-            f"choose a multiple of {self.patch_size}",
-        )
-        require(
-            self.name != "t2t" or self.patch_size in T2T_TOKENS,
-            f"t2t has tokens of {', '.join(map(str, T2T_TOKENS))} px, not of {self.patch_size}",
-        )
+        why = f"an image of {image_size} x {image_size} px cannot be cut into patches of {self.patch_size} px"
+        require(image_size % self.patch_size == 0, f"{why}: choose a multiple of {self.patch_size}")
+        why = f"t2t has tokens of {', '.join(map(str, T2T_TOKENS))} px, not of {self.patch_size}"
+        require(self.name != "t2t" or self.patch_size in T2T_TOKENS, why)
         self.stage_grids(image_size)
         key = self.patch_size * self.key_stride
         grid = image_size // key
-        require(
-            grid >= 2,
-            f"an image of {image_size} px leaves {self.name} a similarity map of {grid} x {grid} keys ({key} px a side): "
-            f"choose one of at least {2 * key} px",
-        )
+        why = f"an image of {image_size} px leaves {self.name} a similarity map of {grid} x {grid} keys ({key} px a side)"
+        require(grid >= 2, f"{why}: choose one of at least {2 * key} px")
 
 
 @dataclass(frozen=True, kw_only=True)

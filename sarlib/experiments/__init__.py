@@ -20,7 +20,7 @@ from sarlib.experiments.declaration import Experiment
 from sarlib.experiments.presets import PRESETS
 from sarlib.experiments.settings import Sets, recorded
 from sarlib.runner.machine import check
-from sarlib.runner.measure import train_and_measure
+from sarlib.runner.schedule import train_and_measure
 from sarlib.runner.store import Store
 from sarlib.trainer.distributed import leads
 

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention, LayerNorm2d
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sarlib import config
@@ -29,9 +28,11 @@ class ViTDet(nn.Module):
     p2 to p5 are a quarter, a half, one and two tokens apart, p6 four: strides 4 to 64 px for tokens of 16 px.
     """
 
-    def __init__(self, vit: VisionTransformer, task: config.Task) -> None:
-        """Takes the parts of `vit` over. Of `task` counts what it says of windows, blocks and channels."""
+    def __init__(self, model: config.Model, task: config.Task, *, image_size: int) -> None:
+        """Untrained, for images of `image_size` px, drawn from torch's global random state: the ViT first, whose parts it takes
+        over. Of `task` counts what it says of windows, blocks and channels."""
         super().__init__()
+        vit = create(model, classes=0, image_size=image_size)
         before, depth = set(vit.state_dict()), len(vit.blocks)
         self.patch_embed, self.pos_embed = vit.patch_embed, vit.pos_embed
         self.blocks = vit.blocks[: depth - task.blocks_left_out]
@@ -51,11 +52,6 @@ class ViTDet(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.pyramid(x.mT.unflatten(2, (self.side, self.side)))
-
-
-def vitdet(model: config.Model, task: config.Task, *, image_size: int) -> ViTDet:
-    """An untrained backbone for images of `image_size` px, drawn from torch's global random state: the ViT first."""
-    return ViTDet(create(model, classes=0, image_size=image_size), task)
 
 
 class GridAttention(nn.Module):

@@ -58,7 +58,7 @@ def side_by_side(
                 process.kill()
                 process.join()
     if request.number:
-        raise Interrupted.by(request.number)
+        raise Interrupted(request.number)
     if not errors.empty():
         raise errors.get()
     if any(process.exitcode for process in processes):

@@ -24,13 +24,8 @@ def provenance(device: torch.device) -> dict[str, Any]:
     import torch
 
     versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
-    what = {
-        "sources": sources(PACKAGE),
-        "versions": versions,
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-    }
-    return commit(PACKAGE) | what
+    what = {"sources": sources(PACKAGE), "versions": versions, "device": device_name(device)}
+    return commit(PACKAGE) | what | {"threads": torch.get_num_threads()}
 
 
 def device_name(device: torch.device) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sarlib.config import ConfigError, Published, TrainingError
-from sarlib.run import Run
+from sarlib.run import Measurement, Run
 from sarlib.runner import launch, provenance, published
 from sarlib.runner.estimate import estimate
 from sarlib.runner.execute import Answer, Job, OnStep, Work, execute
@@ -38,9 +38,32 @@ def execute_all(
     another process is training are left to it and collected at the end. `ConfigError` if the store cannot be written. If one of
     several runs at a time fails, the others that can do without it are finished first, then its error is raised.
     """
-    distinct = {run.key: Work(run) for run in runs}
-    answers = complete(Job(store, root, machine, tuple(distinct.values()), title))
-    return {key: record for key, (record, _) in answers.items()}
+    return train_and_measure(runs, (), store=store, root=root, machine=machine, title=title)[0]
+
+
+def train_and_measure(
+    runs: Iterable[Run],
+    pairs: Iterable[tuple[Run, Measurement]],
+    *,
+    store: Store,
+    root: Path | None,
+    machine: Machine,
+    title: str = "",
+) -> tuple[dict[str, Record], dict[tuple[str, str], dict[str, Any]]]:
+    """Records of all `runs` and of those in `pairs`, by key, and what is measured: {"metrics": {name: number}, "arrays": {name:
+    nested list}} by the keys of run and measurement.
+
+    Each is trained and taken once, in one job: processes that train together join only once. A run whose weights are gone is
+    trained again to be measured; the record is the one that it has then. Errors as from `execute_all` and
+    `sarlib.measures.take`.
+    """
+    wanted = {run.key: Work(run) for run in runs}
+    for run, measurement in pairs:
+        earlier = wanted[run.key].measurements if run.key in wanted else ()
+        wanted[run.key] = Work(run, tuple(dict.fromkeys((*earlier, measurement))))
+    answers = complete(Job(store, root, machine, tuple(wanted.values()), title))
+    measured = {(key, own): found for key, (_, each) in answers.items() for own, found in each.items()}
+    return {key: record for key, (record, _) in answers.items()}, measured
 
 
 def complete(job: Job) -> dict[str, Answer]:
@@ -96,7 +119,7 @@ def work(job: Job) -> dict[str, Answer]:
             for each in chain(*generations):
                 (number,) = ranks.max(request.number)
                 if number:
-                    raise Interrupted.by(number)
+                    raise Interrupted(number)
                 execute(each, job, ranks=ranks, on_step=bar.update)
         return ranks.broadcast(_collected(job) if ranks.first else None)
 

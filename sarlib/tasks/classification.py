@@ -30,10 +30,10 @@ class Classification(Task):
         return torch.rand(images, channels, image_size, image_size), torch.full((images, classes), 1 / classes)
 
     def measure_batch(self, pixels: Tensor, images: Images, indices: Tensor) -> dict[str, Tensor]:
-        logits, similarity, _ = self.output(pixels)
-        logits, labels = logits.float(), images.labels[indices].to(logits.device)
+        found = self.output(pixels)
+        logits, labels = found.logits.float(), images.labels[indices].to(pixels.device)
         measured = {"top1": 100.0 * (logits.argmax(1) == labels)}
         if logits.shape[1] > 5:
             measured["top5"] = 100.0 * (logits.topk(5).indices == labels[:, None]).any(1)
         measured["loss"] = F.cross_entropy(logits, labels, reduction="none")
-        return measured | map_metrics(similarity, images, indices)
+        return measured | map_metrics(found.similarity, images, indices)

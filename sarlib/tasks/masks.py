@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from sarlib.config import ConfigError
 from sarlib.data.images import Images
@@ -39,7 +40,7 @@ def map_metrics(similarity: Tensor, images: Images, indices: Tensor) -> dict[str
     return measured
 
 
-def jaccard_references(images: Images, grid: tuple[int, int], *, heads: int, seed: int = 0) -> dict[str, float]:
+def jaccard_references(images: Images, grid: tuple[int, int], *, heads: int) -> dict[str, float]:
     """What masks score that look at no model, beside which a `jaccard` is to be read; empty for images without masks.
 
     jaccard_all: every token. jaccard_random: 60 % of the tokens at random, the best of `heads` such masks, as a model with so
@@ -49,10 +50,10 @@ def jaccard_references(images: Images, grid: tuple[int, int], *, heads: int, see
     if images.masks is None:
         return {}
     images = images.by_frame()
-    return references(object_cells(images.masks, images.mask_labels, grid), heads=heads, seed=seed)
+    return references(object_cells(images.masks, images.mask_labels, grid), heads=heads)
 
 
-def references(cells: ObjectCells, *, heads: int, seed: int = 0) -> dict[str, float]:
+def references(cells: ObjectCells, *, heads: int) -> dict[str, float]:
     """The same for objects whose pixels have been counted."""
     if heads < 1:
         raise ConfigError(f"the random reference needs at least one head, got {heads}")
@@ -60,7 +61,7 @@ def references(cells: ObjectCells, *, heads: int, seed: int = 0) -> dict[str, fl
     discs = [mean_over_objects(jaccard(disc, cells)) for disc in centre_discs(grid)]
     return {
         "jaccard_all": discs[-1],
-        "jaccard_random": mean_over_objects(jaccard(random_masks(cells.images, heads, grid, seed=seed), cells)),
+        "jaccard_random": mean_over_objects(jaccard(random_masks(cells.images, heads, grid), cells)),
         "jaccard_centre": max(discs),
         "jaccard_best": mean_over_objects(best_jaccard(cells)),
     }
@@ -177,14 +178,10 @@ def centre_discs(grid: tuple[int, int]) -> list[Tensor]:
 def _count(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """Pixels per cell: bool (..., H, W) -> float32 (..., h, w); exact, the counts are far below 2^24."""
     rows, columns = (
-        torch.nn.functional.one_hot(_cell_of_pixel(pixels, cells, masks.device), cells).float()
+        one_hot(torch.arange(pixels, device=masks.device) * cells // pixels, cells).float()
         for pixels, cells in zip(masks.shape[-2:], grid, strict=True)
     )
     return rows.T @ (masks.float() @ columns)
-
-
-def _cell_of_pixel(pixels: int, cells: int, device: torch.device) -> Tensor:
-    return torch.arange(pixels, device=device) * cells // pixels
 
 
 def _image_means(values: Tensor, cells: ObjectCells) -> Tensor:

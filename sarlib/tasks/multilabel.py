@@ -46,10 +46,10 @@ class MultiLabel(Task):
         return torch.rand(images, 3, image_size, image_size), torch.zeros(images, self.model.num_classes)
 
     def measure_batch(self, pixels: Tensor, images: Images, indices: Tensor) -> dict[str, Tensor]:
-        logits, similarity, _ = self.output(pixels)
-        logits, targets = logits.float(), presence(images, indices).to(pixels.device)
+        found = self.output(pixels)
+        logits, targets = found.logits.float(), presence(images, indices).to(pixels.device)
         measured = {"scores": logits, "targets": targets, "loss": binary_cross_entropy(logits, targets).mean(1)}
-        return measured | map_metrics(similarity, images, indices)
+        return measured | map_metrics(found.similarity, images, indices)
 
     def summarize(self, measured: dict[str, Tensor]) -> dict[str, float]:
         scores, targets, others = measured["scores"], measured["targets"], dict(measured)

@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sarlib.models.vitdet import layer_groups, vitdet
+from sarlib.models.vitdet import ViTDet, layer_groups
 from sarlib.run import Run
 from sarlib.tasks.task import Task
 
@@ -16,7 +16,7 @@ class OnViTDet(Task):
     """A task whose `model` is a `ViTDet`, on which it builds heads for so many `classes`. It has no regularizers."""
 
     def __init__(self, run: Run, classes: int) -> None:
-        super().__init__(vitdet(run.model, run.task, image_size=run.data.image_size))
+        super().__init__(ViTDet(run.model, run.task, image_size=run.data.image_size))
         self.blocks, self.layer_decay = run.model.depth, run.task.layer_decay
 
     @classmethod

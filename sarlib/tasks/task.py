@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -20,14 +19,9 @@ from sarlib.tasks.masks import mean_over_objects
 class Task(nn.Module):
     """One module, which DistributedDataParallel and torch.compile can take whole, and whose state dict a checkpoint holds.
 
-    A task defines
-
-    - `forward(*batch)`: the losses (1 + regularizers,) of a batch, float32, unweighted, its own first;
-    - `measure_batch`: what is measured of each image of a test set, and `summarize` if that is not a mean over images;
-    - `example_batch`, and `batches` where a batch is not images and class probabilities.
-
-    It may build more than the network (`of`), with parameters in groups of their own (`param_groups`), and move a teacher after
-    each step (`after_step`). A batch is a tuple of tensors with one row an image; the training loop knows no more of it.
+    A task defines `forward(*batch)`, the losses (1 + regularizers,) of a batch, float32, unweighted, its own first, further
+    `measure_batch` and `example_batch`, and of the other methods those in which it differs. A batch is a tuple of tensors with
+    one row an image; the training loop knows no more of it.
     """
 
     #: What messages call the task's own loss.
@@ -115,7 +109,7 @@ class Task(nn.Module):
         shown = evaluation_batches(
             images, batch_size=batch_size, image_size=image_size, device=device, data_workers=data_workers
         )
-        with _evaluating(self), torch.inference_mode():
+        with last_block.evaluating(self), torch.inference_mode():
             batches = [self.measure_batch(pixels, images, indices) for pixels, indices in shown]
         return {name: torch.cat([batch[name] for batch in batches]).double().cpu() for name in batches[0]}
 
@@ -130,15 +124,3 @@ class Task(nn.Module):
     def kept(self) -> dict[str, Tensor]:
         """The weights that are stored with the finished run, by the names of the network's state dict."""
         return self.model.state_dict()
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every part of `module` is in the mode that it was in."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -6,8 +6,8 @@ The protocol, for clusters that announce a pre-emption or a time limit:
     saved ->  `Interrupted` is raised  ->  the command exits with 0, to be queued again  ->  the next start resumes from the
     checkpoint
 
-Of several processes any may get the signal, and at different steps. All have to stop at the same one: after each step the
-maximum of `number` over the processes is taken (an all-reduce), and every process that sees it above 0 stops with it.
+Of several processes any may get the signal, and at different steps. All stop at the same one: where the loop looks at the flag
+it takes the maximum of `number` over the processes.
 
 Signals during the saving of a checkpoint, a second of the same kind included, only set the flag again: the save completes.
 """
@@ -25,18 +25,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR
 
 
 class Interrupted(Exception):
-    """A training stopped on request, after its state was saved. `signal` is the name of the signal that came, as in SIGTERM."""
-
-    def __init__(self, signal: str) -> None:
-        super().__init__(signal)
-        self.signal = signal
-
-    @classmethod
-    def by(cls, number: int) -> Interrupted:
-        return cls(signal.Signals(number).name)
+    """A training stopped on request, after its state was saved; made of the number of the signal that came."""
 
     def __str__(self) -> str:
-        return f"stopped by {self.signal}; what is done is saved, and the next start goes on from there"
+        return f"stopped by {signal.Signals(*self.args).name}; what is done is saved, and the next start goes on from there"
 
 
 @dataclass(frozen=True)

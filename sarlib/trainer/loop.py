@@ -1,9 +1,8 @@
 """The training loop: one run from its declaration to trained weights, exactly resumable, alone or on many processes.
 
-Every random number is drawn from a stream named by (seed, epoch, step), never from a state that lives between steps: a run that
-was interrupted continues with the very numbers it would have had, and needs no random state in its checkpoint. The global
-batches are the same for any number of processes, so a run may also be resumed on more or fewer of them. What is learned is the
-task's business (`sarlib.tasks`): to the loop a batch is tensors with one row an image, of which the task makes losses.
+Every random number is drawn from a stream named by (seed, epoch, step), as the batches are (`sarlib.data.loader`), so that no
+checkpoint needs a random state, and a run may be resumed on more or fewer processes. What is learned is the task's business
+(`sarlib.tasks`): to the loop a batch is tensors with one row an image, of which the task makes losses.
 """
 
 from __future__ import annotations
@@ -82,7 +81,10 @@ def train(
     # 1. The task from the seed: its network, then its regularizers.
     task = untrained(run, classes=len(training.classes), device=device)
     # 2. Pretrained weights take the place of the network's, but for its head.
-    _start_from_pretrained(run, task, pretrained)
+    starts = "untrained" if run.pretrained is None else "from another network, whose weights are needed"
+    require((pretrained is None) == (run.pretrained is None), f"run {run.key} starts {starts}")
+    if pretrained is not None:
+        start_from(task.model, pretrained, **origin(run.pretrained))
     # 3. Optimizer and moving average are made of these.
     optimizer = build_optimizer(task, recipe)
     ema = copy.deepcopy(task).requires_grad_(False) if recipe.ema else None
@@ -94,10 +96,8 @@ def train(
     steps = recipe.epochs * batches.steps_per_epoch
     images_a_step = min(recipe.batch_size, len(training))
     share = images_a_step // ranks.size
-    require(
-        share % micro_batches == 0,
-        f"a process's share of {share} images a step cannot be cut into {micro_batches} equal micro_batches",
-    )
+    why = f"a process's share of {share} images a step cannot be cut into {micro_batches} equal micro_batches"
+    require(share % micro_batches == 0, why)
     require(task.divisible or micro_batches == 1, f"{run.task.name} takes a batch whole: say micro_batches 1")
     on_step((progress.epoch * batches.steps_per_epoch + progress.step) * images_a_step)
     # 6. Processes and compiler wrap the task last, which shares its parameters with what they make of it.
@@ -135,7 +135,7 @@ def train(
                             state.save(progress)
                         saved = time.monotonic()
                     if stop:
-                        raise Interrupted.by(stop)
+                        raise Interrupted(stop)
             _read(unread, progress, task=task, state=state, ranks=ranks)
             loss = _end_epoch(progress, weights)
             if reason := task.failure(loss, progress.epoch, progress.epoch * batches.steps_per_epoch):
@@ -157,13 +157,6 @@ def evaluate(
     measured = task.measure(own, **shown, device=device, data_workers=data_workers)
     parts = ranks.gather({name: rows[: len(share)] for name, rows in measured.items()})
     return task.summarize({name: torch.cat([part[name] for part in parts]) for name in measured})
-
-
-def _start_from_pretrained(run: Run, task: Task, pretrained: dict[str, Tensor] | None) -> None:
-    starts = "untrained" if run.pretrained is None else "from another network, whose weights are needed"
-    require((pretrained is None) == (run.pretrained is None), f"run {run.key} starts {starts}")
-    if pretrained is not None:
-        start_from(task.model, pretrained, **origin(run.pretrained))
 
 
 def _waited_for(batches: Iterable[Any], progress: Progress) -> Iterator[Any]:

@@ -19,29 +19,22 @@ def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
 def loss_weight(regularizer: Regularizer, *, epoch: int, epochs: int) -> float:
     """Weight lambda of the regularizer during epoch `epoch` (from 0) of `epochs`.
 
-    `constant` is the paper's text (section 4.1). `warmup-cosine` is its released code, stepped once an epoch: evenly spaced
-    values from 0 to the weight over `warmup_epochs`, then half a cosine that ends at 0. `warmup-linear` is DRLoc's weight in
-    the released code of Liu et al. 2021: it reaches the weight an epoch later, as their published log shows, and falls in a
-    straight line (which they lay out for 300 epochs even where they stop after 100).
+    The schedules are those of `config.Regularizer`, stepped once an epoch. `warmup-linear`, DRLoc's in the released code of Liu
+    et al. 2021, reaches the weight an epoch later than `warmup-cosine`, as their published log shows (and is laid out there for
+    300 epochs even where they stop after 100).
     """
     if regularizer.schedule == "constant":
         return regularizer.weight
     if epoch < regularizer.warmup_epochs:
         last = regularizer.warmup_epochs - (1 if regularizer.schedule == "warmup-cosine" else 0)
         return regularizer.weight * (min(1.0, epoch / last) if last > 0 else 0.0)
-    remaining = max(1.0, epochs - regularizer.warmup_epochs)
-    fall = _line if regularizer.schedule == "warmup-linear" else _half_cosine
-    return regularizer.weight * fall((epoch - regularizer.warmup_epochs) / remaining)
+    done = min(1.0, (epoch - regularizer.warmup_epochs) / max(1.0, epochs - regularizer.warmup_epochs))
+    return regularizer.weight * (1.0 - done if regularizer.schedule == "warmup-linear" else _half_cosine(done))
 
 
 def _half_cosine(fraction: float) -> float:
     """1 at `fraction` 0, 0 at 1."""
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, fraction)))
-
-
-def _line(fraction: float) -> float:
-    """1 at `fraction` 0, 0 at 1."""
-    return 1.0 - min(1.0, fraction)
 
 
 def evaluation_epochs(recipe: Recipe) -> set[int]:

@@ -8,23 +8,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from sarlib import tasks
 from sarlib.run import Run
 
-#: Dense bfloat16 tensor-core peak in FLOP/s, from the makers' data sheets, by the first name that a device's name contains.
-PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "A10": 125e12,
-    "RTX 4090": 165e12,
-    "V100": 125e12,
-}
+#: Dense bfloat16 tensor-core peak in TFLOP/s, from the makers' data sheets, by the first name that a device's name contains.
+PEAK_TFLOPS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "A10": 125, "RTX 4090": 165, "V100": 125}
 
 
 def cost(run: Run, *, classes: int, images_per_second: float, device: torch.device, processes: int) -> dict[str, float]:
     """flops_per_image, and on a device whose peak is known mfu: executed FLOP/s over the peak of all devices (0 to 1)."""
     flops = flops_per_image(run, classes=classes)
-    peak = _peak(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    peak = next((1e12 * peak for product, peak in PEAK_TFLOPS.items() if product in name), None)
     return {"flops_per_image": flops} | ({"mfu": flops * images_per_second / (peak * processes)} if peak else {})
 
 
@@ -40,10 +32,3 @@ def flops_per_image(run: Run, *, classes: int) -> float:
         task = tasks.create(run, classes)
         task(*task.example_batch(images, run.data.image_size)).sum().backward()
     return counter.get_total_flops() / images
-
-
-def _peak(device: torch.device) -> float | None:
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for product, peak in PEAK_FLOPS.items() if product in name), None)

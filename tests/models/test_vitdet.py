@@ -15,7 +15,7 @@ from sarlib import models
 from sarlib.config import ON_VITDET, Augmentation, ConfigError, Model, Regularizer, Task
 from sarlib.last_block import query_key_gradient
 from sarlib.models.pretrained import start_from
-from sarlib.models.vitdet import GridAttention, layer_groups, vitdet
+from sarlib.models.vitdet import GridAttention, ViTDet, layer_groups
 from sarlib.run import Run
 
 DIM, HEADS = 24, 3
@@ -87,7 +87,7 @@ def test_the_last_map_is_that_of_the_blocks_without_class_token(variant: str) ->
     model = dataclasses.replace(TINY["vit"], variant=variant, depth=3)
     torch.manual_seed(0)
     vit = models.create(model, classes=5, image_size=SIZE).eval()
-    network = vitdet(model, PYRAMID, image_size=SIZE).eval()
+    network = ViTDet(model, PYRAMID, image_size=SIZE).eval()
     start_from(network, vit.state_dict(), grid=4, heads=HEADS)
     seen = []
     network.pyramid.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
@@ -101,7 +101,7 @@ def test_the_last_map_is_that_of_the_blocks_without_class_token(variant: str) ->
 
 @torch.no_grad()
 def test_levels_of_the_pyramid() -> None:
-    network = vitdet(TINY["vit"], PYRAMID, image_size=64)
+    network = ViTDet(TINY["vit"], PYRAMID, image_size=64)
     levels = network(torch.rand(2, 3, 64, 64))
     assert {name: tuple(level.shape[1:]) for name, level in levels.items()} == {
         "p2": (16, 32, 32),
@@ -123,14 +123,14 @@ def test_parameters_of_the_published_pyramid() -> None:
     expected = up[dim] + 2 * dim // 2 + up[dim // 2] + to_channels[dim // 4]
     expected += up[dim] + to_channels[dim // 2] + 2 * to_channels[dim]
     with torch.device("meta"):
-        network = vitdet(Model(dim=dim, heads=12), Task(), image_size=224)
+        network = ViTDet(Model(dim=dim, heads=12), Task(), image_size=224)
     assert sum(parameter.numel() for parameter in network.pyramid.parameters()) == expected
 
 
 def test_four_of_twelve_blocks_attend_everywhere() -> None:
     with torch.device("meta"):
-        network = vitdet(Model(dim=DIM, heads=3), Task(), image_size=512)
-        short = vitdet(Model(dim=DIM, heads=3, depth=3), Task(), image_size=512)
+        network = ViTDet(Model(dim=DIM, heads=3), Task(), image_size=512)
+        short = ViTDet(Model(dim=DIM, heads=3, depth=3), Task(), image_size=512)
     assert [i for i, block in enumerate(network.blocks) if block.attn.window == 32] == [2, 5, 8, 11]
     assert {block.attn.window for block in network.blocks} == {14, 32}
     assert [block.attn.window for block in short.blocks] == [32] * 3
@@ -143,7 +143,7 @@ def test_only_what_is_new_stays_new(name: str, variants: str, left_out: int) -> 
     parent, child = (dataclasses.replace(TINY[name], variant=variant) for variant in variants)
     weights = models.create(parent, classes=7, image_size=SIZE).state_dict()
     weights = {tensor: value + 0.5 for tensor, value in weights.items()}
-    network = vitdet(child, dataclasses.replace(PYRAMID, blocks_left_out=left_out), image_size=SIZE)
+    network = ViTDet(child, dataclasses.replace(PYRAMID, blocks_left_out=left_out), image_size=SIZE)
     new = start_from(network, weights, grid=4, heads=HEADS)
     expected = {name for name in network.state_dict() if "relative" in name or name.startswith("pyramid.")}
     assert set(new) == expected | (
@@ -155,7 +155,7 @@ def test_only_what_is_new_stays_new(name: str, variants: str, left_out: int) -> 
 
 def test_positions_are_resampled_without_the_class_tokens() -> None:
     vit = models.create(TINY["vit"], classes=3, image_size=SIZE)
-    network, larger = vitdet(TINY["vit"], PYRAMID, image_size=64), models.create(TINY["vit"], classes=3, image_size=64)
+    network, larger = ViTDet(TINY["vit"], PYRAMID, image_size=64), models.create(TINY["vit"], classes=3, image_size=64)
     for model in (network, larger):
         start_from(model, vit.state_dict(), grid=4, heads=HEADS)
     assert torch.equal(network.pos_embed, larger.pos_embed)
@@ -169,7 +169,7 @@ def test_positions_are_resampled_without_the_class_tokens() -> None:
 def test_a_released_network_of_timm_can_be_started_from() -> None:
     torch.manual_seed(0)
     published = VisionTransformer(img_size=SIZE, patch_size=8, embed_dim=DIM, depth=2, num_heads=HEADS, num_classes=11)
-    network = vitdet(TINY["vit"], PYRAMID, image_size=SIZE)
+    network = ViTDet(TINY["vit"], PYRAMID, image_size=SIZE)
     start_from(network, published.state_dict(), grid=4, heads=HEADS)
     assert torch.equal(network.blocks[1].attn.qkv.weight, published.blocks[1].attn.qkv.weight)
 
@@ -189,13 +189,13 @@ def test_weights_of_another_network_are_refused(spoil: dict[str, Tensor | None],
     weights = models.create(TINY["vit"], classes=3, image_size=SIZE).state_dict() | spoil
     weights = {name: value for name, value in weights.items() if value is not None}
     with pytest.raises(ConfigError, match=message):
-        start_from(vitdet(TINY["vit"], PYRAMID, image_size=SIZE), weights, grid=4, heads=heads)
+        start_from(ViTDet(TINY["vit"], PYRAMID, image_size=SIZE), weights, grid=4, heads=heads)
 
 
 def test_rates_fall_from_layer_to_layer() -> None:
     """0.7^(13 - layer) of 12 blocks; no weight decay for norms, biases and positions of tokens; every parameter once."""
     with torch.device("meta"):
-        network = vitdet(Model(dim=DIM, heads=3), PYRAMID, image_size=64)
+        network = ViTDet(Model(dim=DIM, heads=3), PYRAMID, image_size=64)
     groups = layer_groups(network, blocks=12, decay=0.7, weight_decay=0.1)
     found = {id(each): (group["lr_scale"], group["weight_decay"]) for group in groups for each in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(found) == len(list(network.parameters()))
@@ -211,7 +211,7 @@ def test_rates_fall_from_layer_to_layer() -> None:
 
 @pytest.mark.parametrize("left_out", [0, 1])
 def test_every_parameter_gets_a_gradient_and_the_last_block_shows_its_norm(left_out: int) -> None:
-    network = vitdet(TINY["vit"], dataclasses.replace(PYRAMID, blocks_left_out=left_out), image_size=SIZE)
+    network = ViTDet(TINY["vit"], dataclasses.replace(PYRAMID, blocks_left_out=left_out), image_size=SIZE)
     assert len(network.blocks) == 2 - left_out
     loss = sum(level.square().mul(torch.rand_like(level)).mean() for level in network(torch.rand(2, 3, SIZE, SIZE)).values())
     assert query_key_gradient(network, loss).norm() > 0

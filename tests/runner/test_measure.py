@@ -53,8 +53,7 @@ from pathlib import Path
 from sarlib.config import Data
 from sarlib.run import Measurement, Run
 from sarlib.runner import machine
-from sarlib.runner.measure import train_and_measure
-from sarlib.runner.schedule import execute_all
+from sarlib.runner.schedule import execute_all, train_and_measure
 from sarlib.runner.store import Store
 root, key, measured = sys.argv[1:]
 store = Store(Path(root))

@@ -69,7 +69,7 @@ def test_every_measure_image_by_image():
     with torch.no_grad():
         for x, indices in evaluation_batches(images, batch_size=1, image_size=16, device=CPU):
             (i,) = indices.tolist()
-            logits, s, _ = forward(model, x)
+            logits, s, *_ = forward(model, x)
             ranking = logits[0].argsort(descending=True).tolist()
             label = images.labels[i].item()
             expected["top1"].append(100.0 * (ranking[0] == label))

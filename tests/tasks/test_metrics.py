@@ -47,7 +47,7 @@ def test_names_decimals_and_directions() -> None:
 
 
 def test_declarations_and_the_store_need_no_torch() -> None:
-    parts = ["tasks.metrics", "models.sizes"] + [
+    parts = ["tasks.metrics", "models"] + [
         f"trainer.{name}" for name in ("recipes", "schedules", "distributed", "interruption", "checkpoint")
     ]
     imports = "; ".join(f"import sarlib.{part}" for part in parts)

@@ -92,7 +92,8 @@ def figure(everything: Sequence[Found], out: Path) -> str:
     path = out / "_figures" / "headline.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = "forest" if found.name == HEADLINE else "figure"
-    getattr(report, kind)(found.results, found.experiment).savefig(path, transparent=True, dpi=110)
+    look = {"transparent": True, "dpi": 110, "metadata": {"Software": None}}
+    getattr(report, kind)(found.results, found.experiment).savefig(path, **look)
     return pictures.directive(path, findings.alternative(found, kind=kind))
 
 

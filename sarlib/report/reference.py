@@ -63,7 +63,7 @@ def _plain(value: Any) -> Any:
     return list(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
-def agreement(results: pd.DataFrame, experiment: Experiment, reference: Path, metric: str | None = None) -> pd.DataFrame:
+def agreement(results: pd.DataFrame, experiment: Experiment, reference: str | Path, metric: str | None = None) -> pd.DataFrame:
     """Each cell's `metric` (default: the first that the table leads with) beside that of the reference results at the path
     `reference`, judged in the column `agreement`:
 
@@ -76,7 +76,8 @@ def agreement(results: pd.DataFrame, experiment: Experiment, reference: Path, me
     no reference   the reference lacks the cell
     no result      the reader's results lack the cell
     """
-    theirs = read_csv(reference) if Path(reference).exists() else pd.DataFrame({name: [] for name in COLUMNS})
+    reference = Path(reference)
+    theirs = read_csv(reference) if reference.exists() else pd.DataFrame({name: [] for name in COLUMNS})
     compared = []
     for cell in experiment.cells:
         name = metric or next(iter(leading(results, experiment, [cell])), experiment.leads[0])

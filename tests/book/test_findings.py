@@ -9,16 +9,22 @@ import math
 import re
 from pathlib import Path
 
+import attention
+import chapter
 import findings
 import front
 import interactions
+import nbformat
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 import results as tables
+import stage
 import staged_book
 import synthesis
 from claims_page import lines, page
+from PIL import Image
 from scipy import stats
 
 from sarlib.report.judgement import verdicts
@@ -134,6 +140,47 @@ def test_a_claim_without_results_names_the_table_that_tests_it(tmp_path: Path) -
     said = page([], [], out=tmp_path, pages=[])["untestable"].splitlines()
     for claim, line in zip(claims.load().values(), said, strict=True):
         assert claim.claim in line and re.search(r"`make (\w+)`", line)[1] in tested.get(claim.id, {"bench"}), line
+
+
+def test_runs_of_one_epoch_have_no_learning_curve(found: tables.Found, tmp_path: Path) -> None:
+    """Their training is logged at epoch 0, their test at 1: two epochs, of which neither has two points."""
+    course = pd.DataFrame([(0, "train", "loss", 2.0), (1, "test", "top1", 9.0)], columns=["epoch", "split", "metric", "value"])
+    for key in found.results["key"].unique():
+        course.to_csv(found.store / key / "metrics.csv", index=False)
+    assert pictures.learning_curves(found, tmp_path / "curves.png") == "" and not (tmp_path / "curves.png").exists()
+
+
+def test_pictures_of_the_first_page_do_not_say_who_drew_them(found: tables.Found, tmp_path: Path) -> None:
+    """Another version of matplotlib would make other bytes of the same picture."""
+    there = tables.Found("headline", "laptop", "reference", found.path, found.results, found.declared, found.experiment)
+    assert front.figure([there], tmp_path)
+    assert "Software" not in Image.open(tmp_path / "_figures" / "headline.png").text
+
+
+def test_a_page_is_the_same_whatever_the_salt_of_hashes(tmp_path: Path) -> None:
+    """Also of notebooks in the older format, whose cells have no id."""
+
+    class Salted(str):
+        __hash__ = object.__hash__
+
+    staged_book.copy_reference(tmp_path, ("table9",))
+    everything, _ = tables.collect(tmp_path)
+    [shown] = stage.find_pages(stage.NOTEBOOKS / "table9.ipynb", runs=tmp_path, everything=everything)
+    ids = set()
+    for _ in range(2):
+        shows = nbformat.v4.new_output("stream", name="stdout", text="a table")
+        cell = nbformat.v4.new_code_cell(Salted("report.table(results, experiment)"), outputs=[shows])
+        del cell["id"]
+        ids |= {each.id for each in chapter._after(shown, cell, None, first=False)}
+    assert len(ids) == 1
+
+
+def test_the_command_that_keeps_maps_says_how_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention.experiments, "run", lambda *_, **__: None)
+    monkeypatch.setattr(attention, "_pictures", lambda *_, **__: {})
+    monkeypatch.setattr(attention, "_maps", lambda *_, **__: {})
+    usual, few = (attention.take("table2", None, preset="tiny", images=images)["command"] for images in (12, 3))
+    assert usual == "python book/attention.py --table table2 --preset tiny" and few == f"{usual} --images 3"
 
 
 def test_holms_correction_by_hand() -> None:

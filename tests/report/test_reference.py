@@ -35,6 +35,7 @@ def test_agreement_bit_by_bit_then_by_intervals(tmp_path: Path) -> None:
     assert judged(results.assign(key="another")) == ["earlier declaration"] * 4
     notes = report.agreement(results, TABLE2, path)["note"]
     assert set(notes) == {"of an earlier declaration: another configuration; commit unknown"}
+    assert report.agreement(results, TABLE2, str(path)).equals(report.agreement(results, TABLE2, path))
     assert list(report.agreement(results, TABLE2, tmp_path / "absent.csv")["agreement"]) == ["no reference"] * 4
     assert list(report.agreement(results.iloc[:0], TABLE2, path)["agreement"]) == ["no result"] * 4
 

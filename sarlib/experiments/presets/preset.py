@@ -152,7 +152,7 @@ class Preset:
 
 
 def shapes(
-    image_size: int, train_size: int, test_size: int, *, name: str = STYLES[0], frames: int = 1, **training: Any
+    image_size: int, train_size: int, test_size: int | None, *, name: str = STYLES[0], frames: int = 1, **training: Any
 ) -> Training:
     """Embedded objects, drawn in `image_size` px: so many training and test images, or clips of several frames."""
     data = Data(name=name, image_size=image_size, train_size=train_size, test_size=test_size, frames=frames)

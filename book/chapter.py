@@ -136,8 +136,7 @@ def provenance(page: Page) -> str:
     """What stands behind a table or a figure, folded: runs, seeds, device, commit, time; command, CSV, the runs' keys."""
     found, record = page.found, page.record
     keys = list(dict.fromkeys(found.results["key"]))
-    seeds, devices, _, minutes, _, commits = record.as_row()
-    summary = f"{len(keys)} runs · {seeds} seeds · {devices} · commit {commits} · {minutes}"
+    summary = f"{len(keys)} runs · {record.seeds} seeds · {record.devices} · commit {record.commits} · {record.training}"
     return "\n".join(
         [
             f"::::{{dropdown}} {summary}",

@@ -27,7 +27,7 @@ from claims_page import lines, page
 from PIL import Image
 from scipy import stats
 
-from sarlib.report.judgement import verdicts
+from sarlib.report.judgement import VERDICTS, verdicts
 from sarlib.report.statistics import mean_interval
 
 
@@ -183,6 +183,11 @@ def test_the_command_that_keeps_maps_says_how_many_images(monkeypatch: pytest.Mo
     assert usual == "python book/attention.py --table table2 --preset tiny" and few == f"{usual} --images 3"
 
 
+def test_the_first_page_explains_every_verdict() -> None:
+    chapter = (Path(staged_book.ROOT) / "book" / "intro.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^(.+)\n: ", chapter, re.MULTILINE)) == VERDICTS
+
+
 def test_holms_correction_by_hand() -> None:
     assert synthesis.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
     assert synthesis.holm([0.9, 0.8]) == [1.0, 1.0]
@@ -208,11 +213,11 @@ def test_equally_precise_sets_have_the_t_interval_of_their_means() -> None:
     means = [3.0, -1.0, 4.0, 0.5]
     over, plain = synthesis.random_effects(sets_with(means, 1.0, 8)), mean_interval(means)
     variance = 1.0 / 8
-    assert (over.mean, over.low, over.high) == pytest.approx((plain.mean, plain.low, plain.high))
+    assert (over.mean.mean, over.mean.low, over.mean.high) == pytest.approx((plain.mean, plain.low, plain.high))
     between = np.var(means, ddof=1) - variance  # DerSimonian and Laird's estimate where all sets weigh the same
     assert over.between**2 == pytest.approx(between)
     half = stats.t.ppf(0.975, 2) * math.sqrt(between + (between + variance) / 4)
-    assert (over.new_low, over.new_high) == pytest.approx((plain.mean - half, plain.mean + half))
+    assert (over.new.low, over.new.high) == pytest.approx((plain.mean - half, plain.mean + half))
 
 
 def test_sets_that_agree_have_no_variance_between_them_and_two_sets_have_none_at_all() -> None:

@@ -19,7 +19,7 @@ from sarlib import experiments
 from sarlib.durable import write_durably
 from sarlib.run import Run
 
-SEED, DECIMALS = 0, 4
+SEED, DECIMALS, IMAGES = 0, 4, 12
 
 
 def kept(runs: Path) -> dict[str, Any] | None:
@@ -39,6 +39,7 @@ def take(table: str, dataset: str | None, *, preset: str, images: int, data: Pat
     pictures = _pictures(cells[0].with_seed(SEED), images, root=data)
     rows = [{"row": cell.row} | _maps(cell.with_seed(SEED), images, root=data) for cell in cells]
     command = f"python book/attention.py --table {table} --preset {preset}" + (f" --dataset '{dataset}'" if dataset else "")
+    command += f" --images {images}" if images != IMAGES else ""
     return {"command": command, "dataset": cells[0].dataset, "preset": preset, "rows": rows} | pictures
 
 
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--table", default="table2")
     parser.add_argument("--dataset", help="one of the table's data sets (default: its first)")
     parser.add_argument("--preset", default="laptop")
-    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--images", type=int, default=IMAGES)
     options = parser.parse_args()
     found = take(options.table, options.dataset, preset=options.preset, images=options.images)
     path = experiments.runs_folder() / "reference" / "attention.json"

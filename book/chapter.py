@@ -5,6 +5,7 @@ Code and outputs stay as they were executed; sections, sentences and provenance 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +125,7 @@ def _shown(page: Page, cell: NotebookNode) -> NotebookNode:
 def _after(page: Page, cell: NotebookNode, out: Path | None, *, first: bool) -> Iterator[NotebookNode]:
     """Provenance below what shows results, and learning curves below the `first` figure."""
     if page.found and page.record and cell.get("outputs") and _calls(cell, ("report.",)):
-        yield _text(f"provenance-{cell.get('id', abs(hash(cell.source)))}", provenance(page))
+        yield _text(f"provenance-{cell.get('id', hashlib.sha256(cell.source.encode()).hexdigest()[:16])}", provenance(page))
     if page.found and out and first:
         path = out / "_figures" / f"{page.file}-curves.png"
         if alternative := pictures.learning_curves(page.found, path):
@@ -135,8 +136,7 @@ def provenance(page: Page) -> str:
     """What stands behind a table or a figure, folded: runs, seeds, device, commit, time; command, CSV, the runs' keys."""
     found, record = page.found, page.record
     keys = list(dict.fromkeys(found.results["key"]))
-    seeds, devices, _, minutes, _, commits = record.as_row()
-    summary = f"{len(keys)} runs · {seeds} seeds · {devices} · commit {commits} · {minutes}"
+    summary = f"{len(keys)} runs · {record.seeds} seeds · {record.devices} · commit {record.commits} · {record.training}"
     return "\n".join(
         [
             f"::::{{dropdown}} {summary}",

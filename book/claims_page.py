@@ -156,8 +156,8 @@ def _row(line: Line, corrected: float, pages: Sequence[str]) -> str:
         (", ".join(map(str, signs)) if line.sets else "–", signs[0] - signs[1]),
         (_p(line.p), line.p),
         (_p(corrected), corrected),
-        (findings.difference(over, line.metric) if over else "–", over.mean if over else -1e9),
-        (bounds(over.new, line.metric) if over else "–", over.new_low if over else -1e9),
+        (findings.difference(over.mean, line.metric) if over else "–", over.mean.mean if over else -1e9),
+        (bounds(over.new, line.metric) if over else "–", over.new.low if over else -1e9),
         (f"{found.whose}, {found.preset}", found.whose),
         (f"<code>{found.again}</code>", found.again),
     ]

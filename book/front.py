@@ -13,7 +13,6 @@ from results import Found
 from sarlib import report
 from sarlib.experiments.claims import difference
 from sarlib.experiments.declaration import Cell
-from sarlib.report import judgement
 from sarlib.report.statistics import from_baselines, groups
 
 HEADLINE = "headline"
@@ -92,7 +91,8 @@ def figure(everything: Sequence[Found], out: Path) -> str:
     path = out / "_figures" / "headline.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = "forest" if found.name == HEADLINE else "figure"
-    getattr(report, kind)(found.results, found.experiment).savefig(path, transparent=True, dpi=110)
+    look = {"transparent": True, "dpi": 110, "metadata": {"Software": None}}
+    getattr(report, kind)(found.results, found.experiment).savefig(path, **look)
     return pictures.directive(path, findings.alternative(found, kind=kind))
 
 
@@ -128,22 +128,3 @@ def caption(what: str, kept: dict[str, Any]) -> str:
         f"{what} Images of {kept['dataset']}; networks of the preset `{kept['preset']}` with seed 0, {row['row']} being run "
         f"`{row['key']}` at commit {(row['commit'] or 'unknown')[:7]}. `{kept['command']}` makes them again."
     )
-
-
-#: What each verdict means.
-VERDICTS = {
-    judgement.SUPPORTED: "The intervals lie above zero. If the claim is about all of several contrasts, all of them do "
-    "{cite:p}`berger1982`; if it is about some of them, one does after correction for their number.",
-    judgement.CONTRADICTED: "The intervals lie below zero, by the mirror image of that rule.",
-    judgement.NO_EFFECT: "The intervals lie within the smallest effect that would matter, which `claims.yml` states for each "
-    "claim: whatever the difference is, it is too small to speak of.",
-    judgement.UNDECIDED: "Zero is inside, and so are effects that would matter: more seeds are needed, and the note says how "
-    "many. A mean on the right side of zero is not enough, however large.",
-    judgement.UNTESTABLE: "The preset lacks what the claim is about, something that the claim presupposes does not hold at "
-    "this size, there are fewer than three seeds, or the seeds do not differ.",
-}
-
-
-def explained_verdicts() -> str:
-    """The verdicts that there are, as a list of definitions."""
-    return "\n\n".join(f"{name}\n: {VERDICTS[name]}" for name in judgement.VERDICTS)

@@ -119,12 +119,14 @@ def samples(experiment: Experiment, path: Path) -> tuple[str, list[str]]:
 def learning_curves(found: Found, path: Path) -> str:
     """Training loss and test accuracy against epochs, mean over seeds; "" where the store lacks the runs or their courses."""
     courses = _courses(found)
-    if courses.empty or courses["epoch"].nunique() < 2:
+    if courses.empty:
         return ""
     means = courses.groupby(["split", "metric", "dataset", "row", "epoch"])["value"].mean()
     points = means.groupby(level=[0, 1, 2, 3]).size().groupby(level=[0, 1]).max()
     kinds = [("train", "loss", "training loss, nats"), ("test", "top1", "test top-1, %")]
     kinds = [kind for kind in kinds if points.get(kind[:2], 0) > 1]  # one evaluation is no curve
+    if not kinds:
+        return ""
     sets, rows = list(courses["dataset"].unique())[:4], list(courses["row"].unique())
     looks = dict(zip(rows, zip(itertools.cycle((INK, *COLOURS)), itertools.cycle("osD^vPX"))))
     with plt.rc_context(STYLE):

@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from nbformat import NotebookNode
 
 
-@dataclass(frozen=True)
-class Record:
-    """`seconds` is the training time of all runs together, however many cores shared it.
+class Record(NamedTuple):
+    """The cells of the status chapter. `training` is the time of all runs together, however many cores shared it.
 
     More than one device, version or commit means that the runs were not all made at once.
     """
 
-    seeds: int
-    devices: tuple[str, ...]
-    torch: tuple[str, ...]
-    seconds: float
+    seeds: str
+    devices: str
+    torch: str
+    training: str
     executed: str  # day on which the notebook was executed
-    commits: tuple[str, ...]
+    commits: str
 
     def in_words(self) -> str:
         """As the continuation of a sentence."""
-        seeds, devices, _, _, day, commits = self.as_row()
-        return f", {seeds} seeds, trained on {devices}, commit {commits}; executed on {day}"
-
-    def as_row(self) -> tuple[str, ...]:
-        """seeds, device, torch, training time, day, commit: the cells of the status chapter."""
-        devices, torch, commits = (", ".join(each) or "unknown" for each in (self.devices, self.torch, self.commits))
-        return str(self.seeds), devices, torch, self.minutes, self.executed, commits
-
-    @property
-    def minutes(self) -> str:
-        """The training time of all runs together."""
-        minutes, seconds = divmod(round(self.seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+        return f", {self.seeds} seeds, trained on {self.devices}, commit {self.commits}; executed on {self.executed}"
 
 
 def read_record(executed: NotebookNode, results: Path, *, store: Path) -> Record | None:
@@ -54,17 +39,23 @@ def read_record(executed: NotebookNode, results: Path, *, store: Path) -> Record
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     provenance = [record["provenance"] for record in records]
     return Record(
-        seeds=frame["seed"].nunique(),
+        seeds=str(frame["seed"].nunique()),
         devices=_different(one["device"] for one in provenance),
         torch=_different(one["versions"]["torch"] for one in provenance),
-        seconds=sum(record["metrics"]["seconds"] for record in records),
+        training=_duration(sum(record["metrics"]["seconds"] for record in records)),
         executed=f"{datetime.fromisoformat(executed.metadata.papermill.start_time):%Y-%m-%d}",
         commits=_different(_commit(one) for one in provenance),
     )
 
 
-def _different(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(values)))
+def _different(values: Iterable[str]) -> str:
+    return ", ".join(sorted(set(values))) or "unknown"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
 def _commit(provenance: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ def _judged(outcome: report.Report) -> str:
     return (
         f"SAR over none, the mean over {mean.n} architectures: {mean.mean:+.1f} % [{mean.low:+.1f}, {mean.high:+.1f}]. The "
         f"paper's {claim.stated} ({claim.where}), read as no more than that up to the smallest effect of interest "
-        f"({claim.smallest:g} {claim.unit}): **{verdict}**."
+        f"({claim.interest}): **{verdict}**."
     )
 
 

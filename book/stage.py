@@ -103,8 +103,7 @@ def _chapters(out: Path, runs: Path, pages: list[Page], everything: list[Found],
     moved = interactions.seeds(everything)
     interactions.write(out / "_assets", attention=kept, seeds=moved)
     _fill(out / "intro.md", picture=drawn["explained"], headline=front.headline(everything),
-          figure=front.figure(everything, out), where=front.where(everything, repository=repository),
-          verdicts=front.explained_verdicts())  # fmt: skip
+          figure=front.figure(everything, out), where=front.where(everything, repository=repository))  # fmt: skip
     _fill(out / "attention.md", attention=drawn["heads"])
     judged = claims_page.page(everything, refused, out=out, pages=[page.file for page in pages], earlier=earlier)
     _fill(out / "claims.md", **judged)
@@ -141,13 +140,11 @@ def _configuration(repository: str) -> dict[str, Any]:
     return configuration
 
 
-def find_pages(source: Path, *, runs: Path, everything: list[Found] | None = None) -> list[Page]:
+def find_pages(source: Path, *, runs: Path, everything: list[Found]) -> list[Page]:
     """The page of the main preset, executed or not, and one for every other preset at which the notebook was run.
 
-    `everything`: the results below `runs`, where they have been read.
+    `everything`: the results below `runs`.
     """
-    if everything is None:
-        everything, _ = results.collect(runs, (source.stem,))
     elsewhere = {path.parent.name for folder in (runs, runs / "reference") for path in folder.glob(f"*/{source.stem}.*ipynb")}
     presets = [MAIN_PRESET, *sorted(elsewhere - {MAIN_PRESET})]
     return [_find_page(source, preset, runs, everything) for preset in presets]
@@ -219,7 +216,7 @@ def status_table(pages: list[Page]) -> str:
     rows = []
     for page in pages:
         shown = f"**{page.whose}**: {' '.join(page.warnings)}" if page.warnings else page.whose
-        rows.append((page.link, shown, page.preset, *(page.record.as_row() if page.record else ("—",) * 6)))
+        rows.append((page.link, shown, page.preset, *(page.record or ("—",) * 6)))
     return markup.table(("page", "results", "preset", "seeds", "device", "torch", "training", "executed", "commit"), rows)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -22,21 +22,12 @@ from sarlib.report.statistics import LEVEL, Interval
 FEWEST_SETS = 3
 
 
-@dataclass(frozen=True)
-class Effects:
-    """Over `n` data sets: the mean with its 95 % interval, the standard deviation between sets, and a new set's interval."""
+class Effects(NamedTuple):
+    """Over data sets: the mean with its 95 % interval, a new set's interval, and the standard deviation between sets."""
 
-    n: int
-    mean: float
-    low: float
-    high: float
+    mean: Interval
+    new: Interval
     between: float
-    new_low: float
-    new_high: float
-
-    @property
-    def new(self) -> Interval:
-        return Interval(mean=self.mean, low=self.new_low, high=self.new_high, n=self.n, p=math.nan)
 
 
 def random_effects(intervals: Sequence[Interval]) -> Effects | None:
@@ -56,7 +47,10 @@ def random_effects(intervals: Sequence[Interval]) -> Effects | None:
     error = math.sqrt((weights * (means - mean) ** 2).sum() / ((n - 1) * weights.sum()))
     half = special.stdtrit(n - 1, 0.5 + LEVEL / 2) * error
     new = special.stdtrit(n - 2, 0.5 + LEVEL / 2) * math.sqrt(between + 1 / weights.sum())
-    return Effects(n, *map(float, (mean, mean - half, mean + half, math.sqrt(between), mean - new, mean + new)))
+    over, another = (
+        Interval(mean=float(mean), low=float(mean - each), high=float(mean + each), n=n, p=math.nan) for each in (half, new)
+    )
+    return Effects(over, another, math.sqrt(between))
 
 
 def holm(values: Sequence[float]) -> list[float]:

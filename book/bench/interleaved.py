@@ -6,9 +6,9 @@ comes once at every position. A ratio is formed within a round, where both sides
 
 from __future__ import annotations
 
-import gc
 import math
 import time
+import timeit
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,13 +139,14 @@ def interleave(sides: Sequence[Side], *, effort: Effort, now: Callable[[], float
     calls, expected = [], 0.0
     for side in sides:
         side.run()  # may compile
-        once = _elapsed(side.run, 1, now)
+        once = timeit.timeit(side.run, number=1, timer=now)
         calls.append(max(1, math.ceil(effort.sample_seconds / max(once, 1e-9))))
         expected += once * calls[-1]
     samples: list[list[float]] = [[] for _ in sides]
     for order in orders(len(sides), _rounds(effort, expected, len(sides)), seed=seed):
         for i in order:
-            samples[i].append(_elapsed(sides[i].run, calls[i], now) / (calls[i] * sides[i].repeats))
+            elapsed = timeit.timeit(sides[i].run, number=calls[i], timer=now)
+            samples[i].append(elapsed / (calls[i] * sides[i].repeats))
     measured = zip(sides, samples, calls, strict=True)
     return tuple(Timing(name=side.name, samples=tuple(taken), calls=count) for side, taken, count in measured)
 
@@ -201,19 +202,6 @@ def _interval_of_median(values: np.ndarray) -> tuple[float, float]:
     """Percentile bootstrap; the same values give the same interval."""
     outcome = stats.bootstrap((values,), np.median, confidence_level=LEVEL, method="percentile", rng=np.random.default_rng(0))
     return float(outcome.confidence_interval.low), float(outcome.confidence_interval.high)
-
-
-def _elapsed(run: Callable[[], Any], calls: int, now: Callable[[], float]) -> float:
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        start = now()
-        for _ in range(calls):
-            run()
-        return now() - start
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _rounds(effort: Effort, expected: float, sides: int) -> int:

@@ -89,22 +89,12 @@ def comparisons(report: Report) -> pd.DataFrame:
     rows = []
     for measurement in report["measurements"]:
         for side in measurement["sides"]:
-            differences = [check["difference"] for check in measurement["checks"] if check["side"] == side["name"]]
-            for ratio in [ratio for ratio in measurement["ratios"] if ratio["side"] == side["name"]] or [no_ratio]:
-                rows.append(
-                    {
-                        "measurement": measurement["name"],
-                        "settings": in_words(measurement["settings"]),
-                        "side": side["name"],
-                        "median": side["median"],
-                        "over": ratio["over"],
-                        "ratio": ratio["value"],
-                        "low": ratio["low"],
-                        "high": ratio["high"],
-                        "rounds": side["rounds"],
-                        "difference": max(differences, default=math.nan),
-                    }
-                )
+            checks, ratios = ([one for one in measurement[of] if one["side"] == side["name"]] for of in ("checks", "ratios"))
+            line = {"measurement": measurement["name"], "settings": in_words(measurement["settings"]), "side": side["name"]}
+            line |= {"median": side["median"], "rounds": side["rounds"]}
+            line |= {"difference": max((check["difference"] for check in checks), default=math.nan)}
+            for one in ratios or [no_ratio]:
+                rows.append(line | {"over": one["over"], "ratio": one["value"], "low": one["low"], "high": one["high"]})
     return pd.DataFrame(rows)
 
 

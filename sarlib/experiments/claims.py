@@ -45,6 +45,11 @@ class Claim:
             return f"{self.delta:+g}"
         return self.sign or ("" if self.value is None else str(self.value))
 
+    @property
+    def interest(self) -> str:
+        """The smallest effect of interest with its unit, as "0.5 points of top-1"; exactly 1 is one point."""
+        return f"{self.smallest:g} {self.unit.replace('points', 'point') if self.smallest == 1 else self.unit}"
+
 
 @functools.cache
 def load() -> dict[str, Claim]:
@@ -91,12 +96,6 @@ def difference(
 def differences(row: str, than: str, *, datasets: Iterable[str], **rest: Any) -> tuple[Contrast, ...]:
     """The same on each of several data sets, which stand in the labels."""
     return tuple(difference(row, than, dataset=each, note=f", {each}", **rest) for each in datasets)
-
-
-def lowers_entropy(row: str, than: str, *, table: str, dataset: str) -> Contrast:
-    """What a claim about the loss requires: that the maps of `row`, which has it, are of lower entropy than those of `than`."""
-    label = f"the entropy that the loss takes away ({than} - {row})"
-    return difference(than, row, table=table, dataset=dataset, label=label, metric="entropy")
 
 
 @dataclass(frozen=True)

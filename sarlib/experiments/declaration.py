@@ -14,7 +14,7 @@ from sarlib.data import Inspected, is_embedded
 from sarlib.experiments.claims import MATCHED, ClaimTest, Contrast
 from sarlib.run import Measurement, Run
 from sarlib.tasks.metrics import MAIN_METRICS
-from sarlib.trainer.recipes import DRLOC
+from sarlib.trainer.recipes import DRLOC, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +72,11 @@ class Setting:
     def with_parts(self, **parts: object) -> Setting:
         """The same setting with other data, another recipe, … of the baseline."""
         return dataclasses.replace(self, baseline=dataclasses.replace(self.baseline, **parts))
+
+    def under(self, protocol: Protocol) -> Setting:
+        """The same setting under a protocol of its own instead of the preset's, but for the architecture."""
+        model = dataclasses.replace(self.baseline.model, drop_path=protocol.drop_path)
+        return self.with_parts(model=model, task=protocol.task, recipe=protocol.recipe, augmentation=protocol.augmentation)
 
     def with_model(self, model: Model) -> Setting:
         """The same setting for another architecture; DRLoc's weight is the one for it."""

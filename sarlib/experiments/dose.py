@@ -9,6 +9,7 @@ loss's place is trained at several weights too, of which the harmless ones are k
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from sarlib.experiments.declaration import Cell, Setting, Table, trained
 from sarlib.experiments.doses import NO_LOSS
@@ -31,26 +32,19 @@ def declare(sets: Sets) -> Table:
     """The embedded objects, and the smallest subset of those real sets that lie below DATA."""
     main = sets.setting(sets.preset.in100)
     settings = [main, *(subsets[0] for subsets in sets.real() if subsets[0].baseline.data.name in REAL)]
+    weights = {f"{weight:g}": {"weight": weight} for weight in WEIGHTS}
+    others = {f"{name} {weight:g}": {"name": name, "weight": weight} for name, own in OTHERS.items() for weight in own}
     return trained(
         "dose",
         title="The weight at which the loss lowers the entropy",
-        cells=[*(cell for each in settings for cell in _weights(each)), *_others(main)],
+        cells=[*(cell for each in settings for cell in _cells("dose", each, weights)), *_cells("dose-others", main, others)],
         first_seed=FIRST_SEED,
         leads=("entropy", "components", "loss"),
     )
 
 
-def _weights(setting: Setting) -> list[Cell]:
-    losses = {weight: dataclasses.replace(setting.regularizer, weight=weight) for weight in WEIGHTS}
-    rows = {NO_LOSS: setting.row("C")} | {f"{weight:g}": setting.regularized(loss) for weight, loss in losses.items()}
-    return setting.cells("dose", rows)
-
-
-def _others(setting: Setting) -> list[Cell]:
-    losses = {
-        f"{name} {weight:g}": dataclasses.replace(setting.regularizer, name=name, weight=weight)
-        for name, weights in OTHERS.items()
-        for weight in weights
-    }
-    rows = {NO_LOSS: setting.row("C")} | {row: setting.regularized(loss) for row, loss in losses.items()}
-    return setting.cells("dose-others", rows)
+def _cells(table: str, setting: Setting, losses: dict[str, dict[str, Any]]) -> list[Cell]:
+    """SAR's block without a loss, and under SAR's with these changes, by row."""
+    changed = {row: dataclasses.replace(setting.regularizer, **changes) for row, changes in losses.items()}
+    rows = {NO_LOSS: setting.row("C")} | {row: setting.regularized(loss) for row, loss in changed.items()}
+    return setting.cells(table, rows)

@@ -22,11 +22,8 @@ BASELINE, BLOCK, SAR = "ViT", "ViT, SAR's block", "ViT + SAR"  # rows A, C and F
 
 def declare(sets: Sets) -> Table:
     mixing = dataclasses.replace(sets.preset.augmentation, cutmix=0.0, label_smoothing=0.0)
-    pairs = [
-        (parent, child.with_parts(task=Task(name="multilabel"), augmentation=mixing))
-        for parent, child in settings(sets, sets.preset.multilabel, ("voc2007", "voc2012"))
-        if _several(sets, child)
-    ]
+    training = dataclasses.replace(sets.preset.multilabel, task=Task(name="multilabel"), augmentation=mixing)
+    pairs = [pair for pair in settings(sets, training, ("voc2007", "voc2012")) if _several(sets, pair[1])]
     names = [child.dataset for _, child in pairs]
     cells = tuple(cell for parent, child in pairs for cell in child.cells("multilabel", _rows(parent, child)))
     gains = differences(SAR, BASELINE, datasets=names, table="multilabel", metric="mlmap")

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
-from sarlib.config import Augmentation
 from sarlib.experiments.claims import ClaimTest, difference
 from sarlib.experiments.declaration import Cell, Setting, Table
 from sarlib.experiments.figure4 import drawn
@@ -59,7 +58,7 @@ def _as_many(real: Setting, embedded: Setting) -> Setting:
 
 def _cells(setting: Setting, hosts: dict[str, Protocol]) -> Iterator[Cell]:
     """What no training gives first: the pixels, and each host's random weights, which differ in how they are drawn."""
-    trained = {name: _host(setting, protocol) for name, protocol in hosts.items()}
+    trained = {name: setting.under(protocol) for name, protocol in hosts.items()}
     cell = functools.partial(_cell, setting.dataset)
     yield cell(PIXELS, next(iter(trained.values())).row("A"), "pixels")
     for name, host in trained.items():
@@ -67,12 +66,6 @@ def _cells(setting: Setting, hosts: dict[str, Protocol]) -> Iterator[Cell]:
     for name, host in trained.items():
         yield cell(name, host.row("A"), "features", baseline=_untrained(name))
         yield cell(f"{name} + SAR", host.row("F"), "features", baseline=name)
-
-
-def _host(setting: Setting, protocol: Protocol) -> Setting:
-    """The setting under a host's protocol instead of the preset's."""
-    model = dataclasses.replace(setting.baseline.model, drop_path=protocol.drop_path)
-    return setting.with_parts(model=model, task=protocol.task, recipe=protocol.recipe, augmentation=Augmentation())
 
 
 def _cell(dataset: str, row: str, run: Run, measured: str, *, baseline: str | None = None) -> Cell:

@@ -47,6 +47,7 @@ class Sets:
     def setting(self, chosen: Training) -> Setting:
         """The baseline's run on the set, and SAR's loss and DRLoc for it. `ConfigError` if it is absent."""
         preset, data, recipe = self.preset, chosen.data, chosen.recipe or self.preset.recipe
+        augmentation = chosen.augmentation or preset.augmentation
         losses = {"regularizer": preset.regularizer, "drloc": preset.drloc}
         if chosen.epochs is not None:
             recipe = dataclasses.replace(recipe, epochs=chosen.epochs, evaluations=min(chosen.epochs, recipe.evaluations))
@@ -59,7 +60,8 @@ class Sets:
                 preset.model, patch_size=chosen.patch_size or preset.model.patch_size, frames=data.frames
             ),
             recipe=recipe,
-            augmentation=preset.augmentation if data.frames == 1 else _of_clips(preset.augmentation),
+            augmentation=augmentation if data.frames == 1 else _of_clips(augmentation),
+            task=chosen.task,
         )
         label = chosen.label or f"{data.name}, {data.train_size} images"
         return Setting(dataset=label, baseline=baseline, **losses, dose=doses.matched(data.name, preset.doses))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from sarlib.experiments.claims import ClaimTest, Contrast, difference, load, lowers_entropy
+from sarlib.experiments.claims import ClaimTest, Contrast, difference, load
 from sarlib.experiments.declaration import ROWS, Cell, Setting, Table, trained
 from sarlib.experiments.settings import Sets
 
@@ -99,8 +99,8 @@ def _contrasts(setting: Setting) -> dict[str, tuple[list[Contrast], list[Contras
     growth = (*longer.terms, *((-weight, *cell) for weight, *cell in short.terms))
     chosen = [a(f"{CHOSEN_WEIGHT:g}", f"{weight:g}") for weight in WEIGHTS if weight != CHOSEN_WEIGHT]
     lowered = [
-        lowers_entropy(row, than, table=table, dataset=setting.dataset)
-        for row, than, table in ((f"{CHOSEN_WEIGHT:g}", "0", "table1a"), ("F", "C", "table1c"))
+        part(than, row, label=f"the entropy that the loss takes away ({than} - {row})", metric="entropy")
+        for part, row, than in ((a, f"{CHOSEN_WEIGHT:g}", "0"), (c, "F", "C"))
     ]
     return {
         "t1a-best-lambda": (chosen, lowered[:1]),

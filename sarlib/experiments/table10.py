@@ -41,7 +41,4 @@ def _smaller(few: str, many: str) -> Contrast:
 def _own_recipe(sets: Sets, setting: Setting) -> Setting:
     """The setting under the recipe that the preset has for its architecture alone, if it has one."""
     protocol = sets.preset.protocols.get(setting.baseline.model.name)
-    if protocol is None:
-        return setting
-    model = dataclasses.replace(setting.baseline.model, drop_path=protocol.drop_path)
-    return setting.with_parts(model=model, recipe=protocol.recipe, augmentation=protocol.augmentation)
+    return setting.under(protocol) if protocol else setting

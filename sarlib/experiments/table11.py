@@ -12,9 +12,9 @@ from sarlib.experiments.declaration import Cell, Setting, Table, at_both_doses
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.table4 import BASELINE, SAR, rows, settings
 from sarlib.experiments.with_objects import PHOTOGRAPHS
-from sarlib.run import Run
 
-#: The released evaluation shows VOC at 480 px to networks that were trained at 224: a grid of 30 x 30 instead of 14 x 14.
+#: The released evaluation shows VOC at 480 px to networks that were trained at 224: a grid of 30 x 30 instead of 14 x 14. As
+#: much larger than in training are photographs here.
 LARGER = Fraction(480, 224)
 
 
@@ -27,7 +27,8 @@ def declare(sets: Sets) -> Table:
         setting = next((each for each in real if each.baseline.data.name == PHOTOGRAPHS), None)
         lacking = f"{name} is shown to networks that were trained on {PHOTOGRAPHS}, which is not below {sets.root}"
         require(setting is not None, lacking)
-        data = Data(name=name, image_size=_larger(setting.baseline))
+        run = setting.baseline
+        data = Data(name=name, image_size=run.model.patch_size * round(run.grid * LARGER))  # in whole tokens
         seen.append((setting, sets.identified(data), f"{name}, trained on {PHOTOGRAPHS}"))
     cells = tuple(cell for setting, data, label in seen for cell in _cells(sets, setting, data, label))
     names = [name for *_, name in seen]
@@ -46,8 +47,3 @@ def declare(sets: Sets) -> Table:
 def _cells(sets: Sets, setting: Setting, data: Data, label: str) -> list[Cell]:
     cells = dataclasses.replace(setting, dataset=label).cells("table11", rows(setting) | sets.published(setting))
     return [cell.measured("objects", data=data) for cell in cells]
-
-
-def _larger(run: Run) -> int:
-    """As much larger than in training as in the released evaluation, in whole tokens."""
-    return run.model.patch_size * round(run.grid * LARGER)

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from sarlib.experiments.claims import ClaimTest, Contrast, difference
 from sarlib.experiments.declaration import Setting, Table, trained
 from sarlib.experiments.settings import Sets
+from sarlib.experiments.table4 import BASELINE, DRLOC, SAR, rows
 from sarlib.run import Run
 
-BASELINE, DRLOC, SAR, BOTH = "ViT", "ViT + DRLoc", "ViT + SAR", "ViT + SAR + DRLoc"
+BOTH = "ViT + SAR + DRLoc"
 #: What is compared beside each row with the baseline.
 PAIRS = ((SAR, DRLOC), (BOTH, SAR), (BOTH, DRLOC))
 ORDER = ((SAR, DRLOC), (DRLOC, BASELINE))
@@ -61,6 +62,4 @@ def _share(sets: Sets, whole: Setting, share: int) -> Setting:
 
 
 def _rows(setting: Setting) -> dict[str, Run]:
-    drloc = dataclasses.replace(setting.baseline, regularizers=(setting.drloc,))
-    both = setting.regularized(setting.regularizer, setting.drloc)
-    return {BASELINE: setting.row("A"), DRLOC: drloc} | setting.sar(SAR) | {BOTH: both}
+    return rows(setting) | {BOTH: setting.regularized(setting.regularizer, setting.drloc)}

@@ -19,7 +19,6 @@ import functools
 from sarlib.data import voc
 from sarlib.experiments.claims import ClaimTest, differences
 from sarlib.experiments.declaration import Setting, Table, at_both_doses
-from sarlib.experiments.presets import Dense
 from sarlib.experiments.settings import Sets
 from sarlib.experiments.table6 import BASELINE, SAR, SCRATCH, drawn, rows, shown
 from sarlib.experiments.with_objects import settings
@@ -31,9 +30,8 @@ LARGER = 2
 
 
 def declare(sets: Sets) -> Table:
-    dense = sets.preset.detection
-    (parent, child), *real = settings(sets, dense.training, WITH_BOXES, (voc.HEADS,), larger=LARGER)
-    pairs = [(parent, _boxed(child, dense)), *((parent, _boxed(child, dense, larger=LARGER)) for parent, child in real)]
+    embedded, *real = settings(sets, sets.preset.detection, WITH_BOXES, (voc.HEADS,), larger=LARGER)
+    pairs = [embedded, *((parent, _with_larger_anchors(child)) for parent, child in real)]
     names = [child.dataset for _, child in pairs]
     cells = [cell for parent, child in pairs for cell in child.cells("table5", rows(parent, child))]
     better = functools.partial(differences, datasets=names, table="table5", metric="map07")
@@ -47,7 +45,6 @@ def declare(sets: Sets) -> Table:
     )
 
 
-def _boxed(child: Setting, dense: Dense, *, larger: int = 1) -> Setting:
-    """The setting as a detection, with anchors `larger` than the preset's."""
-    anchors = tuple(larger * size for size in dense.task.anchors)
-    return child.with_parts(task=dataclasses.replace(dense.task, anchors=anchors), augmentation=dense.augmentation)
+def _with_larger_anchors(child: Setting) -> Setting:
+    task = child.baseline.task
+    return child.with_parts(task=dataclasses.replace(task, anchors=tuple(LARGER * size for size in task.anchors)))

@@ -30,10 +30,8 @@ DRAWN = 6  # test images that the page shows
 
 
 def declare(sets: Sets) -> Table:
-    dense = sets.preset.segmentation
-    fine_tuning = {"task": dense.task, "augmentation": dense.augmentation}
-    pairs = settings(sets, dense.training, (voc.LEAKY, "voc2012-masks", "voc2007-masks"), (voc.PETS,))
-    pairs = [(parent, each.with_parts(**fine_tuning)) for parent, child in pairs for each in _protocols(sets, child)]
+    pairs = settings(sets, sets.preset.segmentation, (voc.LEAKY, "voc2012-masks", "voc2007-masks"), (voc.PETS,))
+    pairs = [(parent, each) for parent, child in pairs for each in _protocols(sets, child)]
     names = [child.dataset for _, child in pairs]
     clean = [child.dataset for _, child in pairs if not child.baseline.data.name.endswith(voc.LITERAL)]
     better = functools.partial(differences, datasets=clean, table="table6", metric="miou")

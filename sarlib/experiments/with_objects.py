@@ -34,7 +34,7 @@ def settings(
 
 
 def _there(sets: Sets, wanted: tuple[str, ...]) -> list[str]:
-    """For every folder at or below DATA the first of the `wanted` sets that is there."""
+    """Of each folder the first of the `wanted` sets that lies in it, by its name below DATA."""
     found: dict[str, list[str]] = defaultdict(list)
     for name in sets.with_objects():
         place, slash, own = name.rpartition("/")

@@ -14,7 +14,7 @@ from typing import Any
 _HOME = {
     **dict.fromkeys(("contrasts", "differences", "epochs_to_reach", "learned", "table", "text"), "sarlib.report.tables"),
     **dict.fromkeys(("blobs", "heads", "maps", "masks"), "sarlib.report.attention"),
-    **dict.fromkeys(("agreement", "agreement_in_words", "of_earlier"), "sarlib.report.reference"),
+    **dict.fromkeys(("agreement", "of_earlier"), "sarlib.report.reference"),
     **dict.fromkeys(("read_csv", "write_csv"), "sarlib.experiments.results"),
     **dict.fromkeys(("boxes", "segments"), "sarlib.report.pictures"),
     **dict.fromkeys(("figure", "forest"), "sarlib.report.figures"),

@@ -23,6 +23,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
+from scipy.special import softmax
 
 from sarlib.config import require
 from sarlib.experiments.declaration import Experiment
@@ -82,7 +83,7 @@ def draw_heads(stored: Sequence[Maps]) -> Figure:
             for line, maps in zip(block, stored, strict=True):
                 for axes, similarity in zip(line[1:], maps.similarity[image], strict=True):
                     _show(axes, maps.pictures[image], similarity, grey=True)
-                    draw_map(axes, _softmax(similarity), alpha=0.7)
+                    draw_map(axes, softmax(similarity), alpha=0.7)
                 line[1].set_ylabel(maps.row)
             _show(block[0, 0], stored[0].pictures[image], stored[0].similarity[image, 0])
         for axes in grid[:, 0]:
@@ -156,14 +157,9 @@ def _arrays(store: Store, run: Run, measurement: Measurement) -> dict[str, Any]:
     return arrays(store, run, measurement, what=f"the maps of run {run.key}")
 
 
-def _softmax(similarity: np.ndarray) -> np.ndarray:
-    shares = np.exp(similarity - similarity.max())
-    return shares / shares.sum()
-
-
 def _kept(similarity: np.ndarray, mass: float = 0.6) -> np.ndarray:
     """The smallest set of tokens that holds `mass` of the attention, as `sarlib.tasks.masks.mass_mask` cuts it: bool (k, k)."""
-    shares = _softmax(similarity).ravel()
+    shares = softmax(similarity).ravel()
     order = np.argsort(-shares, kind="stable")
     kept = np.zeros(shares.size, dtype=bool)
     kept[order] = np.cumsum(shares[order]) - shares[order] < mass * (1 - 1e-6)

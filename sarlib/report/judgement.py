@@ -193,12 +193,11 @@ def _about(test: ClaimTest, judgement: Judgement, *, seeds: int) -> Iterator[str
         yield f"{which} of {len(test.contrasts)} contrasts: {contrast.label}{reason}"
     if contrast.margin:
         yield f"the figures include the margin of {contrast.margin:g} that the claim leaves"
-    smallest = f"{test.claim.smallest:g} {test.claim.unit}"
     comparable = contrast.metric == test.contrasts[0].metric  # else its unit is another
     if comparable and judgement.verdict == UNDECIDED:
         enough = seeds_needed(interval, test.claim.smallest)
-        yield f"about {enough:,} seeds would find an effect of {smallest} ({POWER:.0%} power at the spread of these)"
+        yield f"about {enough:,} seeds would find an effect of {test.claim.interest} ({POWER:.0%} power at the spread of these)"
     elif comparable and not contrast.margin and _inside(interval, test.claim.smallest):
-        yield f"inside the smallest effect of interest, {smallest}"
+        yield f"inside the smallest effect of interest, {test.claim.interest}"
     if interval.n < seeds:
         yield f"{interval.n} of {seeds} seeds; the others failed or are missing"

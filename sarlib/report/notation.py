@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 
 from sarlib.report.statistics import Interval
@@ -35,9 +36,7 @@ def plus_minus(interval: Interval, metric: str, *, n: int | None = None, differe
 
 def encodable(text: str, encoding: str) -> str:
     """`text` in characters that `encoding` has: "+/-" for "±" where it must be."""
-    try:
-        text.encode(encoding)
-        return text
-    except UnicodeEncodeError as error:
-        at = error.start
-        return text[:at] + _PLAIN.get(text[at], "?") + encodable(text[at + 1 :], encoding)
+    return text.encode(encoding, "sarlib.plain").decode(encoding)
+
+
+codecs.register_error("sarlib.plain", lambda error: (_PLAIN.get(error.object[error.start], "?"), error.start + 1))

@@ -51,32 +51,26 @@ def _record(folder: Path) -> tuple[dict[str, Any], str]:
     return _flat({"version": 1} | config), (result["provenance"]["commit"] or "unknown")[:7]
 
 
-def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in fields.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": _plain(value)}
-    return found
+def _flat(fields: dict[str, Any]) -> dict[str, Any]:
+    """By names such as "recipe.epochs" what JSON has of them."""
+    return pd.json_normalize(json.loads(json.dumps(fields))).to_dict("records")[0]
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it."""
-    return list(map(_plain, value)) if isinstance(value, list | tuple) else value
-
-
-def agreement(results: pd.DataFrame, experiment: Experiment, reference: Path, metric: str | None = None) -> pd.DataFrame:
+def agreement(results: pd.DataFrame, experiment: Experiment, reference: str | Path, metric: str | None = None) -> pd.DataFrame:
     """Each cell's `metric` (default: the first that the table leads with) beside that of the reference results at the path
     `reference`, judged in the column `agreement`:
 
     bit-equal      every measurement that both have (same seed, any metric but times) is the same number
     agrees         else: the interval of the difference includes 0; of the paired difference where two or more seeds are shared
                    (the same seed draws the same training subset), otherwise Welch's
-    differs        it does not. At 95 % one cell in twenty is expected to differ by chance, see `agreement_in_words`
+    differs        it does not. At 95 % one cell in twenty is expected to differ by chance
     too few seeds  no interval can be formed
     earlier declaration  the reference was run with another configuration than is declared today, as `note` says
     no reference   the reference lacks the cell
     no result      the reader's results lack the cell
     """
-    theirs = read_csv(reference) if Path(reference).exists() else pd.DataFrame({name: [] for name in COLUMNS})
+    reference = Path(reference)
+    theirs = read_csv(reference) if reference.exists() else pd.DataFrame({name: [] for name in COLUMNS})
     compared = []
     for cell in experiment.cells:
         name = metric or next(iter(leading(results, experiment, [cell])), experiment.leads[0])
@@ -114,12 +108,3 @@ def _compare(results: pd.DataFrame, theirs: pd.DataFrame, cell: Cell, *, metric:
     if math.isnan(interval.low):
         return "too few seeds", None, ""
     return ("agrees" if interval.contains(0) else "differs"), interval, how
-
-
-def agreement_in_words(compared: pd.DataFrame) -> str:
-    """One sentence on an `agreement` frame: how many cells say what, and how many were expected to differ by chance alone."""
-    counts = compared["agreement"].value_counts()
-    judged = ", ".join(f"{count} {judgement}" for judgement, count in counts.items())
-    by_interval = int(counts.get("agrees", 0) + counts.get("differs", 0))
-    chance = f"; of {by_interval} compared by a 95 % interval, {by_interval / 20:.1f} are expected to differ by chance"
-    return f"{len(compared)} cells beside the reference: {judged}{chance if by_interval else ''}."

@@ -160,17 +160,13 @@ def leading(results: pd.DataFrame, experiment: Experiment, cells: Sequence[Cell]
     return [name for name in experiment.leads if (there == name).any()]
 
 
-def by_row(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """The cells of each row, in the order of epochs, under the row's name without its epoch ("ViT, epoch 3")."""
-    found: dict[str, list[Cell]] = {}
+def by_epoch(results: pd.DataFrame, cells: Sequence[Cell], metric: str) -> dict[str, pd.DataFrame]:
+    """The metric of each row by seed (index) and epoch (columns), under the row's name without its epoch ("ViT, epoch 3")."""
+    found: dict[str, dict[int, pd.Series]] = {}
     for cell in sorted(cells, key=lambda cell: cell.epoch):
-        found.setdefault(cell.row.removesuffix(f", epoch {cell.epoch}"), []).append(cell)
-    return found
-
-
-def by_epoch(results: pd.DataFrame, cells: Sequence[Cell], metric: str) -> pd.DataFrame:
-    """The metric of a row by seed (index) and epoch (columns)."""
-    return pd.concat({cell.epoch: values(results, cell, metric) for cell in cells}, axis=1)
+        row = cell.row.removesuffix(f", epoch {cell.epoch}")
+        found.setdefault(row, {})[cell.epoch] = values(results, cell, metric)
+    return {row: pd.concat(epochs, axis=1) for row, epochs in found.items()}
 
 
 def arrays(store: Store, run: Run, measurement: Measurement, *, what: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from sarlib.report.judgement import verdicts
 from sarlib.report.notation import GAP, bounds, encodable, heading, number, plus_minus
 from sarlib.report.statistics import (
     by_epoch,
-    by_row,
     from_baselines,
     groups,
     leading,
@@ -118,10 +117,9 @@ def epochs_to_reach(results: pd.DataFrame, experiment: Experiment, *, metric: st
     sign = -1 if known.metric(metric).better == "lower" else 1
     lines = []
     for (_, dataset), cells in groups(experiment.cells).items():
-        rows = by_row(cells)
-        heights = {name: sign * by_epoch(results, own, metric).dropna() for name, own in rows.items()}
-        baseline = next(name for name, own in rows.items() if own[0].baseline is None)
-        goals = heights[baseline].iloc[:, -1]
+        heights = {name: sign * own.dropna() for name, own in by_epoch(results, cells, metric).items()}
+        baseline = next(cell for cell in cells if cell.baseline is None)
+        goals = heights[baseline.row.removesuffix(f", epoch {baseline.epoch}")].iloc[:, -1]
         for name, curve in heights.items():
             needed = [_first_at(curve.loc[seed], goals[seed]) for seed in curve.index.intersection(goals.index)]
             reached = mean_interval(needed)

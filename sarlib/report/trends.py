@@ -21,7 +21,6 @@ from sarlib.report.notation import heading
 from sarlib.report.statistics import (
     arrays,
     by_epoch,
-    by_row,
     from_baselines,
     groups,
     mean_interval,
@@ -42,8 +41,8 @@ def curves(results: pd.DataFrame, experiment: Experiment, *, metric: str | None 
     with drawing(len(panels), 1, size=(WIDTH, 3.2 * len(panels)), lines=True) as (whole, grid):
         for axes, ((_, dataset), cells) in zip(grid[:, 0], panels.items(), strict=True):
             looks = zip(itertools.cycle(MARKS), itertools.cycle(COLOURS))
-            for (name, own), (mark, colour) in zip(by_row(cells).items(), looks):
-                curve = by_epoch(results, own, metric).melt(var_name="epoch").dropna()
+            for (name, own), (mark, colour) in zip(by_epoch(results, cells, metric).items(), looks):
+                curve = own.melt(var_name="epoch").dropna()
                 if len(curve):
                     look = {"color": colour, "marker": mark, "markeredgewidth": 0, "err_kws": {"alpha": 0.15, "linewidth": 0}}
                     sns.lineplot(curve, x="epoch", y="value", errorbar=_ends, label=name, legend=False, ax=axes, **look)

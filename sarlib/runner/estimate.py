@@ -19,27 +19,32 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 def estimate(job: Job, works: Sequence[Work]) -> str:
     """One line, such as "about 14 minutes on 2 cores: 18 runs, 1,200 images a second each (as in 24 earlier runs)".
 
-    Empty where nothing is to be trained, or on a GPU or cluster before the first run of its kind.
+    On a cluster, where each run is a job of its own, it is about a job. Empty where nothing is to be trained, or on a GPU or
+    cluster before the first run of its kind.
     """
     runs = [work.run for work in works if work.run.recipe.epochs and not job.store.has_weights(work.run)]
     earlier = _earlier(job.store, job.machine.device) if runs else {}
+    machine = job.machine
+    here = machine.cluster is None and machine.processes == 1 and machine.device.startswith("cpu")
     rates: dict[str, list[float]] = {}
     for run in {_kind(run): run for run in runs}.values():
-        similar = earlier.get(_kind(run)) or ([_timed(run, job)] if _may_time(job) else [])
-        rates[_kind(run)] = similar
+        rates[_kind(run)] = earlier.get(_kind(run)) or ([_timed(run, job)] if here else [])
     if not runs or not all(rates.values()):
         return ""
     # Nearly the fastest: the slower records are of hours in which the machine had other work.
     usual = {kind: sorted(own)[int(0.9 * (len(own) - 1))] for kind, own in rates.items()}
     seconds = [images_seen(run) / usual[_kind(run)] for run in runs]
-    at_once = max(1, min(job.machine.workers or 1, len(runs)))
-    whole = max(sum(seconds) / at_once, *seconds)
     rate = sum(map(images_seen, runs)) / sum(seconds)
     known = sum(len(own) for kind, own in rates.items() if kind in earlier)
     how = f"as in {known} earlier runs" if known else "by a few steps"
-    where = "a GPU" if job.machine.device.startswith("cuda") else f"{at_once} cores" if at_once > 1 else "one core"
     many, each = (f"{len(runs)} runs, ", " each") if len(runs) > 1 else ("", "")
-    return f"about {_duration(whole)} on {where}: {many}{rate:,.0f} images a second{each} ({how})"
+    if machine.cluster is not None:  # whose business is how many jobs run at once
+        took = f"at most about {_duration(max(seconds))} a job"
+    else:
+        at_once = max(1, min(machine.workers or 1, len(runs)))
+        where = "a GPU" if machine.device.startswith("cuda") else f"{at_once} cores" if at_once > 1 else "one core"
+        took = f"about {_duration(max(sum(seconds) / at_once, *seconds))} on {where}"
+    return f"{took}: {many}{rate:,.0f} images a second{each} ({how})"
 
 
 def _duration(seconds: float) -> str:
@@ -68,10 +73,6 @@ def _earlier(store: Store, device: str) -> dict[str, list[float]]:
         except _UNREADABLE:
             continue  # unfinished, or another process is at it
     return found
-
-
-def _may_time(job: Job) -> bool:
-    return job.machine.cluster is None and job.machine.processes == 1 and job.machine.device.startswith("cpu")
 
 
 def _timed(run: Run, job: Job) -> float:

@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book"))
 import execute  # noqa: E402  (scripts of the book, not a package)
+import results  # noqa: E402
 import stage  # noqa: E402
 from staged_book import executed, fail, write_results  # noqa: E402
 
@@ -149,12 +150,17 @@ def test_no_cell_without_execution_is_shown_without_a_warning(staged: Path) -> N
     assert seen[True] and seen[False]
 
 
+def pages_of(source: Path, *, runs: Path) -> list[stage.Page]:
+    everything, _ = results.collect(runs, (source.stem,))
+    return stage.find_pages(source, runs=runs, everything=everything)
+
+
 def test_readers_results_come_before_the_reference(tmp_path: Path, source: Path) -> None:
     write_results(tmp_path / "reference" / "laptop", tmp_path / "reference" / "store", executed(source))
-    [page] = stage.find_pages(source, runs=tmp_path)
+    [page] = pages_of(source, runs=tmp_path)
     assert (page.whose, page.warnings) == (stage.REFERENCE, ())
     write_results(tmp_path / "laptop", tmp_path / "store", executed(source))
-    [page] = stage.find_pages(source, runs=tmp_path)
+    [page] = pages_of(source, runs=tmp_path)
     assert (page.whose, page.warnings) == (stage.YOURS, ())
 
 
@@ -163,7 +169,7 @@ def test_a_notebook_that_stopped_half_way_is_not_shown(tmp_path: Path, source: P
     half = executed(source)
     half.cells[-1].execution_count = None
     write_results(tmp_path / "laptop", tmp_path / "store", half)
-    [page] = stage.find_pages(source, runs=tmp_path)
+    [page] = pages_of(source, runs=tmp_path)
     assert page.whose == stage.REFERENCE
     assert "your results was not executed to its end" in page.warnings[0]
 
@@ -184,11 +190,11 @@ def test_a_table_that_was_run_without_its_notebook_is_told(tmp_path: Path, sourc
         nbformat.write(with_digest(executed(source), results), notebook)
     os.utime(notebook, (2000, 2000))
     os.utime(results, (1000, 1000))
-    [page] = stage.find_pages(source, runs=tmp_path)
+    [page] = pages_of(source, runs=tmp_path)
     assert page.warnings == ()
     pd.DataFrame({"seed": [0, 1, 2], "key": "00ff"}).to_csv(results, index=False)
-    [page] = stage.find_pages(source, runs=tmp_path)
-    assert page.record.seeds == 3, "the box of the page is the new table's"
+    [page] = pages_of(source, runs=tmp_path)
+    assert page.record.seeds == "3", "the box of the page is the new table's"
     assert page.warnings == ("`table2.csv` was written anew since, with other results than those on this page.",)
     assert ":::{warning}" in stage.compose(page, source).cells[1].source
 
@@ -198,19 +204,19 @@ def test_a_table_that_was_run_again_with_the_same_results_is_no_other(tmp_path: 
     write_results(folder, tmp_path / "store", executed(source))
     nbformat.write(with_digest(executed(source), folder / "table2.csv"), folder / "table2.ipynb")
     os.utime(folder / "table2.ipynb", (1000, 1000))
-    assert stage.find_pages(source, runs=tmp_path)[0].warnings == ()
+    assert pages_of(source, runs=tmp_path)[0].warnings == ()
 
 
 def test_a_failure_is_told_beside_the_results_that_there_are(tmp_path: Path, source: Path) -> None:
     write_results(tmp_path / "reference" / "laptop", tmp_path / "reference" / "store", executed(source))
     fail(tmp_path / "laptop")
-    [page] = stage.find_pages(source, runs=tmp_path)
+    [page] = pages_of(source, runs=tmp_path)
     assert page.whose == stage.REFERENCE
     assert page.warnings == ("The last run failed with `ZeroDivisionError: division by zero`.",)
 
 
 def test_a_page_without_results_shows_what_is_declared_and_no_empty_section(tmp_path: Path, source: Path) -> None:
-    [page] = stage.find_pages(source, runs=tmp_path)
+    [page] = pages_of(source, runs=tmp_path)
     texts = [cell.source for cell in stage.compose(page, source, out=tmp_path).cells if cell.cell_type == "markdown"]
     assert [text for text in texts if text.startswith("## ")] == ["## How it is done"]
     assert any("shapes-sketch, 500 images" in text and "ViT + SAR" in text for text in texts)
@@ -221,7 +227,7 @@ def test_text_that_was_edited_is_shown_above_the_results_that_there_are(tmp_path
     edited = nbformat.read(source, 4)
     edited.cells[0].source = "# Another text"
     nbformat.write(edited, tmp_path / source.name)
-    [page] = stage.find_pages(tmp_path / source.name, runs=tmp_path)
+    [page] = pages_of(tmp_path / source.name, runs=tmp_path)
     assert (page.whose, page.warnings) == (stage.YOURS, ())
     assert stage.compose(page, tmp_path / source.name).cells[0].source == "# Another text"
 
@@ -229,19 +235,19 @@ def test_text_that_was_edited_is_shown_above_the_results_that_there_are(tmp_path
 def test_results_without_records_of_their_runs_are_shown_all_the_same(tmp_path: Path, source: Path) -> None:
     write_results(tmp_path / "laptop", tmp_path / "store", executed(source))
     (tmp_path / "store" / "00ff" / "result.json").unlink()
-    [page] = stage.find_pages(source, runs=tmp_path)
-    assert page.record.devices == () and "unknown" in page.record.in_words()
+    [page] = pages_of(source, runs=tmp_path)
+    assert page.record.devices == "unknown" and "unknown" in page.record.in_words()
 
 
 def test_results_of_an_earlier_declaration_say_so_at_the_top_and_at_the_end(tmp_path: Path) -> None:
     """In every such page of the committed reference; one of today's declaration says nothing of it."""
     said = "of an earlier declaration: version 1, today 2; recipe.epochs 36, today 200"
-    [page] = stage.find_pages(stage.NOTEBOOKS / "table2.ipynb", runs=ROOT / "runs")
+    [page] = pages_of(stage.NOTEBOOKS / "table2.ipynb", runs=ROOT / "runs")
     if said not in page.earlier:
         pytest.skip("the reference of Table 2 is of today's declaration")
     _, top, *_, end = stage.compose(page, stage.NOTEBOOKS / "table2.ipynb").cells
     assert f"These results are {said}" in top.source and ":::{warning}" in top.source
     assert end.source.startswith(f"These results are {said}") and "`make table2` trains what is declared today" in end.source
     write_results(tmp_path / "laptop", tmp_path / "store", executed(stage.NOTEBOOKS / "table2.ipynb"))
-    [page] = stage.find_pages(stage.NOTEBOOKS / "table2.ipynb", runs=tmp_path)
+    [page] = pages_of(stage.NOTEBOOKS / "table2.ipynb", runs=tmp_path)
     assert page.earlier == "" and page.warnings == ()

@@ -9,19 +9,25 @@ import math
 import re
 from pathlib import Path
 
+import attention
+import chapter
 import findings
 import front
 import interactions
+import nbformat
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 import results as tables
+import stage
 import staged_book
 import synthesis
 from claims_page import lines, page
+from PIL import Image
 from scipy import stats
 
-from sarlib.report.judgement import verdicts
+from sarlib.report.judgement import VERDICTS, verdicts
 from sarlib.report.statistics import mean_interval
 
 
@@ -136,6 +142,52 @@ def test_a_claim_without_results_names_the_table_that_tests_it(tmp_path: Path) -
         assert claim.claim in line and re.search(r"`make (\w+)`", line)[1] in tested.get(claim.id, {"bench"}), line
 
 
+def test_runs_of_one_epoch_have_no_learning_curve(found: tables.Found, tmp_path: Path) -> None:
+    """Their training is logged at epoch 0, their test at 1: two epochs, of which neither has two points."""
+    course = pd.DataFrame([(0, "train", "loss", 2.0), (1, "test", "top1", 9.0)], columns=["epoch", "split", "metric", "value"])
+    for key in found.results["key"].unique():
+        course.to_csv(found.store / key / "metrics.csv", index=False)
+    assert pictures.learning_curves(found, tmp_path / "curves.png") == "" and not (tmp_path / "curves.png").exists()
+
+
+def test_pictures_of_the_first_page_do_not_say_who_drew_them(found: tables.Found, tmp_path: Path) -> None:
+    """Another version of matplotlib would make other bytes of the same picture."""
+    there = tables.Found("headline", "laptop", "reference", found.path, found.results, found.declared, found.experiment)
+    assert front.figure([there], tmp_path)
+    assert "Software" not in Image.open(tmp_path / "_figures" / "headline.png").text
+
+
+def test_a_page_is_the_same_whatever_the_salt_of_hashes(tmp_path: Path) -> None:
+    """Also of notebooks in the older format, whose cells have no id."""
+
+    class Salted(str):
+        __hash__ = object.__hash__
+
+    staged_book.copy_reference(tmp_path, ("table9",))
+    everything, _ = tables.collect(tmp_path)
+    [shown] = stage.find_pages(stage.NOTEBOOKS / "table9.ipynb", runs=tmp_path, everything=everything)
+    ids = set()
+    for _ in range(2):
+        shows = nbformat.v4.new_output("stream", name="stdout", text="a table")
+        cell = nbformat.v4.new_code_cell(Salted("report.table(results, experiment)"), outputs=[shows])
+        del cell["id"]
+        ids |= {each.id for each in chapter._after(shown, cell, None, first=False)}
+    assert len(ids) == 1
+
+
+def test_the_command_that_keeps_maps_says_how_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention.experiments, "run", lambda *_, **__: None)
+    monkeypatch.setattr(attention, "_pictures", lambda *_, **__: {})
+    monkeypatch.setattr(attention, "_maps", lambda *_, **__: {})
+    usual, few = (attention.take("table2", None, preset="tiny", images=images)["command"] for images in (12, 3))
+    assert usual == "python book/attention.py --table table2 --preset tiny" and few == f"{usual} --images 3"
+
+
+def test_the_first_page_explains_every_verdict() -> None:
+    chapter = (Path(staged_book.ROOT) / "book" / "intro.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^(.+)\n: ", chapter, re.MULTILINE)) == VERDICTS
+
+
 def test_holms_correction_by_hand() -> None:
     assert synthesis.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
     assert synthesis.holm([0.9, 0.8]) == [1.0, 1.0]
@@ -161,11 +213,11 @@ def test_equally_precise_sets_have_the_t_interval_of_their_means() -> None:
     means = [3.0, -1.0, 4.0, 0.5]
     over, plain = synthesis.random_effects(sets_with(means, 1.0, 8)), mean_interval(means)
     variance = 1.0 / 8
-    assert (over.mean, over.low, over.high) == pytest.approx((plain.mean, plain.low, plain.high))
+    assert (over.mean.mean, over.mean.low, over.mean.high) == pytest.approx((plain.mean, plain.low, plain.high))
     between = np.var(means, ddof=1) - variance  # DerSimonian and Laird's estimate where all sets weigh the same
     assert over.between**2 == pytest.approx(between)
     half = stats.t.ppf(0.975, 2) * math.sqrt(between + (between + variance) / 4)
-    assert (over.new_low, over.new_high) == pytest.approx((plain.mean - half, plain.mean + half))
+    assert (over.new.low, over.new.high) == pytest.approx((plain.mean - half, plain.mean + half))
 
 
 def test_sets_that_agree_have_no_variance_between_them_and_two_sets_have_none_at_all() -> None:

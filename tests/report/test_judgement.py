@@ -60,6 +60,12 @@ def test_claims_parse_with_unique_ids_and_say_where_they_stand() -> None:
     assert every["t4-base"].stated == "79.8" and every["t9"].stated == ""
 
 
+def test_an_effect_of_exactly_one_is_one_point() -> None:
+    every = claims.load()
+    assert every["t1c-D"].interest == "1 point of top-1" and every["t1c-F"].interest == "0.5 points of top-1"
+    assert not any(claim.interest.startswith("1 points") for claim in every.values())
+
+
 def test_every_declared_table_tests_claims_of_its_own_by_contrasts_between_its_cells() -> None:
     for name in experiments.TABLES:
         experiment = experiments.declare(name, preset="tiny")

@@ -105,7 +105,7 @@ def test_no_module_hides_a_function_and_each_is_imported_when_it_is_used() -> No
     assert {"table", "differences", "contrasts", "verdicts", "figure", "curves", "epochs_to_reach", "agreement"} <= set(
         dir(report)
     )
-    assert {"agreement_in_words", "text", "maps", "read_csv", "write_csv"} <= set(dir(report))
+    assert {"agreement", "text", "maps", "read_csv", "write_csv"} <= set(dir(report))
     for name in report.__all__:
         assert importlib.util.find_spec(f"sarlib.report.{name}") is None, "it would hide the function"
         assert callable(getattr(report, name)) and getattr(report, name).__name__ == name

@@ -74,3 +74,16 @@ def test_without_similar_runs_a_few_steps_tell_and_draw_nothing(store: Store, lo
 def test_nothing_is_said_of_a_gpu_before_its_first_run(store: Store, long_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimates, "_timed", lambda *_: pytest.fail("it would time the CPU"))
     assert said(store, [long_run], Machine(device="cuda", workers=1)) == ""
+
+
+def test_on_a_cluster_each_run_is_a_job_of_its_own(
+    store: Store, smallest_run: Run, long_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many cores the machine has that submits them."""
+    monkeypatch.setattr(estimates, "_timed", lambda *_: pytest.fail("it would time the machine that submits"))
+    machine = dataclasses.replace(TWO, cluster={"executor": "slurm"})
+    assert said(store, [long_run], machine) == ""
+    keep(store, smallest_run, rate=1000.0)
+    runs = [long_run.with_seed(seed) for seed in range(18)]
+    expected = "at most about 2 minutes a job: 18 runs, 1,000 images a second each (as in 1 earlier runs)"
+    assert said(store, runs, machine) == expected

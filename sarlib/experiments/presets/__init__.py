@@ -8,9 +8,9 @@ from __future__ import annotations
 from sarlib.experiments.presets.gpu import GPU
 from sarlib.experiments.presets.laptop import LAPTOP
 from sarlib.experiments.presets.paper import PAPER
-from sarlib.experiments.presets.preset import STYLES, VIT, Dense, Preset, Training
+from sarlib.experiments.presets.preset import STYLES, VIT, Preset, Training
 from sarlib.experiments.presets.tiny import TINY
 
-__all__ = ["GPU", "LAPTOP", "PAPER", "PRESETS", "STYLES", "TINY", "VIT", "Dense", "Preset", "Training"]
+__all__ = ["GPU", "LAPTOP", "PAPER", "PRESETS", "STYLES", "TINY", "VIT", "Preset", "Training"]
 
 PRESETS = {preset.name: preset for preset in (TINY, LAPTOP, GPU, PAPER)}

@@ -9,24 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from sarlib.config import Augmentation, Data, Model, Recipe, Task
-from sarlib.experiments.presets.preset import (
-    SAR,
-    SMALL_DETECTOR,
-    STYLES,
-    FineTuning,
-    Preset,
-    RealSets,
-    Training,
-    dense,
-    shapes,
-    styles,
-)
+from sarlib.config import Augmentation, Model, Recipe, Task
+from sarlib.experiments.presets.preset import SAR, SMALL_DETECTOR, STYLES, FineTuning, Preset, RealSets, dense, shapes, styles
 from sarlib.trainer.recipes import DRLOC, host
 
 # As many steps of half as many images, so that networks of four times the cost, and clips, fit the bound.
 _SMALL_BATCH = Recipe(epochs=100, batch_size=25, lr=2e-3, clip=1.0)
 _CLIPS = Recipe(epochs=50, batch_size=25, lr=1e-3, clip=1.0)
+_VIEWS = {"out_dim": 256, "hidden": 192, "bottleneck": 64, "local_crops": 4, "local_tokens": 4}
+_VIEWS |= {"momentum": 0.99, "teacher_temperatures": (0.02, 0.02), "final_weight_decay": None}
 LAPTOP = Preset(
     name="laptop",
     about="embedded images, two CPU cores, about twenty minutes a table",
@@ -39,7 +30,7 @@ LAPTOP = Preset(
     in100=shapes(64, 500, 2000),
     small_sets=(
         *(shapes(64, 500, 2000, name=name) for name in ("shapes-object", "shapes-sketch")),
-        Training(data=Data(name="digits", image_size=32, train_size=500), patch_size=4),
+        shapes(32, 500, None, name="digits", patch_size=4),
     ),
     in1k=shapes(64, 3000, 2000, epochs=36, warmup_epochs=4.0),
     many_images=shapes(64, 2000, 2000, epochs=50, warmup_epochs=5.0),
@@ -62,12 +53,7 @@ LAPTOP = Preset(
     shifted_images=500,
     self_supervised=shapes(64, 1500, 2000, warmup_epochs=2.0),
     hosts={
-        "DINO": host(
-            "DINO",
-            {"out_dim": 256, "hidden": 192, "bottleneck": 64, "momentum": 0.99, "local_crops": 4, "local_tokens": 4}
-            | {"teacher_temperatures": (0.02, 0.02), "final_weight_decay": None},
-            **{"epochs": 20, "batch_size": 50, "lr": 5e-4, "warmup_epochs": 4},
-        ),
+        "DINO": host("DINO", _VIEWS, epochs=20, batch_size=50, lr=5e-4, warmup_epochs=4),
         "MoCo-v3": host(
             "MoCo-v3", {"hidden": 192, "global_scale": (0.2, 1.0)}, epochs=20, batch_size=50, lr=1e-3, warmup_epochs=2
         ),

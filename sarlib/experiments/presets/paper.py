@@ -7,7 +7,7 @@ from typing import Any
 
 from sarlib.config import Data, Model, Recipe, Task
 from sarlib.data.folders import DOMAINNET
-from sarlib.experiments.presets.preset import SAR, Dense, FineTuning, Preset, Training, published_hybrids
+from sarlib.experiments.presets.preset import SAR, FineTuning, Preset, Training, published_hybrids
 from sarlib.trainer.recipes import DEIT_AUGMENTATION, DEIT_RECIPE, DRLOC, FINE_TUNING, HOSTS, LIU_RECIPE, PROTOCOLS, VITDET
 
 
@@ -35,21 +35,22 @@ PAPER = Preset(
     ),
     in1k=_IN1K,
     many_images=_IN1K,
-    detection=Dense(
-        training=_set("voc0712", "VOC07+12", image_size=1024, recipe=VITDET.recipe),
+    detection=_set(
+        "voc0712",
+        "VOC07+12",
+        image_size=1024,
         task=Task(name="detection"),
+        recipe=VITDET.recipe,
         augmentation=VITDET.augmentation,
     ),
     # The text names neither size nor length of the segmentation: ViTDet's own rate and weight decay, at 512 px for 80 epochs.
     # Of several labels an image it names no set either: VOC2007, fine-tuned as in Table 7.
-    segmentation=Dense(
-        training=_set(
-            "voc12-07-masks",
-            "VOC12 to VOC07",
-            image_size=512,
-            recipe=Recipe(epochs=80, batch_size=64, lr=1e-4, warmup_epochs=6, weight_decay=0.1, clip=1.0),
-        ),
+    segmentation=_set(
+        "voc12-07-masks",
+        "VOC12 to VOC07",
+        image_size=512,
         task=Task(name="segmentation"),
+        recipe=Recipe(epochs=80, batch_size=64, lr=1e-4, warmup_epochs=6, weight_decay=0.1, clip=1.0),
         augmentation=VITDET.augmentation,
     ),
     multilabel=_set("voc2007", "VOC07", recipe=FINE_TUNING.recipe),

@@ -41,17 +41,10 @@ class Training:
     label: str = ""  # in the tables; by default its name and number of training images
     patch_size: int | None = None
     recipe: Recipe | None = None
+    task: Task = Task()
+    augmentation: Augmentation | None = None
     epochs: int | None = None
     warmup_epochs: float | None = None  # of the learning rate, of lambda and of DRLoc's weight
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dense:
-    """What networks of Table 4 are trained further for, boxes or classes of pixels; `training` names the recipe."""
-
-    training: Training
-    task: Task
-    augmentation: Augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +115,8 @@ class Preset:
     small_sets: tuple[Training, ...]  # Table 2
     in1k: Training  # Table 4 and Figure 3: more images than anywhere else, each of them seen less often
     many_images: Training  # Table 10: more images than in Table 9, for as many optimizer steps
-    detection: Dense  # Table 5
-    segmentation: Dense  # Table 6
+    detection: Training  # Table 5: what networks of Table 4 are trained further for, boxes here,
+    segmentation: Training  # and classes of pixels in Table 6
     fine_tuning: FineTuning  # Table 7
     multilabel: Training  # of the appendix
     with_masks: tuple[Data, ...]  # Table 11: what the networks of `in1k` are measured on
@@ -152,7 +145,7 @@ class Preset:
 
 
 def shapes(
-    image_size: int, train_size: int, test_size: int, *, name: str = STYLES[0], frames: int = 1, **training: Any
+    image_size: int, train_size: int, test_size: int | None, *, name: str = STYLES[0], frames: int = 1, **training: Any
 ) -> Training:
     """Embedded objects, drawn in `image_size` px: so many training and test images, or clips of several frames."""
     data = Data(name=name, image_size=image_size, train_size=train_size, test_size=test_size, frames=frames)
@@ -164,6 +157,6 @@ def styles(*sizes: int) -> tuple[Data, ...]:
     return tuple(shapes(*sizes, name=name).data for name in STYLES)
 
 
-def dense(task: Task, recipe: Recipe, *sizes: int, augmentation: Augmentation = FLIPPED) -> Dense:
+def dense(task: Task, recipe: Recipe, *sizes: int, augmentation: Augmentation = FLIPPED) -> Training:
     """What is to be found by networks that were trained on the first style: the same objects in another."""
-    return Dense(training=shapes(*sizes, name=ANOTHER_STYLE, recipe=recipe), task=task, augmentation=augmentation)
+    return shapes(*sizes, name=ANOTHER_STYLE, recipe=recipe, task=task, augmentation=augmentation)

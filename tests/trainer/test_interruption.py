@@ -58,7 +58,7 @@ def test_outside_the_main_thread_nothing_is_changed() -> None:
     assert found == [(False, before)]
 
 
-@pytest.mark.parametrize("call", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_signals_during_a_save_let_it_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """Before every one of its steps, and more than one of a kind: a scheduler repeats itself."""
     checkpoint.save(tmp_path, {"key": "k", "number": 1})

@@ -33,8 +33,8 @@ def estimate(job: Job, works: Sequence[Work]) -> str:
         return ""
     # Nearly the fastest: the slower records are of hours in which the machine had other work.
     usual = {kind: sorted(own)[int(0.9 * (len(own) - 1))] for kind, own in rates.items()}
-    seconds = [images_seen(run) / usual[_kind(run)] for run in runs]
-    rate = sum(map(images_seen, runs)) / sum(seconds)
+    seconds = [images_seen(run, job.root) / usual[_kind(run)] for run in runs]
+    rate = sum(images_seen(run, job.root) for run in runs) / sum(seconds)
     known = sum(len(own) for kind, own in rates.items() if kind in earlier)
     how = f"as in {known} earlier runs" if known else "by a few steps"
     many, each = (f"{len(runs)} runs, ", " each") if len(runs) > 1 else ("", "")
@@ -96,5 +96,5 @@ def _timed(run: Run, job: Job) -> float:
             took.append(time.monotonic() - began)
     torch.set_num_threads(threads)
     step = min(took) / images  # the first one warms up
-    trained, tested = images_seen(run), run.recipe.evaluations * (run.data.test_size or 10_000)
+    trained, tested = images_seen(run, job.root), run.recipe.evaluations * (run.data.test_size or 10_000)
     return trained / (step * (trained + tested / 3))

@@ -5,6 +5,7 @@ torch, timm and torchvision are imported in the functions that train: a table th
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -46,10 +47,10 @@ class Work:
         measured = {each.key: store.read_measured(self.run, each) for each in self.measurements}
         return None if record is None or None in measured.values() else (record, measured)
 
-    def images(self, store: Store) -> int:
-        """How many images are to be looked at for it, as far as the declaration tells."""
+    def images(self, store: Store, root: Path | None) -> int:
+        """How many images are to be looked at for it; 10,000 for a test set of unknown size."""
         measured = sum(each.images or each.data.test_size or 10_000 for each in self.measurements)
-        return measured + (0 if store.has_weights(self.run) else images_seen(self.run))
+        return measured + (0 if store.has_weights(self.run) else images_seen(self.run, root))
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def execute(
 
                 found = measures.take(Finished(run, store.weights(run), job.root, device), measurement)
                 store.write_measured(run, measurement, found)
-        on_step(work.images(store))
+        on_step(work.images(store, job.root))
         return ranks.broadcast(store.read(run) if ranks.first else None)
 
 
@@ -118,7 +119,7 @@ def _train(run: Run, job: Job, *, device: torch.device, ranks: Ranks, on_step: O
         return
     if "jaccard" in metrics:
         metrics |= jaccard_references(images[1], (run.grid, run.grid), heads=run.model.heads)
-    rate = images_seen(run, available=len(images[0])) / trained.seconds
+    rate = images_seen(run, job.root) / trained.seconds
     metrics |= {"seconds": trained.seconds, "images_per_second": rate}
     spent = cost(run, classes=len(images[0].classes), images_per_second=rate, device=device, processes=ranks.size)
     spent |= {"data_wait": trained.waited / trained.seconds, **_memory(device)}
@@ -151,7 +152,17 @@ def _memory(device: torch.device) -> dict[str, float]:
     return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
 
 
-def images_seen(run: Run, available: int | None = None) -> int:
-    """Training images that a run sees, of a set that holds `available` of them; without it, as far as its declaration tells."""
-    size = available or run.data.train_size or 50_000
+def images_seen(run: Run, root: Path | None) -> int:
+    """Training images that a run sees: its epochs of whole batches. A published network sees none."""
+    if not run.recipe.epochs:
+        return 0
+    size = run.data.train_size or _in_all(run.data.name, root)
     return run.recipe.epochs * (size - size % min(size, run.recipe.batch_size))
+
+
+@functools.cache
+def _in_all(name: str, root: Path | None) -> int:
+    """Training images of the whole set; 50,000 where none is named of an embedded one."""
+    from sarlib import data
+
+    return 50_000 if data.is_embedded(name) else data.inspect(name, root=root).train

@@ -156,7 +156,7 @@ def _in_parallel(do: Callable[[Job, OnStep], None], job: Job, generations: list[
 
 def _by_workers(job: Job, on_step: OnStep) -> None:
     """The longest runs first, so that none is left alone at the end; what another process is at is awaited then."""
-    works = sorted(job.works, key=lambda each: each.images(job.store), reverse=True)
+    works = sorted(job.works, key=lambda each: each.images(job.store, job.root), reverse=True)
     counter = multiprocessing.get_context("spawn").Value
     taken, seen, shown = counter("q", 0), counter("q", 0), 0
 
@@ -201,7 +201,7 @@ def _on_cluster(job: Job, on_step: OnStep) -> None:
     """Every run as a job of its own, all in one array."""
     alone = replace(job.machine, cluster=None, workers=1)
     jobs = [replace(job, works=(each,), machine=alone) for each in job.works]
-    images = [each.images(job.store) for each in job.works]
+    images = [each.images(job.store, job.root) for each in job.works]
     gpus, logs = alone.device.startswith("cuda"), job.store.root.parent / "cluster"
     for number in launch.submit(work, jobs, on=job.machine.cluster, processes=alone.processes, gpus=gpus, logs=logs):
         on_step(images[number])
@@ -209,7 +209,7 @@ def _on_cluster(job: Job, on_step: OnStep) -> None:
 
 def _bar(job: Job, generations: list[tuple[Work, ...]], *, shown: bool = True) -> tqdm:
     todo = list(chain(*generations))
-    images = sum(each.images(job.store) for each in todo)
+    images = sum(each.images(job.store, job.root) for each in todo)
     bar = tqdm(total=images, desc=job.title, unit=" images", unit_scale=True, mininterval=1.0, disable=not shown)
     bar.set_postfix_str(f"{len(todo)} of {max(len(job.works), len(todo))} runs to do")
     return bar

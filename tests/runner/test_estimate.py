@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def long_run(smallest_run: Run) -> Run:
     data = dataclasses.replace(smallest_run.data, train_size=500)
     recipe = dataclasses.replace(smallest_run.recipe, epochs=200, batch_size=50)
     run = dataclasses.replace(smallest_run, data=data, recipe=recipe)
-    assert images_seen(run) == 100_000
+    assert images_seen(run, None) == 100_000
     return run
 
 
@@ -54,6 +55,15 @@ def test_it_is_that_of_similar_runs_in_the_store(store: Store, smallest_run: Run
     assert said(store, runs, TWO).startswith("about 15 minutes on 2 cores")
     other = dataclasses.replace(long_run, model=dataclasses.replace(long_run.model, variant="A"))
     assert said(store, [other], TWO) == "about 2 minutes on one core: 1,000 images a second (as in 4 earlier runs)"
+
+
+def test_a_whole_set_below_data_has_as_many_images_as_are_there(image_folder: Path, long_run: Run) -> None:
+    """Where no number is declared: one set of 128 photographs was announced as 50,000, and as 99 hours."""
+    data = dataclasses.replace(long_run.data, name="pets", train_size=None)
+    run = dataclasses.replace(long_run, data=data, recipe=dataclasses.replace(long_run.recipe, epochs=3, batch_size=4))
+    assert images_seen(run, image_folder) == 3 * 12  # of all 12
+    published = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, epochs=0))
+    assert images_seen(published, None) == 0
 
 
 def test_only_what_is_missing_counts(store: Store, long_run: Run) -> None:

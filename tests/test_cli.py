@@ -150,7 +150,7 @@ def test_a_table_needs_no_jupyter_package(runs_folder: Path) -> None:
         """
         import sys
         from importlib.machinery import PathFinder
-        blocked = ("jupyter", "papermill", "IPython", "ipykernel", "nbformat", "nbclient", "seaborn", "matplotlib", "sklearn")
+        blocked = ("jupyter", "papermill", "IPython", "ipykernel", "nbformat", "nbclient", "seaborn", "matplotlib")
         class WithoutThem(PathFinder):
             @classmethod
             def find_spec(cls, name, path=None, target=None):

@@ -11,7 +11,7 @@ import pytest
 from sarlib import experiments
 from sarlib.config import ConfigError
 from sarlib.experiments.results import read_csv
-from sarlib.runner import measure, schedule
+from sarlib.runner import schedule
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,8 @@ def test_a_table_can_be_restricted_to_some_of_its_data_sets() -> None:
 def test_trained_and_answered_tables_are_the_same_bytes(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one job, with what is measured: processes that join a second time may wait for each other for ever."""
     jobs = []
-    monkeypatch.setattr(measure, "complete", lambda job: jobs.append(job) or schedule.complete(job))
+    complete = schedule.complete
+    monkeypatch.setattr(schedule, "complete", lambda job: jobs.append(job) or complete(job))
     experiment = experiments.declare("table2", preset="tiny", seeds=1).only(["digits, 48 images"])
     assert experiment.floors
     trained = experiments.run(experiment, workers=1, device="cpu")

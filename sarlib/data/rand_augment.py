@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as V
 
-from sarlib.config import require
+from sarlib.config import ConfigError, require
 from sarlib.data.images import MEAN, to_device
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def parse(policy: str) -> RandAugment:
 
     name, *sections = policy.split("-")
     strange = [part for part in sections if not re.fullmatch(r"(m|n|mmax|inc)\d+|(p|mstd)\d+(\.\d*)?", part)]
-    wrong = strange if name == "rand" else [name]  # timm passes over some of them
-    require(not wrong, f"unknown part {''.join(wrong[:1])!r} of the RandAugment policy {policy!r}: expected {_EXPECTED}")
+    if wrong := strange if name == "rand" else [name]:  # timm passes over some of them
+        raise ConfigError(f"unknown part {wrong[0]!r} of the RandAugment policy {policy!r}: expected {_EXPECTED}")
     found = rand_augment_transform(policy, {"img_mean": FILL})
     require(found.ops[0].prob <= 1, f"p of the RandAugment policy {policy!r} is a probability: choose at most 1")
     return found

@@ -13,8 +13,8 @@ from sarlib.experiments.settings import Sets
 from sarlib.experiments.table4 import BASELINE, SAR, rows, settings
 from sarlib.experiments.with_objects import PHOTOGRAPHS
 
-#: The released evaluation shows VOC at 480 px to networks that were trained at 224: a grid of 30 x 30 instead of 14 x 14. As
-#: much larger than in training are photographs here.
+#: The released evaluation shows VOC at 480 px to networks that were trained at 224: a grid of 30 x 30 instead of 14 x 14.
+#: Photographs are shown larger by the same factor here.
 LARGER = Fraction(480, 224)
 
 

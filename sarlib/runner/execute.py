@@ -119,7 +119,7 @@ def _train(run: Run, job: Job, *, device: torch.device, ranks: Ranks, on_step: O
         return
     if "jaccard" in metrics:
         metrics |= jaccard_references(images[1], (run.grid, run.grid), heads=run.model.heads)
-    rate = images_seen(run, job.root) / trained.seconds
+    rate = _images_of_epochs(run, len(images[0])) / trained.seconds
     metrics |= {"seconds": trained.seconds, "images_per_second": rate}
     spent = cost(run, classes=len(images[0].classes), images_per_second=rate, device=device, processes=ranks.size)
     spent |= {"data_wait": trained.waited / trained.seconds, **_memory(device)}
@@ -153,10 +153,13 @@ def _memory(device: torch.device) -> dict[str, float]:
 
 
 def images_seen(run: Run, root: Path | None) -> int:
-    """Training images that a run sees: its epochs of whole batches. A published network sees none."""
+    """Training images that a run is going to see: its epochs of whole batches. A published network sees none."""
     if not run.recipe.epochs:
         return 0
-    size = run.data.train_size or _in_all(run.data.name, root)
+    return _images_of_epochs(run, run.data.train_size or _in_all(run.data.name, root))
+
+
+def _images_of_epochs(run: Run, size: int) -> int:
     return run.recipe.epochs * (size - size % min(size, run.recipe.batch_size))
 
 

@@ -53,7 +53,8 @@ def _record(folder: Path) -> tuple[dict[str, Any], str]:
 
 def _flat(fields: dict[str, Any]) -> dict[str, Any]:
     """By names such as "recipe.epochs" what JSON has of them."""
-    return pd.json_normalize(json.loads(json.dumps(fields))).to_dict("records")[0]
+    records = pd.json_normalize(json.loads(json.dumps(fields))).to_dict("records")
+    return records[0] if records else {}  # of no fields early versions of pandas make no record
 
 
 def agreement(results: pd.DataFrame, experiment: Experiment, reference: str | Path, metric: str | None = None) -> pd.DataFrame:

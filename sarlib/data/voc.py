@@ -132,7 +132,7 @@ def _without(split: Split, left_out: set[int]) -> Split:
     rest = [index for index in range(len(split)) if index not in left_out]
     require(rest != [], "every training image is a test image")
     files, annotations = ([part[index] for index in rest] for part in (split.files, split.annotations))
-    return _split(split.classes, files, annotations, split.labels[rest].tolist())
+    return _split(split.classes, files, annotations)
 
 
 def _list(devkit: Path, kind: str, place: str) -> Path:
@@ -159,11 +159,12 @@ def _read_voc(devkit: Path, kind: str, places: tuple[str, ...]) -> Split:
             folders = [year / each for each in ("SegmentationClass", "SegmentationObject") if masks and (year / each).is_dir()]
             there = [folder / f"{name}.png" for folder in folders]
             annotations.append(_annotation(year / "Annotations" / f"{name}.xml", files[-1], *there))
-    return _split(CLASSES, files, annotations, [each.labels[0] if each.labels else 0 for each in annotations])
+    return _split(CLASSES, files, annotations)
 
 
-def _split(classes: tuple[str, ...], files: list[Path], annotations: list[Annotation], labels: list[int]) -> Split:
-    """`labels` are the classes of the images' first objects, 0 where there is none: such sets are not for classification."""
+def _split(classes: tuple[str, ...], files: list[Path], annotations: list[Annotation]) -> Split:
+    """An image's label is the class of its first object, 0 where there is none: such sets are not for classification."""
+    labels = [each.labels[0] if each.labels else each.trimap_of or 0 for each in annotations]
     return Split(classes, np.array(labels, dtype=np.int64), files=tuple(files), annotations=tuple(annotations))
 
 
@@ -211,7 +212,7 @@ def _read_pets(folder: Path, split: str) -> Split:
         _require_size(one.class_mask, one.size, files[-1])
         annotations.append(one)
     classes = tuple(breeds.get(number, "") for number in range(1, max(breeds) + 1))
-    return _split(classes, files, annotations, [each.trimap_of for each in annotations])
+    return _split(classes, files, annotations)
 
 
 def _read_heads(folder: Path) -> tuple[Split, Split]:
@@ -224,7 +225,7 @@ def _read_heads(folder: Path) -> tuple[Split, Split]:
     def split(names: list[str]) -> Split:
         files = [folder / "images" / f"{name}.jpg" for name in names]
         annotations = [_annotation(boxes / f"{name}.xml", file) for name, file in zip(names, files, strict=True)]
-        return _split(CLASSES, files, annotations, [each.labels[0] if each.labels else 0 for each in annotations])
+        return _split(CLASSES, files, annotations)
 
     train, test = boxed("trainval"), boxed("test")
     enough = len(train) + len(test) > 1 and train != []

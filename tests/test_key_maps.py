@@ -11,6 +11,7 @@ import torch
 from timm.layers import QuickGELU
 from torch import Tensor, nn
 
+import sarlib.models.architectures  # noqa: F401  (gives timm the published ones)
 from sarlib.models import cvt, pvt, t2t
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]

@@ -13,7 +13,18 @@ from sarlib.report.notation import bounds, number
 from sarlib.report.statistics import Interval, from_baselines, groups, leading
 from sarlib.tasks import metrics
 
-NAMES = {"top1": "top-1 accuracy", "jaccard": "Jaccard index of the attention masks", "entropy": "entropy of the maps"}
+NAMES = {
+    "top1": "top-1 accuracy",
+    "jaccard": "Jaccard index of the attention masks",
+    "entropy": "entropy of the maps",
+    "natural": "top-1 accuracy where cues mislead",
+    "corrupted": "error on corrupted images",
+    "mce": "mean corruption error",
+    "knn": "accuracy of nearest neighbours",
+    "mlmap": "mean average precision",
+    "map07": "mean average precision of boxes",
+    "miou": "mean intersection over union",
+}
 #: What the loss lowers; a manipulation check, not a quality.
 TARGET = "entropy"
 #: More differences than this are not listed one by one.
@@ -22,10 +33,11 @@ FEW = 6
 
 @functools.lru_cache(maxsize=64)
 def sentences(found: Found) -> tuple[str, ...]:
-    """The accuracy of each row beside its baseline, then what happened to the loss's own target; empty without differences."""
-    said, parts = [], dict.fromkeys(cell.table for cell in found.experiment.cells if cell.measurement is None)
+    """What each row has more than its baseline of what its table leads with, then what happened to the loss's own target;
+    empty without differences."""
+    said, parts = [], dict.fromkeys(cell.table for cell in found.experiment.cells)
     for table in parts:
-        cells = [cell for cell in found.experiment.cells if cell.table == table and cell.measurement is None]
+        cells = [cell for cell in found.experiment.cells if cell.table == table]
         last = max((cell.epoch or 0 for cell in cells), default=0)
         cells = [cell for cell in cells if (cell.epoch or 0) == last]
         leads = leading(found.results, found.experiment, cells) if cells else []

@@ -27,8 +27,10 @@ from claims_page import lines, page
 from PIL import Image
 from scipy import stats
 
+from sarlib import experiments
 from sarlib.report.judgement import VERDICTS, verdicts
 from sarlib.report.statistics import mean_interval
+from sarlib.tasks import metrics
 
 
 @pytest.fixture
@@ -58,6 +60,28 @@ def test_a_changed_csv_changes_what_every_page_says(found: tables.Found, tmp_pat
     assert "contradicted" in after["table"] and 'href="table9.html#table9-verdicts"' in after["table"]
     one, two = (float(re.search(r" = ([-+][\d.]+)", findings.sentences(each)[0])[1]) for each in (found, other))
     assert one - two == pytest.approx(60)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("table8", "Error on corrupted images"),
+        ("table11", "Jaccard index"),
+        ("self_supervised", "accuracy of nearest neighbours"),
+    ],
+)
+def test_what_was_measured_of_finished_runs_is_told_too(tmp_path: Path, name: str, metric: str) -> None:
+    staged_book.copy_reference(tmp_path, (name,))
+    [found], _ = tables.collect(tmp_path)
+    assert any(metric.lower() in line.lower() for line in findings.sentences(found))
+
+
+def test_what_a_table_leads_with_has_a_name() -> None:
+    tiny = [experiments.declare(name, preset="tiny") for name in experiments.TABLES]
+    assert {next(filter(lambda lead: metrics.metric(lead).better, one.leads), "entropy") for one in tiny} <= {
+        *findings.NAMES,
+        "loss",
+    }
 
 
 def test_the_command_makes_the_same_results_again(found: tables.Found) -> None:

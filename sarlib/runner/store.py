@@ -107,8 +107,8 @@ class Store:
         """The run's metrics over its epochs: epoch, split, metric, value. `FileNotFoundError` if the run is not finished."""
         import pandas as pd
 
-        # Exact in every version of pandas; the default parser is not in those before 3.
-        return pd.read_csv(self.folder(run) / "metrics.csv", float_precision="round_trip")
+        # Python's float is exact; pandas' parser is not by default in versions before 3.
+        return pd.read_csv(self.folder(run) / "metrics.csv", converters={"value": lambda text: float(text or "nan")})
 
     def text_files(self, run: Run) -> list[Path]:
         """What is committed of a finished run, relative to its folder: all but the weights."""

@@ -26,7 +26,7 @@ TABLE, PIXELS = "self_supervised", "raw pixels"
 def declare(sets: Sets) -> Table:
     """On the preset's embedded images, and on as many of each real set."""
     embedded = sets.setting(sets.preset.self_supervised or sets.preset.in100)
-    settings = [embedded, *(_as_many(subsets[-1], embedded) for subsets in sets.real())]
+    settings = [embedded, *(_as_many(sets, subsets[-1], embedded) for subsets in sets.real())]
     cells = [cell for setting in settings for cell in _cells(setting, sets.preset.hosts)]
     each_host = [(host, setting.dataset) for setting in settings for host in sets.preset.hosts]
     better = functools.partial(difference, table=TABLE, metric="knn")
@@ -48,10 +48,10 @@ def declare(sets: Sets) -> Table:
     )
 
 
-def _as_many(real: Setting, embedded: Setting) -> Setting:
+def _as_many(sets: Sets, real: Setting, embedded: Setting) -> Setting:
     """A real set with as many training images as the embedded one, or with all it has."""
-    data, wanted = real.baseline.data, embedded.baseline.data.train_size
-    size = min(data.train_size, wanted)
+    data = real.baseline.data
+    size = min(sets.inspect(data.name).train, embedded.baseline.data.train_size)
     whole = real.with_parts(data=dataclasses.replace(data, train_size=size))
     return dataclasses.replace(whole, dataset=f"{data.name}, {size} images", regularizer=embedded.regularizer)
 

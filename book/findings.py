@@ -38,9 +38,9 @@ def sentences(found: Found) -> tuple[str, ...]:
     said, parts = [], dict.fromkeys(cell.table for cell in found.experiment.cells)
     for table in parts:
         cells = [cell for cell in found.experiment.cells if cell.table == table]
-        last = max((cell.epoch or 0 for cell in cells), default=0)
+        last = max(cell.epoch or 0 for cell in cells)
         cells = [cell for cell in cells if (cell.epoch or 0) == last]
-        leads = leading(found.results, found.experiment, cells) if cells else []
+        leads = leading(found.results, found.experiment, cells)
         quality = [name for name in leads if metrics.metric(name).better][:1]
         chosen = [name for name in leads if name in (*quality, TARGET)]
         where = f"{title(table)}: " if len(parts) > 1 else ""
